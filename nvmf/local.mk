@@ -1,0 +1,2 @@
+noinst_LIBRARIES += %D%/libnvmf.a
+%C%_libnvmf_a_SOURCES =

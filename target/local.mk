@@ -1,0 +1,3 @@
+sbin_PROGRAMS += ferruled
+ferruled_SOURCES = %D%/ferruled.c
+ferruled_LDADD = $(LIBS_MGMT)
