@@ -1,0 +1,163 @@
+/*
+ * The seam between nvmf and its transports: one request machine for all of them, and the operations that a transport gives.
+ *
+ * A transport turns bytes into struct nvmf_req and back.  nvmf decides everything that the NVMe specifications say about
+ * commands, queues and controllers; a transport knows its own PDUs or work requests and nothing of namespaces.
+ *
+ * Life of a request, all on the connection's poll group thread:
+ *
+ *   transport: capsule received: takes a free request of the connection, fills req->cmd and, for in-capsule data, req->iov,
+ *              calls nvmf_req_begin(req)
+ *   nvmf:      decodes; asks ops->parse_sgl(req) for the length and the place of the data; checks; takes buffers (may wait)
+ *   nvmf:      data from the host that is not in the capsule: ops->receive_data(req)
+ *   transport: data is all in req->iov: nvmf_req_data_received(req), or nvmf_req_data_failed(req, status)
+ *   nvmf:      executes; fills req->cqe; ops->complete(req)
+ *   transport: sends data to the host (when req->xfer is to the host and the status is success) and the response; when the
+ *              last byte is out, or the connection is gone, nvmf_req_release(req): buffers go back, the request is the
+ *              transport's again
+ *
+ * nvmf never completes a request from within nvmf_req_begin() or nvmf_req_data_received() of another; it may complete the
+ * request from within its own begin (a bad command): transports must cope with ops->complete() being called then.
+ */
+#ifndef NVMF_TRANSPORT_H
+#define NVMF_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "bdev/bdev.h"
+#include "nvme/nvme.h"
+#include "runtime/runtime.h"
+
+struct nvmf_target;
+struct nvmf_group;
+struct nvmf_qpair;
+struct nvmf_ctrlr;
+struct nvmf_req;
+
+#define NVMF_MAX_XFER  (1024u * 1024) /* MDTS */
+#define NVMF_REQ_IOVS  (NVMF_MAX_XFER / IOBUF_LARGE_SIZE + 1)
+
+enum nvmf_xfer { NVMF_XFER_NONE, NVMF_XFER_TO_HOST, NVMF_XFER_FROM_HOST };
+
+enum nvmf_req_state {
+	NVMF_REQ_FREE,	      /* the transport's */
+	NVMF_REQ_NEED_BUFFER, /* waits in the buffer pool's queue */
+	NVMF_REQ_NEED_DATA,   /* the transport fetches data from the host */
+	NVMF_REQ_FUSED_WAIT,  /* first of a fused pair, waits for the second */
+	NVMF_REQ_QUEUED,      /* not started: waits for a namespace or the other half; Abort ends it with 07h */
+	NVMF_REQ_EXECUTING,   /* a bdev or a fiber has it */
+	NVMF_REQ_AER,	      /* an Asynchronous Event Request, held until there is an event */
+	NVMF_REQ_COMPLETING,  /* the transport sends the response */
+};
+
+/* Embedded in the transport's own request.  Owner: the connection's poll group thread. */
+struct nvmf_req {
+	struct nvmf_qpair *qpair; /* set once by the transport when it makes its requests */
+	union nvme_cmd cmd;	  /* as received, little endian */
+	struct nvme_cqe cqe;	  /* little endian; sqhd filled by nvmf before complete */
+	enum nvmf_req_state state;
+	enum nvmf_xfer xfer;
+	uint32_t len;	  /* bytes of data to move; after execution of a to-host command what is to be sent */
+	uint32_t sgl_len; /* what the host's SGL offers; set by parse_sgl */
+	/* The data.  in_capsule: the transport's memory, pointed to before nvmf_req_begin(); else pool buffers of nvmf. */
+	bool in_capsule;
+	bool zero_copy; /* iov points into memory that nvmf lends: it stays until release */
+	uint8_t iovcnt;
+	uint8_t iobuf_class; /* of the pool buffers in iov */
+	uint8_t nr_iobufs;
+	struct iovec iov[NVMF_REQ_IOVS];
+	struct list link;	  /* the qpair's outstanding requests */
+	struct list wait_link;
+	struct iobuf_wait buffer_wait;
+	uint64_t start_ticks;
+	struct nvmf_req *fused; /* the other half */
+	struct bdev_io io;
+	void *priv; /* the handler's */
+};
+
+struct nvmf_listen_opts {
+	struct stream_addr addr; /* host, port, family */
+	int backlog;
+};
+
+/* Limits and choices of nvmf_create_transport; one for each transport in the target.  Constant once created. */
+struct nvmf_transport_opts {
+	uint32_t max_queue_depth;	 /* 128; entries in an I/O queue */
+	uint32_t max_io_qpairs_per_ctrlr; /* 127 */
+	uint32_t in_capsule_data_size;	 /* 4096; bytes in an I/O capsule; admin queues take 8192 always */
+	uint32_t max_io_size;		 /* 1 MiB */
+	uint32_t max_aq_depth;		 /* 128 */
+	uint32_t abort_timeout_sec;
+	uint32_t acceptor_backlog;
+	uint32_t sock_priority;
+	bool c2h_success;
+};
+
+/* What a transport provides.  fiber_fn ones run on the app thread; the rest on the connection's poll group thread. */
+struct nvmf_transport_ops {
+	const char *name; /* "TCP" */
+	uint8_t trtype;
+	void (*opts_default)(struct nvmf_transport_opts *opts);
+	/* Makes and frees what a transport has in a group; on the group's thread. */
+	int (*group_create)(struct nvmf_group *group, void **ret_tgroup);
+	void (*group_destroy)(struct nvmf_group *group, void *tgroup); /* after its last connection is gone */
+	fiber_fn int (*listen)(const struct nvmf_listen_opts *opts, struct nvmf_target *target, void **ret_listener);
+	fiber_fn void (*stop_listen)(void *listener); /* refuses new connections; existing ones stay */
+
+	/* 0, or an NVMe status (nvme.h) for the command: bad descriptor type, offset, length.  Sets sgl_len, in_capsule, iov. */
+	uint16_t (*parse_sgl)(struct nvmf_req *req);
+	void (*receive_data)(struct nvmf_req *req);
+	void (*complete)(struct nvmf_req *req);
+	/* Ends the connection: what is queued to be sent goes out first when graceful.  Ends in nvmf_qpair_gone(). */
+	void (*close)(struct nvmf_qpair *qpair, bool graceful);
+	void (*local_addr)(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
+	void (*peer_addr)(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
+};
+
+/* Embedded in the transport's connection.  Owner: the group's thread. */
+struct nvmf_qpair {
+	const struct nvmf_transport_ops *ops;
+	const struct nvmf_transport_opts *opts;
+	struct nvmf_group *group;
+	void *listener; /* what ops->listen gave: which listener it came in by */
+	struct list group_link;
+	struct list outstanding; /* requests begun and not released */
+	uint32_t nr_outstanding;
+	bool header_digest, data_digest; /* for nvmf_subsystem_get_qpairs and logs */
+	bool closing;
+	/* nvmf's, from Connect on */
+	struct nvmf_ctrlr *ctrlr;
+	uint16_t qid, sq_size, sqhd;
+	bool sq_flow_control_disabled;
+	bool connected;
+	struct list ctrlr_link;
+	struct nvmf_req *first_fused;
+};
+
+/* --- called by a transport ---------------------------------------------------------------------------------------- */
+
+/* Picks the group that a new connection goes to.  Thread: any. */
+struct nvmf_group *nvmf_target_pick_group(struct nvmf_target *target);
+struct thread *nvmf_group_thread(struct nvmf_group *group);
+void *nvmf_group_transport(struct nvmf_group *group, const struct nvmf_transport_ops *ops); /* its ret_tgroup */
+const struct nvmf_transport_opts *nvmf_target_transport_opts(struct nvmf_target *target, const struct nvmf_transport_ops *ops);
+
+/* A connection exists: on the group's thread, with ops, opts and listener set.  Before Connect nothing is known of the peer. */
+void nvmf_qpair_init(struct nvmf_qpair *qpair, struct nvmf_group *group);
+/* The largest number of commands the host may have outstanding: 1 + the queue size of Connect; before it 1. */
+uint32_t nvmf_qpair_max_outstanding(const struct nvmf_qpair *qpair);
+/*
+ * The connection is lost or to be ended by the transport (a fatal PDU error, the peer's close): no new requests are begun.
+ * Requests the transport still holds are released by it; those nvmf holds come back through ops->complete() (the transport
+ * then just releases them).  Once none is outstanding, gone(arg) runs and the transport may free the connection.
+ */
+void nvmf_qpair_disconnect(struct nvmf_qpair *qpair, void (*gone)(void *arg), void *arg);
+
+void nvmf_req_begin(struct nvmf_req *req);
+void nvmf_req_data_received(struct nvmf_req *req);
+void nvmf_req_data_failed(struct nvmf_req *req, uint16_t status);
+void nvmf_req_release(struct nvmf_req *req);
+
+#endif
