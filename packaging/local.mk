@@ -1,1 +1,1 @@
-# packaging
+EXTRA_DIST += %D%/install-deps

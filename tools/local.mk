@@ -1,1 +1,1 @@
-# tools
+EXTRA_DIST += %D%/check-layers
