@@ -1,2 +1,2 @@
 noinst_LIBRARIES += %D%/libnvmf.a
-%C%_libnvmf_a_SOURCES =
+%C%_libnvmf_a_SOURCES = %D%/nvmf.h %D%/transport.h

@@ -28,9 +28,9 @@
 
 #include "bdev/bdev.h"
 #include "nvme/nvme.h"
+#include "nvmf/nvmf.h"
 #include "runtime/runtime.h"
 
-struct nvmf_target;
 struct nvmf_group;
 struct nvmf_qpair;
 struct nvmf_ctrlr;
@@ -80,19 +80,6 @@ struct nvmf_req {
 struct nvmf_listen_opts {
 	struct stream_addr addr; /* host, port, family */
 	int backlog;
-};
-
-/* Limits and choices of nvmf_create_transport; one for each transport in the target.  Constant once created. */
-struct nvmf_transport_opts {
-	uint32_t max_queue_depth;	 /* 128; entries in an I/O queue */
-	uint32_t max_io_qpairs_per_ctrlr; /* 127 */
-	uint32_t in_capsule_data_size;	 /* 4096; bytes in an I/O capsule; admin queues take 8192 always */
-	uint32_t max_io_size;		 /* 1 MiB */
-	uint32_t max_aq_depth;		 /* 128 */
-	uint32_t abort_timeout_sec;
-	uint32_t acceptor_backlog;
-	uint32_t sock_priority;
-	bool c2h_success;
 };
 
 /* What a transport provides.  fiber_fn ones run on the app thread; the rest on the connection's poll group thread. */
