@@ -1,0 +1,124 @@
+# Functions for scenarios; `enter` sources this first.  A scenario runs in network, process and mount namespaces of its own, so
+# it may use any port, and nothing it starts outlives it.
+#
+# Variables: T scratch folder, SHARE the guest's /lab, OUT logs that are kept, BUILD the build folder, RPC the daemon's
+# socket, LIB this folder, NQN a name to use, TARGET_PID the daemon (empty: none is meant to be running).
+
+LIB=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+SHARE=$T/share
+RPC=$T/rpc.sock
+NQN=nqn.2026-11.io.ferrule:lab
+TARGET_PID=
+NET=slirp
+. "${LAB_TARGET:-$LIB/target.sh}"
+
+# fail REASON...: ends the scenario.  The first reason given is the one that is told.
+fail() {
+  [ -s "$T/reason" ] || echo "$*" > "$T/reason"
+  echo "FAIL: $*"
+  exit 1
+}
+
+# skip REASON...: this machine cannot show it.  Counts as a failure: what was not shown is not green.
+skip() { fail "skipped: $*"; }
+
+step() { echo "== $(date +%T) $*"; }
+
+rpc() { "$LIB/rpc.py" "$RPC" "$@"; }
+
+jcheck() { "$LIB/jcheck.py" "$@" || fail "$(basename "$1"): not as expected (see the log)"; }
+
+# export_bdevs NQN BDEV...: a subsystem with these as namespaces 1, 2, ..., open to any host, listening on every address, 4420.
+export_bdevs() {
+  local nqn=$1 b
+  shift
+  rpc nvmf_get_transports | grep -q '"TCP"' || rpc nvmf_create_transport trtype=TCP > /dev/null
+  rpc nvmf_create_subsystem nqn="$nqn" allow_any_host=true serial_number=LAB0001 model_number='Ferrule lab' max_namespaces=1024 > /dev/null
+  for b; do
+    rpc nvmf_subsystem_add_ns nqn="$nqn" namespace="{\"bdev_name\": \"$b\"}" > /dev/null
+  done
+  rpc nvmf_subsystem_add_listener nqn="$nqn" \
+    listen_address="{\"trtype\": \"TCP\", \"adrfam\": \"IPv4\", \"traddr\": \"${LISTEN:-127.0.0.1}\", \"trsvcid\": \"4420\"}" > /dev/null
+}
+
+# tap_up: from here on guests are joined by a tap, not slirp.  This machine is 10.0.2.2 and fd00:fe::2 on it.
+tap_up() {
+  ip tuntap add tap0 mode tap || fail "no tap device here"
+  ip addr add 10.0.2.2/24 dev tap0
+  ip -6 addr add fd00:fe::2/64 dev tap0 nodad
+  ip link set tap0 up
+  NET=tap
+  LISTEN=10.0.2.2
+}
+
+# guest_boot [-c cpus] [-m MiB] [-- QEMU ARGUMENTS]: boots a guest and waits for its agent.
+guest_boot() {
+  local i cpus=2 mem=1024 net=user,id=n0
+  while [ $# -gt 0 ]; do
+    case $1 in -c) cpus=$2; shift 2 ;; -m) mem=$2; shift 2 ;; --) shift; break ;; esac
+  done
+  [ $NET = slirp ] || net=tap,id=n0,ifname=tap0,script=no,downscript=no
+  mkdir -p "$SHARE/q"
+  cp "$LIB/agent" "$LIB/guest.sh" "$LIB/rpc.py" "$SHARE/"
+  rm -f "$SHARE"/q/* "$T/qemu.pid"
+  "$LIB/../labvm" -d "$LAB_IMAGE" -s "$SHARE" -x agent -t 7200 -m "$mem" -c "$cpus" -n "$net" -l "$OUT/guest.log" -p "$T/qemu.pid" \
+    -- "$@" > /dev/null 2> "$OUT/qemu.err" &
+  LABVM_PID=$!
+  for i in $(seq 1200); do
+    [ -e "$SHARE/q/ready" ] && return
+    kill -0 "$LABVM_PID" 2> /dev/null || break
+    sleep 0.1
+  done
+  fail "the guest does not come up: $(tail -1 "$OUT/guest.log") $(tail -1 "$OUT/qemu.err")"
+}
+
+# guest_bg NAME SCRIPT: runs shell text in the guest (with guest.sh, -eu, pipefail) and comes back at once.
+guest_bg() {
+  printf '%s\n' "$2" > "$SHARE/q/$1.sh"
+  rm -f "$SHARE/q/$1".{rc,out}
+  : > "$SHARE/q/$1.go"
+}
+
+# guest_wait [-t secs] NAME: waits for it, prints its output, returns its status.
+guest_wait() {
+  local secs=300 name
+  [ "$1" = -t ] && { secs=$2; shift 2; }
+  name=$1
+  local end=$((SECONDS + secs))
+  while [ ! -e "$SHARE/q/$name.rc" ]; do
+    kill -0 "$(cat "$T/qemu.pid" 2> /dev/null)" 2> /dev/null || fail "the guest died: $(tail -1 "$OUT/guest.log")"
+    [ $SECONDS -lt $end ] || fail "the guest's command did not end in $secs s: $(tail -1 "$SHARE/q/$name.out" 2> /dev/null)"
+    sleep 0.05
+  done
+  cat "$SHARE/q/$name.out"
+  tail -1 "$SHARE/q/$name.out" > "$T/last-words"
+  return "$(cat "$SHARE/q/$name.rc")"
+}
+
+# guest [-t secs] SCRIPT: both.  With no argument the script is read from stdin.
+guest() {
+  local secs=300 name
+  [ "${1:-}" = -t ] && { secs=$2; shift 2; }
+  name=cmd$BASHPID.$SECONDS.$RANDOM
+  guest_bg "$name" "${1:-$(cat)}"
+  guest_wait -t "$secs" "$name"
+}
+
+guest_off() {
+  local rc=0
+  : > "$SHARE/q/off.go"
+  wait "$LABVM_PID" || rc=$?
+  [ $rc = 0 ] || fail "the guest ended with status $rc: $(tail -1 "$OUT/guest.log")"
+}
+
+# guest_cut: the guest's power fails.
+guest_cut() {
+  kill -9 "$(cat "$T/qemu.pid")"
+  wait "$LABVM_PID" || true
+}
+
+# build_ledger: the integrity workload, static, into the share.
+build_ledger() {
+  mkdir -p "$SHARE"
+  gcc -O2 -Wall -static -pthread -o "$SHARE/ledger" "$LIB/ledger.c" || fail "ledger.c does not build"
+}
