@@ -1,0 +1,131 @@
+/* What NVMe's words are worth: digests, names, statuses, NQNs. */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nvme/crc32c.h"
+#include "nvme/nvme.h"
+
+START_TEST(crc32c_gives_the_check_value_of_its_definition)
+{
+	ck_assert_uint_eq(crc32c("123456789", 9), 0xe3069283);
+}
+END_TEST
+
+START_TEST(crc32c_in_parts_equals_the_whole)
+{
+	char buf[1000];
+	struct iovec iov[3] = {{buf, 1}, {buf + 1, 499}, {buf + 500, 500}};
+	uint32_t crc = crc32c_begin();
+
+	for (unsigned i = 0; i < sizeof(buf); i++)
+		buf[i] = (char)(i * 7);
+	ck_assert_uint_eq(crc32c_end(crc32c_more_iov(crc, iov, 3, sizeof(buf))), crc32c(buf, sizeof(buf)));
+	ck_assert_uint_eq(crc32c_end(crc32c_more_iov(crc, iov, 3, 777)), crc32c(buf, 777));
+}
+END_TEST
+
+START_TEST(a_status_travels_above_the_phase_bit)
+{
+	struct nvme_cqe cqe = {0};
+
+	nvme_cqe_set_status(&cqe, NVME_SC_LBA_OUT_OF_RANGE | NVME_SC_DNR);
+	ck_assert_uint_eq(cqe.status_field, 0x8100);
+	ck_assert_uint_eq(nvme_cqe_status(&cqe), NVME_SC_LBA_OUT_OF_RANGE | NVME_SC_DNR);
+	nvme_cqe_set_status(&cqe, NVME_SC_CONNECT_INVALID_PARAMETERS);
+	ck_assert_uint_eq(cqe.status_field, 0x0304);
+}
+END_TEST
+
+START_TEST(an_errno_goes_to_a_status_and_back)
+{
+	static const int errs[] = {0, -EILSEQ, -ENOSPC, -ERANGE, -EROFS, -ENODEV, -ENOTSUP, -EINVAL, -ECANCELED, -EIO};
+
+	for (unsigned i = 0; i < sizeof(errs) / sizeof(errs[0]); i++)
+		ck_assert_int_eq(nvme_status_to_errno(nvme_status_from_errno(errs[i])), errs[i]);
+	ck_assert_uint_eq(nvme_status_code(nvme_status_from_errno(-ENOSPC)), 0x081);
+	ck_assert_uint_eq(nvme_status_from_errno(-EIO) & NVME_SC_DNR, 0);
+}
+END_TEST
+
+START_TEST(every_status_has_a_name_and_flags_do_not_change_it)
+{
+	ck_assert_str_eq(nvme_status_name(0x109 | NVME_SC_DNR), "Invalid Log Page");
+	ck_assert_str_eq(nvme_status_name(0x7fe), "Vendor Specific");
+	for (unsigned status = 0; status <= 0xffff; status++)
+		ck_assert_ptr_nonnull(nvme_status_name((uint16_t)status));
+}
+END_TEST
+
+START_TEST(names_of_every_number_can_be_asked_for)
+{
+	for (unsigned n = 0; n <= 0xffff; n++)
+		ck_assert_ptr_nonnull(nvme_tcp_fes_name((uint16_t)n));
+	for (unsigned n = 0; n <= 0xff; n++) {
+		ck_assert_ptr_nonnull(nvme_tcp_pdu_name((uint8_t)n));
+		ck_assert_ptr_nonnull(nvme_admin_opcode_name((uint8_t)n));
+		ck_assert_ptr_nonnull(nvme_io_opcode_name((uint8_t)n));
+	}
+	ck_assert_uint_eq(nvme_tcp_hlen(8), 0);
+	ck_assert_uint_eq(nvme_tcp_hlen(NVME_TCP_R2T), 24);
+	ck_assert_uint_eq(nvme_tcp_hlen(0xff), 0);
+}
+END_TEST
+
+START_TEST(data_begins_where_alignment_wants_it)
+{
+	ck_assert_uint_eq(nvme_tcp_pdo(24, false, 0), 24);
+	ck_assert_uint_eq(nvme_tcp_pdo(24, true, 0), 28);
+	ck_assert_uint_eq(nvme_tcp_pdo(24, true, 15), 64);
+	ck_assert_uint_eq(nvme_tcp_pdo(72, true, 31), 128);
+}
+END_TEST
+
+START_TEST(an_nqn_without_an_end_is_refused)
+{
+	char field[NVME_NQN_FIELD_SIZE];
+
+	memset(field, 'a', sizeof(field));
+	memcpy(field, "nqn.2026-11.", 12);
+	ck_assert(!nvme_nqn_is_valid(field, sizeof(field)));
+	field[NVME_NQN_MAX_LEN] = 0;
+	ck_assert(nvme_nqn_is_valid(field, sizeof(field)));
+	field[NVME_NQN_MAX_LEN] = 'a';
+	field[NVME_NQN_MAX_LEN + 1] = 0;
+	ck_assert(!nvme_nqn_is_valid(field, sizeof(field)));
+}
+END_TEST
+
+START_TEST(an_nqn_has_its_form)
+{
+	ck_assert(nvme_nqn_is_valid(NVME_DISCOVERY_NQN, sizeof(NVME_DISCOVERY_NQN)));
+	ck_assert(!nvme_nqn_is_valid("", 1));
+	ck_assert(!nvme_nqn_is_valid("nqn.2014-08.", 13));
+	ck_assert(!nvme_nqn_is_valid("iqn.2014-08.org.example", 24));
+	ck_assert(!nvme_nqn_is_valid("nqn.2014-8.org.example:a", 25));
+	ck_assert(!nvme_nqn_is_valid("nqn.2014-08.org\nexample", 24));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("words");
+	TCase *tc = tcase_create("words");
+
+	tcase_add_test(tc, crc32c_gives_the_check_value_of_its_definition);
+	tcase_add_test(tc, crc32c_in_parts_equals_the_whole);
+	tcase_add_test(tc, a_status_travels_above_the_phase_bit);
+	tcase_add_test(tc, an_errno_goes_to_a_status_and_back);
+	tcase_add_test(tc, every_status_has_a_name_and_flags_do_not_change_it);
+	tcase_add_test(tc, names_of_every_number_can_be_asked_for);
+	tcase_add_test(tc, data_begins_where_alignment_wants_it);
+	tcase_add_test(tc, an_nqn_without_an_end_is_refused);
+	tcase_add_test(tc, an_nqn_has_its_form);
+	suite_add_tcase(s, tc);
+	SRunner *sr = srunner_create(s);
+	srunner_run_all(sr, CK_ENV);
+	int failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
