@@ -1,0 +1,287 @@
+/*
+ * The blobstore: crash-safe, thin-provisioned blobs on one bdev.  A blob is a sparse array of clusters with a name, a UUID
+ * and a few attributes; what a completed Flush or FUA covered survives anything, and what was never written reads zero.
+ *
+ * A store belongs to the thread that opened it, its owner (the app thread, since it opens a bdev).  I/O is submitted on
+ * any thread through a channel of that thread; everything else is fiber code on the owner.
+ */
+#ifndef BLOB_BLOB_H
+#define BLOB_BLOB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include <uuid/uuid.h>
+
+#include "runtime/runtime.h"
+
+struct store;
+struct blob;
+struct blob_channel;
+
+#define BLOB_SUB_SIZE	     4096u /* bytes of a sub-block: what is tracked as written or not, and copied on a write */
+#define BLOB_NAME_MAX	     255u  /* bytes, without the final zero */
+#define BLOB_XATTR_MAX	     2048u /* bytes of all extended attributes of a blob: key, value and 4 more for each */
+#define BLOB_CLUSTER_MIN     (32u * 1024)
+#define BLOB_CLUSTER_MAX     (16u * 1024 * 1024)
+#define BLOB_CLUSTER_DEFAULT (1024u * 1024)
+
+/* Why something was refused, for a person: which page, and what is wrong with it.  Owner: the caller. */
+struct blob_reason {
+	char text[256];
+};
+
+/* --- stores ------------------------------------------------------------------------------------------------------ */
+
+struct store_create_opts {
+	const char *name;	     /* 1 to BLOB_NAME_MAX bytes */
+	uuid_t uuid;		     /* null: a new random one */
+	uint32_t cluster_size_bytes; /* power of two, BLOB_CLUSTER_MIN to _MAX; 0: BLOB_CLUSTER_DEFAULT */
+	uint32_t journal_pages;	     /* 4 KiB each, at least 8, at most 1/32 of the store; 0: a default */
+	uint8_t leaf_shift;	     /* small geometry for tests: 2^n entries a leaf; 0: the most that fit a page */
+	uint8_t inner_shift;	     /* 2^n children an inner node, 1 to 8; 0: 8 */
+	bool overwrite;		     /* a store that is there is not refused but lost */
+};
+
+enum store_event {
+	STORE_EVENT_REMOVED,   /* the bdev went away: close the store; all I/O fails with -ENODEV */
+	STORE_EVENT_READ_ONLY, /* a flush or a journal write failed: see store_info.read_only_reason */
+};
+
+struct store_open_opts {
+	bool read_only;	  /* writes nothing at all, whatever must be recovered; a damaged journal is used up to the damage */
+	uint32_t max_dirty_pages; /* a checkpoint starts at so many; 0: a default */
+	void (*event)(struct store *store, enum store_event event, void *arg); /* on the owner; may be NULL */
+	void *event_arg;
+};
+
+/**
+ * store_create - make an empty store on a bdev, and open it
+ * @bdev_name: name, alias or UUID of the bdev; it is claimed
+ * @opts:      not kept
+ * @open_opts: may be NULL
+ * @reason:    filled when it fails; may be NULL
+ *
+ * Thread: app, in a fiber; the calling thread becomes the owner.
+ * Return: 0, or -ENODEV, -EBUSY (claimed), -EEXIST (holds a store, not to be overwritten), -EINVAL (sizes, name),
+ *         -ENOSPC (too small), -EROFS, -EIO, -ENOMEM.
+ */
+fiber_fn int store_create(const char *bdev_name, const struct store_create_opts *opts,
+			  const struct store_open_opts *open_opts, struct store **ret_store, struct blob_reason *reason);
+
+/**
+ * store_open - open the store on a bdev, recovering it if it was not closed
+ *
+ * Reads superblocks, live metadata and the journal; writes nothing that is live.
+ *
+ * Thread: app, in a fiber; the calling thread becomes the owner.
+ * Return: 0, or -ENODEV, -EBUSY, -EILSEQ (no store of ours), -ENOTSUP (too new: an incompat bit or version that we do not
+ *         know), -EUCLEAN (damaged: the reason names the page), -EIO, -ENOMEM.
+ */
+fiber_fn int store_open(const char *bdev_name, const struct store_open_opts *open_opts, struct store **ret_store,
+			struct blob_reason *reason);
+
+/* Whether a bdev holds a store, and which; reads the superblocks only, claims nothing.  As store_open() returns. */
+struct store_label {
+	uuid_t uuid;
+	char name[BLOB_NAME_MAX + 1];
+};
+fiber_fn int store_probe(const char *bdev_name, struct store_label *ret_label, struct blob_reason *reason);
+
+/**
+ * store_close - make everything durable, and free the store
+ *
+ * Every blob must be closed and every channel put, or on its way to be: it waits for channels.  Reaping goes on after the
+ * next open.  The store is gone whatever is returned.
+ * Thread: owner, fiber.  Return: 0, or -EIO when the last checkpoint failed (the next open recovers).
+ */
+fiber_fn int store_close(struct store *store);
+
+/* Closes the store and wipes both superblocks, durably.  -EBUSY when a blob is open (the store then stays open). */
+fiber_fn int store_destroy(struct store *store);
+
+/* Renames the store; durable when it returns.  Owner, fiber. */
+fiber_fn int store_rename(struct store *store, const char *name);
+
+/* A checkpoint now; afterwards the journal is empty but for what came meanwhile.  Owner, fiber. */
+fiber_fn int store_checkpoint(struct store *store);
+
+/* Waits until everything deleted and unmapped until now is free again.  Owner, fiber. */
+fiber_fn int store_wait_free(struct store *store);
+
+struct store_info {
+	uuid_t uuid;
+	char name[BLOB_NAME_MAX + 1];
+	char bdev_name[256];
+	uint64_t nr_clusters;	       /* that data and metadata may use: without superblocks and journal */
+	uint64_t nr_free_clusters;     /* neither used nor promised to a thick blob */
+	uint64_t nr_coming_clusters;   /* freed, on their way back */
+	uint64_t nr_reserved_clusters; /* promised to thick blobs, not yet used */
+	uint64_t nr_metadata_clusters;
+	uint32_t block_size;	       /* of I/O: 512 or 4096 */
+	uint32_t cluster_size_bytes;
+	uint32_t nr_blobs;
+	uint32_t journal_pages, journal_used_pages;
+	uint64_t generation; /* of the newest checkpoint */
+	bool read_only;
+	char read_only_reason[256]; /* empty: none */
+	uint32_t nr_degraded;	    /* metadata pages lost with both copies; see store_degraded() */
+	uint32_t nr_healed;	    /* copies found bad since the open and written anew from the good one */
+	uint32_t write_unit_blocks; /* atomic at power failure */
+	bool has_write_cache;
+};
+
+void store_get_info(struct store *store, struct store_info *ret_info); /* owner */
+
+/* What was lost, one line each, idx from 0; NULL past the last.  Owner. */
+const char *store_degraded(struct store *store, uint32_t idx);
+
+struct store_stats {
+	uint64_t nr_reads, nr_writes, nr_flushes, nr_unmaps; /* I/Os of blobs */
+	uint64_t nr_slow_writes;   /* that had to change a map or wait for its owner */
+	uint64_t nr_copied_subs;   /* sub-blocks copied from a base */
+	uint64_t nr_commits, nr_device_flushes, nr_journal_pages, nr_records;
+	uint64_t nr_checkpoints, nr_checkpoint_pages;
+	uint64_t nr_reaped_nodes, nr_freed_clusters;
+	uint64_t nr_space_waits, nr_admit_waits, nr_pool_waits;
+	uint64_t recovery_us, recovered_records;
+	uint64_t resident_bytes; /* of maps and counts */
+};
+
+fiber_fn void store_get_stats(struct store *store, struct store_stats *ret_stats); /* owner */
+
+/* --- blobs: control ---------------------------------------------------------------------------------------------- */
+
+struct blob_create_opts {
+	const char *name;   /* unique in the store */
+	uuid_t uuid;	    /* null: a new random one; unique in the store */
+	uint64_t size_bytes; /* rounded up to clusters; 0 is fine */
+	bool thick;	    /* all it may ever need is promised to it: -ENOSPC now or never */
+};
+
+/* Each is atomic across a crash, durable and visible when it returns 0.  Owner, fiber.
+ * Besides what is named: -EROFS, -EIO (the store became read-only), -ENOMEM, -ENOSPC. */
+
+/* -EEXIST name or uuid taken, -EINVAL, -EFBIG.  The blob is not opened. */
+fiber_fn int blob_create(struct store *store, const struct blob_create_opts *opts, struct blob **ret_blob);
+/* -EBUSY while it is open.  The space comes back in the background. */
+fiber_fn int blob_delete(struct blob *blob);
+/* Up or down; what is cut off is freed in the background and reads zero should it grow again.  -EFBIG. */
+fiber_fn int blob_resize(struct blob *blob, uint64_t size_bytes);
+fiber_fn int blob_rename(struct blob *blob, const char *name); /* -EEXIST, -EINVAL */
+/* value NULL removes.  -EINVAL the key is empty or longer than 255 bytes, -ENODATA nothing to remove, -E2BIG. */
+fiber_fn int blob_set_xattr(struct blob *blob, const char *key, const void *value, uint16_t value_len);
+
+/* Synchronous, owner.  What is returned is valid until the fiber suspends or the blob changes. */
+int blob_get_xattr(const struct blob *blob, const char *key, const void **ret_value, uint16_t *ret_len); /* -ENODATA */
+/* idx from 0; false past the last */
+bool blob_xattr_at(const struct blob *blob, uint32_t idx, const char **ret_key, uint8_t *ret_key_len, const void **ret_value,
+		   uint16_t *ret_len);
+
+/* Blobs in order of creation; valid until the fiber suspends, unless open. */
+struct blob *store_first_blob(struct store *store);
+struct blob *store_next_blob(struct blob *blob);
+struct blob *store_find_blob(struct store *store, const char *name); /* NULL: none */
+struct blob *store_find_blob_uuid(struct store *store, const uuid_t uuid);
+
+struct blob_info {
+	uint64_t id; /* never used again in this store */
+	uuid_t uuid;
+	char name[BLOB_NAME_MAX + 1];
+	uint64_t size_bytes, nr_clusters;
+	uint64_t nr_allocated_clusters; /* entries of its map that name a cluster */
+	uint64_t created_ms;		/* wall clock */
+	bool thick, read_only, snapshot;
+	bool degraded; /* a page of its map is lost: reads and writes there fail with -EIO */
+};
+
+void blob_get_info(const struct blob *blob, struct blob_info *ret_info);
+
+/* An open blob cannot be deleted, and its pointer stays valid.  Counted.  Owner. */
+void blob_open(struct blob *blob);
+void blob_close(struct blob *blob);
+
+uint64_t blob_nr_blocks(const struct blob *blob); /* any thread */
+struct store *blob_store(const struct blob *blob);
+void *blob_user(const struct blob *blob); /* the opener's; any thread that got the blob after it was set */
+void blob_set_user(struct blob *blob, void *user);
+
+/* --- blobs: I/O -------------------------------------------------------------------------------------------------- */
+
+enum blob_op { BLOB_READ, BLOB_WRITE, BLOB_FLUSH, BLOB_UNMAP, BLOB_WRITE_ZEROES, BLOB_NR_OPS };
+
+#define BLOB_IO_FUA 0x1u /* everything but READ: durable when completed */
+
+/*
+ * One operation; small enough for the scratch of a struct bdev_io.  Owner: the submitter, from blob_submit() until done
+ * this room's.  done runs on the submitting thread, never before blob_submit() has returned.  Status 0, or -ERANGE,
+ * -EINVAL (segments do not add up to nr_blocks, or cannot be cut at blocks), -ENOSPC (nothing was changed by the part that
+ * found none), -EROFS, -EIO (the medium, or the map is lost there), -ENODEV, -ENOTSUP.
+ *
+ * FLUSH covers all blobs of the store: every write completed before it was submitted, on any thread.  UNMAP and WRITE_ZEROES:
+ * the whole range reads zero afterwards; whole sub-blocks are given back.  Writes are atomic in what the device promises.
+ */
+struct blob_io {
+	/* the submitter's; iov and what it points to must stay until done */
+	void (*done)(struct blob_io *io, int status);
+	struct blob *blob; /* open */
+	const struct iovec *iov;
+	uint32_t iovcnt;
+	uint8_t op, flags;
+	uint64_t offset_blocks, nr_blocks;
+	/* this room's */
+	struct fifo_link link;
+	struct blob_channel *channel;
+};
+
+_Static_assert(sizeof(struct blob_io) <= 96, "blob_io must fit the scratch of a bdev_io");
+
+/* One a thread and store, counted; NULL: no memory, or the store is closing.  Any thread; put it on the same. */
+struct blob_channel *blob_channel_get(struct store *store);
+void blob_channel_put(struct blob_channel *channel);
+
+void blob_submit(struct blob_channel *channel, struct blob_io *io);
+
+/* Fibers' way: submits and waits.  Any thread. */
+fiber_fn int blob_submit_wait(struct blob_channel *channel, struct blob_io *io);
+
+/* --- checking ---------------------------------------------------------------------------------------------------- */
+
+enum store_finding_kind {
+	STORE_FINDING_COPY,   /* one copy of a page is bad: nothing is lost */
+	STORE_FINDING_LOST,   /* both are */
+	STORE_FINDING_COUNT,  /* a reference count differs from what the maps say */
+	STORE_FINDING_MAP,    /* a map, blob or table says what cannot be */
+	STORE_FINDING_JOURNAL /* a gap or a bad record below what is known durable */
+};
+
+struct store_finding {
+	enum store_finding_kind kind;
+	uint64_t page;	/* 4 KiB page of the device; 0 when it is about none (or the first superblock) */
+	char text[224]; /* which page, and why */
+};
+
+struct store_check_result {
+	uint64_t nr_pages, nr_findings, nr_blobs, nr_nodes, nr_used_clusters, nr_records;
+	uint64_t generation;
+};
+
+typedef void (*store_finding_fn)(const struct store_finding *finding, void *arg);
+
+/**
+ * store_check - read both copies of every metadata page of a store that is not open, and prove its counts
+ *
+ * Writes nothing; reads the checkpoint, then applies the journal in memory and proves the counts again.
+ * Return: 0 when it could look (findings or not), or as store_open().
+ */
+fiber_fn int store_check(const char *bdev_name, store_finding_fn found, void *arg, struct store_check_result *ret_result,
+			 struct blob_reason *reason);
+
+/* The same for an open store: takes a checkpoint, holds its pages, and looks at that while I/O goes on.  Owner, fiber. */
+fiber_fn int store_check_online(struct store *store, store_finding_fn found, void *arg,
+				struct store_check_result *ret_result);
+
+/* The counts and maps in memory, without any I/O: for tests.  Number of findings. */
+uint64_t store_check_memory(struct store *store, store_finding_fn found, void *arg);
+
+#endif
