@@ -18,6 +18,7 @@ struct bdev;
 struct bdev_desc;
 struct bdev_channel;
 struct bdev_io;
+struct bdev_histogram;
 
 enum bdev_op {
 	BDEV_READ,
@@ -84,7 +85,10 @@ int bdev_claim(struct bdev_desc *desc, const char *claimer);
 struct bdev_channel *bdev_channel_get(struct bdev_desc *desc);
 void bdev_channel_put(struct bdev_channel *channel);
 
-/* Submits; errors come through done like everything else. */
+struct bdev *bdev_channel_bdev(const struct bdev_channel *channel);
+
+/* Submits; errors come through done like everything else.  The vectors' lengths add up to exactly nr_blocks blocks, or it is
+ * -EINVAL; no blocks at all is a success that does nothing; a flush has no range.  io->flags is set before each submission. */
 void bdev_submit(struct bdev_channel *channel, struct bdev_io *io);
 /* Asks that an operation not yet started complete with -ECANCELED; one that has started completes as it will. */
 void bdev_abort(struct bdev_channel *channel, struct bdev_io *io);
@@ -107,7 +111,8 @@ struct bdev_ops {
 	int (*channel_create)(struct bdev *bdev, void *channel_ctx);
 	void (*channel_destroy)(struct bdev *bdev, void *channel_ctx);
 	int (*temperature_k)(struct bdev *bdev); /* kelvin; 0 or no function: not reported */
-	/* nr_units of the operations of enum bdev_op as a mask */
+	/* 1 << enum bdev_op for each it does itself.  The core adds compare, compare-and-write (always the core's, so that it
+	 * is atomic) and write zeroes to whoever reads and writes, and flush to whoever has no cache. */
 	uint32_t supported;
 	size_t channel_ctx_size;
 };
@@ -141,10 +146,19 @@ struct bdev {
 int bdev_register(struct bdev *bdev);
 /* Tells openers, refuses new ones, and once all have closed calls ops->destroy, then done(arg).  Thread: app. */
 void bdev_unregister(struct bdev *bdev, void (*done)(void *arg, int status), void *arg);
+fiber_fn int bdev_unregister_wait(struct bdev *bdev);
+/* Called by ops->destroy before it frees the bdev. */
 void bdev_destroy_done(struct bdev *bdev);
 int bdev_rename_alias(struct bdev *bdev, const char *alias); /* -EEXIST */
 void bdev_notify_resize(struct bdev *bdev, uint64_t nr_blocks);
 void bdev_io_complete(struct bdev_io *io, int status); /* on the submitting thread */
+/* The same in a later task, all of a channel's in one: for devices that know the result within submit.  Uses the scratch. */
+void bdev_io_complete_later(struct bdev_io *io, int status);
+/* From submit or later: has the core carry out a write zeroes or compare by writes or reads, for a device that cannot after
+ * all. */
+void bdev_emulate(struct bdev_io *io);
+/* Whether len_bytes of the vector from skip_bytes on equal buf. */
+bool bdev_iov_equals(const struct iovec *iov, uint32_t iovcnt, uint64_t skip_bytes, const void *buf, uint64_t len_bytes);
 
 /* --- registry ---------------------------------------------------------------------------------------------------- */
 
@@ -152,6 +166,10 @@ void bdev_io_complete(struct bdev_io *io, int status); /* on the submitting thre
 struct bdev *bdev_find(const char *name);
 struct bdev *bdev_first(void);
 struct bdev *bdev_next(struct bdev *bdev);
+/* Whether anybody has it open. */
+bool bdev_is_open(const struct bdev *bdev);
+/* Unregisters everything, those registered last first, and waits.  Openers must close when told. */
+fiber_fn void bdev_unregister_all(void);
 bool bdev_is_claimed(const struct bdev *bdev, const char **ret_claimer);
 bool bdev_supports(const struct bdev *bdev, enum bdev_op op);
 uint64_t bdev_nr_blocks(const struct bdev *bdev); /* any thread */
@@ -183,8 +201,10 @@ struct bdev_stats {
 	uint64_t nr_in_flight;
 };
 
-/* Sums the channels of all threads and those gone. */
-fiber_fn void bdev_get_stats(struct bdev *bdev, struct bdev_stats *ret_stats);
+/* Sums the channels of all threads and those gone.  Does not suspend. */
+void bdev_get_stats(struct bdev *bdev, struct bdev_stats *ret_stats);
+/* Latencies in ticks; see bdev/histogram.h.  Does not suspend. */
+void bdev_get_histogram(struct bdev *bdev, enum bdev_op op, struct bdev_histogram *ret_histogram);
 fiber_fn void bdev_reset_stats(struct bdev *bdev);
 
 /* --- leaves -------------------------------------------------------------------------------------------------------- */

@@ -1,2 +1,4 @@
 noinst_LIBRARIES += %D%/libbdev.a
-%C%_libbdev_a_SOURCES =
+%C%_libbdev_a_SOURCES = %D%/bdev.h %D%/internal.h %D%/registry.h %D%/leaf.h %D%/histogram.h \
+	%D%/registry.c %D%/examine.c %D%/channel.c %D%/submit.c %D%/range_lock.c %D%/emulate.c %D%/histogram.c \
+	%D%/leaf.c %D%/null.c %D%/malloc.c
