@@ -224,5 +224,7 @@ struct bdev_uring_opts {
 
 /* In a fiber: opening may take time. */
 fiber_fn int bdev_uring_create(const struct bdev_uring_opts *opts, struct bdev **ret_bdev);
+const char *bdev_uring_filename(const struct bdev *bdev); /* of a bdev whose module is "uring" */
+uint64_t bdev_uring_nr_flushes(const struct bdev *bdev);  /* fdatasyncs so far */
 
 #endif

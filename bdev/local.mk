@@ -1,4 +1,5 @@
 noinst_LIBRARIES += %D%/libbdev.a
-%C%_libbdev_a_SOURCES = %D%/bdev.h %D%/internal.h %D%/registry.h %D%/leaf.h %D%/histogram.h \
+%C%_libbdev_a_SOURCES = %D%/bdev.h %D%/internal.h %D%/registry.h %D%/leaf.h %D%/histogram.h %D%/uring.h \
 	%D%/registry.c %D%/examine.c %D%/channel.c %D%/submit.c %D%/range_lock.c %D%/emulate.c %D%/histogram.c \
-	%D%/leaf.c %D%/null.c %D%/malloc.c
+	%D%/leaf.c %D%/null.c %D%/malloc.c \
+	%D%/uring.c %D%/uring_open.c %D%/uring_discard.c
