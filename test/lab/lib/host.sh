@@ -10,7 +10,6 @@ RPC=$T/rpc.sock
 NQN=nqn.2026-11.io.ferrule:lab
 TARGET_PID=
 NET=slirp
-. "${LAB_TARGET:-$LIB/target.sh}"
 
 # fail REASON...: ends the scenario.  The first reason given is the one that is told.
 fail() {
@@ -122,3 +121,5 @@ build_ledger() {
   mkdir -p "$SHARE"
   gcc -O2 -Wall -static -pthread -o "$SHARE/ledger" "$LIB/ledger.c" || fail "ledger.c does not build"
 }
+
+. "${LAB_TARGET:-$LIB/target.sh}"
