@@ -166,6 +166,8 @@ bool bdev_iov_equals(const struct iovec *iov, uint32_t iovcnt, uint64_t skip_byt
 struct bdev *bdev_find(const char *name);
 struct bdev *bdev_first(void);
 struct bdev *bdev_next(struct bdev *bdev);
+/* Whether bdev_unregister() was called; it must not be called again. */
+bool bdev_is_removed(const struct bdev *bdev);
 /* Whether anybody has it open. */
 bool bdev_is_open(const struct bdev *bdev);
 /* Unregisters everything, those registered last first, and waits.  Openers must close when told. */

@@ -365,6 +365,11 @@ struct bdev *bdev_next(struct bdev *bdev)
 	return from(bdev->core->link.next);
 }
 
+bool bdev_is_removed(const struct bdev *bdev)
+{
+	return bdev->core->removed;
+}
+
 bool bdev_is_open(const struct bdev *bdev)
 {
 	return !list_empty(&bdev->core->descs);

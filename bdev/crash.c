@@ -1,0 +1,181 @@
+/*
+ * The crash disk as a bdev: operations take a seeded while, fail by a seeded chance, and reach the disk's cache in the order
+ * in which they complete.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bdev/crash_disk.h"
+#include "bdev/leaf.h"
+
+/* Owner: app thread; in_flight under the disk's mutex. */
+struct crash_bdev {
+	struct bdev bdev;
+	struct crash_disk *disk;
+	struct list in_flight; /* crash_io.link */
+};
+
+/* In bdev_io.scratch; link is first, see crash_disk_capture(). */
+struct crash_io {
+	struct list link;
+	struct crash_bdev *c;
+	uint64_t flush_seq; /* what had reached the cache when the flush was submitted */
+	struct timer timer;
+};
+
+static_assert(sizeof(struct crash_io) <= BDEV_IO_SCRATCH, "the scratch holds it");
+
+static struct crash_io *crash_io(struct bdev_io *io)
+{
+	return (struct crash_io *)(void *)io->scratch.bytes;
+}
+
+static bool chance(struct crash_disk *disk, unsigned ppm)
+{
+	return ppm && crash_rand(&disk->rng) % 1000000 < ppm;
+}
+
+static int perform(struct crash_bdev *c, struct bdev_io *io)
+{
+	struct crash_disk *disk = c->disk;
+	bool durable = (io->flags & BDEV_IO_FUA) || disk->opts.write_through, fails;
+
+	if (disk->cut)
+		return -EIO;
+	switch (io->op) {
+	case BDEV_READ:
+		disk->stats.nr_reads++;
+		if (chance(disk, disk->opts.read_error_ppm))
+			return -EIO;
+		leaf_copy_out(io->iov, io->iovcnt, disk->cache + io->offset_blocks * disk->opts.block_size);
+		return 0;
+	case BDEV_FLUSH:
+		disk->stats.nr_flushes++;
+		if (chance(disk, disk->opts.flush_error_ppm))
+			return -EIO;
+		crash_disk_flush_to(disk, crash_io(io)->flush_seq);
+		return 0;
+	default:
+		if (io->op == BDEV_UNMAP)
+			disk->stats.nr_unmaps++;
+		else
+			disk->stats.nr_writes++;
+		if (io->flags & BDEV_IO_FUA)
+			disk->stats.nr_fua_writes++;
+		fails = chance(disk, disk->opts.write_error_ppm);
+		crash_disk_put(disk, io, durable, fails);
+		return fails ? -EIO : 0;
+	}
+}
+
+static int take(struct bdev_io *io)
+{
+	struct crash_io *cio = crash_io(io);
+	struct crash_disk *disk = cio->c->disk;
+	int status;
+
+	pthread_mutex_lock(&disk->mutex);
+	list_del(&cio->link);
+	status = perform(cio->c, io);
+	pthread_mutex_unlock(&disk->mutex);
+	return status;
+}
+
+static void crash_timer(void *arg)
+{
+	struct bdev_io *io = arg;
+
+	bdev_io_complete(io, take(io));
+}
+
+static void event(struct crash_disk *disk)
+{
+	uint64_t nr = ++disk->nr_events;
+
+	if (disk->cut_at && nr >= disk->cut_at && !disk->cut) {
+		crash_disk_capture(disk);
+		disk->cut = true;
+	}
+	if (disk->on_event)
+		disk->on_event(disk, nr, disk->on_event_arg);
+}
+
+static void crash_submit(struct bdev_io *io, void *channel_ctx)
+{
+	struct crash_bdev *c = *(struct crash_bdev **)channel_ctx;
+	struct crash_disk *disk = c->disk;
+	struct crash_io *cio = crash_io(io);
+	uint64_t delay_us = 0;
+
+	pthread_mutex_lock(&disk->mutex);
+	cio->c = c;
+	cio->flush_seq = disk->seq;
+	list_add_tail(&c->in_flight, &cio->link);
+	if (io->op != BDEV_READ)
+		event(disk);
+	if (disk->opts.max_delay_us)
+		delay_us = crash_rand(&disk->rng) % disk->opts.max_delay_us;
+	pthread_mutex_unlock(&disk->mutex);
+	timer_init(&cio->timer, crash_timer, io);
+	timer_arm(&cio->timer, delay_us);
+}
+
+static int crash_channel_create(struct bdev *bdev, void *channel_ctx)
+{
+	*(struct crash_bdev **)channel_ctx = container_of(bdev, struct crash_bdev, bdev);
+	return 0;
+}
+
+static void crash_destroy(struct bdev *bdev)
+{
+	struct crash_bdev *c = container_of(bdev, struct crash_bdev, bdev);
+
+	c->disk->in_flight = NULL;
+	bdev_destroy_done(bdev);
+	free(c);
+}
+
+static const struct bdev_ops crash_ops = {
+	.submit = crash_submit,
+	.destroy = crash_destroy,
+	.channel_create = crash_channel_create,
+	.channel_ctx_size = sizeof(struct crash_bdev *),
+	.supported = 1u << BDEV_READ | 1u << BDEV_WRITE | 1u << BDEV_FLUSH | 1u << BDEV_UNMAP | 1u << BDEV_WRITE_ZEROES,
+};
+
+int bdev_crash_create(const char *name, struct crash_disk *disk, struct bdev **ret_bdev)
+{
+	static const uuid_t uuid = { 0x63, 0x72, 0x61, 0x73, 0x68, 0x21, 0x40, 0x01, 0x80, 1 };
+	struct crash_bdev *c;
+	int rc;
+
+	rc = leaf_check(name, disk->opts.nr_blocks, disk->opts.block_size);
+	if (rc)
+		return rc;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->disk = disk;
+	list_init(&c->in_flight);
+	strcpy(c->bdev.name, name);
+	leaf_uuid(c->bdev.uuid, uuid);
+	c->bdev.product_name = "Crash disk";
+	c->bdev.module = "crash";
+	c->bdev.block_size = disk->opts.block_size;
+	c->bdev.nr_blocks = disk->opts.nr_blocks;
+	c->bdev.write_unit_blocks = disk->opts.atomic_blocks;
+	c->bdev.has_write_cache = !disk->opts.write_through;
+	c->bdev.unmap_zeroes = !disk->opts.unmap_keeps;
+	c->bdev.ops = &crash_ops;
+	rc = bdev_register(&c->bdev);
+	if (rc) {
+		free(c);
+		return rc;
+	}
+	disk->in_flight = &c->in_flight;
+	if (ret_bdev)
+		*ret_bdev = &c->bdev;
+	return 0;
+}
