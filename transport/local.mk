@@ -1,2 +1,8 @@
 noinst_LIBRARIES += %D%/libtransport.a
-%C%_libtransport_a_SOURCES =
+%C%_libtransport_a_SOURCES = \
+	%D%/tcp/chunk.c %D%/tcp/conn.c %D%/tcp/internal.h %D%/tcp/listener.c %D%/tcp/pdu.c %D%/tcp/pdu.h %D%/tcp/recv.c \
+	%D%/tcp/req.c %D%/tcp/send.c %D%/tcp/sgl.c %D%/tcp/tcp.c %D%/tcp/tcp.h
+
+check_PROGRAMS += %D%/tcp/pdu_test
+%C%_tcp_pdu_test_SOURCES = %D%/tcp/pdu_test.c
+%C%_tcp_pdu_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
