@@ -1,1 +1,4 @@
 EXTRA_DIST += %D%/check-layers
+
+noinst_PROGRAMS += %D%/rawexchange
+%C%_rawexchange_SOURCES = %D%/rawexchange.c
