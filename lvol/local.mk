@@ -1,2 +1,2 @@
 noinst_LIBRARIES += %D%/liblvol.a
-%C%_liblvol_a_SOURCES =
+%C%_liblvol_a_SOURCES = %D%/lvol.h

@@ -1,0 +1,99 @@
+/*
+ * Volumes: blobs of a store by name and UUID, each shown as a bdev whose name is its UUID and whose alias is "store/volume".
+ *
+ * Everything here is on the app thread; what may suspend says so.  Stores are found by themselves when a bdev that holds one
+ * is registered (lvol_init()), and go when their bdev goes.  A pointer that was looked up is good until the fiber suspends;
+ * the operations below hold what they are given.
+ */
+#ifndef LVOL_LVOL_H
+#define LVOL_LVOL_H
+
+#include "bdev/bdev.h"
+#include "blob/blob.h"
+
+struct lvol_store;
+struct lvol;
+
+#define LVOL_NAME_MAX 63u /* bytes of a store's or volume's name; no '/' */
+
+/* From now on stores are opened when their bdevs appear.  Once. */
+void lvol_init(void);
+/* Closes every store: their volumes' bdevs are unregistered first.  Then the leaves may go. */
+fiber_fn void lvol_fini(void);
+
+/* --- stores --- */
+
+struct lvol_store_create_opts {
+	const char *name;
+	const char *base_bdev; /* name, alias or UUID */
+	uuid_t uuid;	       /* null: a new one */
+	uint32_t cluster_size_bytes; /* 0: the default, 1 MiB */
+	bool overwrite;	       /* a store that is there is lost instead of refused */
+};
+
+/* 0, or -EEXIST (a store of that name is open; or one is on the device), -ENODEV (no such base), -EPERM (the base is claimed
+ * or open for writing), -EINVAL, -ENOSPC (too small), -EIO, -ENOMEM.  reason may be NULL. */
+fiber_fn int lvol_store_create(const struct lvol_store_create_opts *opts, struct lvol_store **ret_store,
+			       struct blob_reason *reason);
+/* Opens the store on a bdev; what the examiner does.  As store_open() returns; -EEXIST when a store of its name or UUID is
+ * open. */
+fiber_fn int lvol_store_open(const char *base_bdev, struct lvol_store **ret_store, struct blob_reason *reason);
+/* Unregisters its volumes and closes it; what is on the device stays. */
+fiber_fn int lvol_store_close(struct lvol_store *store);
+/* The same, and what is on the device goes.  Volumes in use go too: their openers are told. */
+fiber_fn int lvol_store_delete(struct lvol_store *store);
+/* Aliases of its volumes change with it.  Its own name is a success.  -EEXIST, -EINVAL. */
+fiber_fn int lvol_store_rename(struct lvol_store *store, const char *name);
+
+struct lvol_store *lvol_store_find(const char *name_or_uuid); /* NULL: none */
+struct lvol_store *lvol_store_first(void);
+struct lvol_store *lvol_store_next(struct lvol_store *store);
+struct store *lvol_store_blobstore(struct lvol_store *store);
+
+struct lvol_store_info {
+	uuid_t uuid;
+	char name[LVOL_NAME_MAX + 1];
+	char base_bdev[BDEV_NAME_MAX];
+	uint64_t total_data_clusters, free_clusters;
+	uint32_t block_size, cluster_size_bytes, nr_lvols;
+	bool read_only;
+};
+
+void lvol_store_get_info(struct lvol_store *store, struct lvol_store_info *ret_info);
+
+/* --- volumes --- */
+
+struct lvol_create_opts {
+	const char *name;
+	uuid_t uuid;	     /* null: a new one */
+	uint64_t size_bytes; /* rounded up to clusters */
+	bool thin;	     /* otherwise all it may ever need is promised to it now */
+};
+
+/* Atomic, durable and visible when 0 is returned.  -EEXIST name taken, -EINVAL, -ENOSPC (thick), -EROFS, -ENODEV (the store is
+ * closing), -EIO, -ENOMEM. */
+fiber_fn int lvol_create(struct lvol_store *store, const struct lvol_create_opts *opts, struct lvol **ret_lvol);
+/* Openers are told and waited for. */
+fiber_fn int lvol_delete(struct lvol *lvol);
+fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes); /* rounded up to clusters; openers are told */
+fiber_fn int lvol_rename(struct lvol *lvol, const char *name);	  /* its own name: -EEXIST */
+
+struct lvol *lvol_find(const char *name); /* UUID, or "store/volume"; NULL: none */
+struct lvol *lvol_from_bdev(const struct bdev *bdev); /* NULL: no volume */
+struct lvol *lvol_first(struct lvol_store *store);
+struct lvol *lvol_next(struct lvol *lvol);
+struct bdev *lvol_bdev(struct lvol *lvol);
+struct lvol_store *lvol_get_store(struct lvol *lvol);
+
+struct lvol_info {
+	uuid_t uuid, store_uuid;
+	char name[BLOB_NAME_MAX + 1];
+	char store_name[LVOL_NAME_MAX + 1];
+	char base_bdev[BDEV_NAME_MAX];
+	uint64_t size_bytes, num_allocated_clusters, created_ms;
+	bool thin, snapshot, read_only, degraded;
+};
+
+void lvol_get_info(const struct lvol *lvol, struct lvol_info *ret_info);
+
+#endif
