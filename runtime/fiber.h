@@ -29,6 +29,18 @@ struct fiber *fiber_current(void); /* NULL outside of one */
 fiber_fn void fiber_yield(void);   /* to the end of this thread's runnable work */
 fiber_fn void fiber_sleep(uint64_t delay_us);
 
+/* What `ferrule debug` tells of a fiber that is suspended. */
+struct fiber_info {
+	const char *name, *thread;
+	const char *state; /* "sleep", "wait", "mutex", "condition", "yield", "new", "running" */
+	const void *pc;	   /* the code that suspended */
+	uint64_t since_us; /* clock_now_us() when it did */
+};
+
+/* Calls fn once for each fiber of the process, under the registry's lock; fn must not call back into the runtime.  Thread:
+ * any; of fibers of other reactors the state may be a moment old. */
+void fiber_walk(void (*fn)(const struct fiber_info *info, void *arg), void *arg);
+
 /*
  * A wait: the waiter owns it (on its stack), somebody else completes it exactly once, before or after the wait begins.
  * It is how a fiber waits for a callback.

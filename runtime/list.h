@@ -5,6 +5,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* DPDK's headers and <sys/queue.h> have macros of these names: ours hold after ours is included. */
+#undef container_of
+#undef LIST_INIT
+
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
 struct list {

@@ -22,10 +22,16 @@ void dma_free(void *buf);
 
 enum iobuf_class { IOBUF_SMALL, IOBUF_LARGE };
 
+struct thread;
+
 /* Embedded in the request that waits.  Owner: the requester; the pool keeps it from a failed get until ready runs. */
 struct iobuf_wait {
-	struct list link;
+	struct list link;				   /* zeroed, or list_init(): not queued */
 	void (*ready)(struct iobuf_wait *wait, void *buf); /* on the thread that asked; the buffer is the waiter's */
+	/* the pool's */
+	struct thread *thread;
+	void *buf;
+	enum iobuf_class class;
 };
 
 /**

@@ -38,7 +38,8 @@ struct runtime_opts {
  */
 int runtime_run(const struct runtime_opts *opts, void (*main_fn)(void *arg), void *arg);
 
-/* Ends runtime_run() once every thread has exited.  Thread: any. */
+/* Asks the app thread to exit, and ends runtime_run() once every thread has; the others are asked by those who made them.
+ * Thread: any. */
 void runtime_stop(int result);
 
 /* SIGTERM and SIGINT, as a message to the app thread; a second one ends the process at once. */

@@ -22,8 +22,17 @@ struct sim_opts {
 	uint64_t max_delay_us;		 /* of bytes on their way */
 };
 
+/**
+ * sim_run - run main_fn(arg) as a fiber of the thread "app" until runtime_stop() and every thread has exited
+ *
+ * Return: what runtime_stop() was given; -EDEADLK when nothing is runnable and no timer is armed; -ETIMEDOUT when virtual
+ * time (or the number of steps) has run out; -ENOMEM.  The log then names the seed, and the threads and fibers left.  Their
+ * stacks are thrown away, so what they held leaks.
+ */
 int sim_run(const struct sim_opts *opts, void (*main_fn)(void *arg), void *arg);
 bool sim_active(void);
 uint64_t sim_rand(void); /* the run's own generator */
+/* Of every step of the present run, or of the last: equal for equal runs. */
+uint64_t sim_trace_hash(void);
 
 #endif

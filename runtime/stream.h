@@ -41,7 +41,7 @@ void stream_listener_close(struct stream_listener *listener);
 /* The address it really has (the port when 0 was asked for). */
 void stream_listener_addr(const struct stream_listener *listener, struct stream_addr *ret_addr);
 
-/* Connects and attaches to the current thread.  0 or -errno (-ETIMEDOUT, -ECONNREFUSED…). */
+/* Connects and attaches to the current thread, with no callback until stream_set_ready().  0 or -errno (-ETIMEDOUT, -ECONNREFUSED…). */
 fiber_fn int stream_connect(const struct stream_addr *addr, uint64_t timeout_us, struct stream **ret_stream);
 
 /**
@@ -49,10 +49,15 @@ fiber_fn int stream_connect(const struct stream_addr *addr, uint64_t timeout_us,
  * @ready: called with STREAM_READABLE when bytes or an end may be there, until a recv says -EAGAIN again; with
  *         STREAM_WRITABLE when asked for by stream_want_write().  A first STREAM_READABLE always comes.
  *
- * Readiness is a hint: it comes at least once after every change from empty to readable, and may come too often.
+ * Readiness is a hint: it comes at least once after every change from empty to readable, and may come too often.  While
+ * the last recv has not said -EAGAIN, ready is called again each turn: who cannot take more for now pauses the stream.
+ * stream_recv() says -EAGAIN without a system call while nothing has come since the socket was last found empty.
  */
 void stream_attach(struct stream *stream, stream_ready_fn ready, void *arg);
+/* Another callback; it too gets a first STREAM_READABLE.  NULL: none is called. */
 void stream_set_ready(struct stream *stream, stream_ready_fn ready, void *arg);
+/* While paused no STREAM_READABLE is called; what came meanwhile is told after. */
+void stream_pause(struct stream *stream, bool paused);
 /* Unbinds, so that another thread may attach it (send it there by message). */
 void stream_detach(struct stream *stream, msg_fn done, void *arg);
 /* One STREAM_WRITABLE when a blocked send may go on. */
