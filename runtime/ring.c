@@ -223,7 +223,8 @@ void ring_poll_cancel(struct ring_op *op)
 
 	assert(op->thread == thread_running);
 	sqe = sqe_get(op->thread->reactor);
-	io_uring_prep_poll_remove(sqe, (uint64_t)(uintptr_t)op);
+	/* Not a poll removal: that one gives up (-EALREADY) on a poll that an event is just waking. */
+	io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)op, 0);
 	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 	io_uring_sqe_set_data64(sqe, USER_DATA_NONE);
 }
