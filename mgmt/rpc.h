@@ -3,6 +3,7 @@
  * Unix socket, HTTP, the state that is replayed at start).
  *
  * A method gets its parameters decoded and checked against its table; what it changes is durable before it is answered.
+ * Everything here belongs to the app thread.
  */
 #ifndef MGMT_RPC_H
 #define MGMT_RPC_H
@@ -11,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "mgmt/state.h"
 #include "runtime/fiber.h"
 #include "runtime/list.h"
 
@@ -38,7 +40,7 @@ enum rpc_type {
 #define RPC_LOOSE    0x2u /* a number may come as a string and a string as a number (orchestrators send both) */
 #define RPC_IGNORED  0x4u /* accepted from older clients, has no effect */
 
-/* One parameter: its key, and the older or longer names it also goes by. */
+/* One parameter: its key, and the older name it also goes by. */
 struct rpc_param {
 	const char *key;
 	enum rpc_type type;
@@ -52,15 +54,24 @@ enum rpc_decode_style {
 	RPC_DECODE_NVMF, /* -32602 "Invalid parameters" */
 };
 
+/*
+ * One call.  Owner: the submitter; the app thread has it from rpc_submit() until done runs.  params is taken over by
+ * rpc_submit() and replaced by the decoded object: canonical keys, numbers as numbers, UUIDs in lower case.
+ */
 struct rpc_call {
 	const struct rpc_method *method;
-	json_t *params;	 /* an object, or NULL; borrowed by the method */
-	bool replay;	 /* the saved state is being applied: do not save again */
-	/* exactly one of these is set by the method before it returns */
+	json_t *params;
+	bool replay; /* the saved state is being applied: nothing is saved again */
+	/* exactly one of result and error_code is set by the method before it returns */
 	json_t *result;
 	int error_code;
 	char error_message[256];
 	json_t *error_data;
+	json_t *changes; /* of the saved state, made by rpc_save() and rpc_forget(); NULL: none */
+	void (*done)(struct rpc_call *call, void *arg);
+	void *arg;
+	struct list link;
+	struct state_commit commit;
 };
 
 struct rpc_method {
@@ -69,42 +80,73 @@ struct rpc_method {
 	const struct rpc_param *params; /* ends with a NULL key; NULL: the method takes none */
 	enum rpc_decode_style style;
 	bool unknown_ok; /* unknown top-level keys are ignored (SPDK does so for some nvmf calls) */
-	bool changes;	 /* takes the configuration lock: such calls run one after another, in order of arrival */
-	struct list link;
+	bool changes;	 /* changes the configuration: such calls run one after another, in order of arrival */
 };
 
-/* Thread: app.  The table stays the caller's; ends with a NULL name. */
-void rpc_register(struct rpc_method *methods);
+/* The table stays the caller's; ends with a NULL name. */
+void rpc_register(const struct rpc_method *methods);
 const struct rpc_method *rpc_find(const char *name);
 void rpc_for_each(void (*fn)(const struct rpc_method *method, void *arg), void *arg);
 
+/* state: where changes go; NULL: nowhere (--ephemeral).  Starts the fiber that runs the changing calls. */
+int rpc_start(struct state *state);
+/* Refuses new calls and suspends until every call under way has been answered. */
+fiber_fn void rpc_stop(void);
+unsigned rpc_nr_running(void);
+
 /**
- * rpc_execute - run one call
- * @call: params given; result or error set on return.  The caller frees both with rpc_call_fini().
+ * rpc_submit - run one call
+ * @name:   of the method
+ * @params: reference taken over; NULL: none
+ * @done:   runs on the app thread with result or error set, never before this has returned; the changes of the call are
+ *          durable by then.  The owner then frees what the call holds with rpc_call_fini().
  */
-fiber_fn void rpc_execute(const char *method, struct rpc_call *call);
+void rpc_submit(struct rpc_call *call, const char *name, json_t *params, void (*done)(struct rpc_call *call, void *arg),
+		void *arg);
 void rpc_call_fini(struct rpc_call *call);
+
+/* Runs the method in the calling fiber, beside the queue of changes and with nothing saved: for the replay at start. */
+fiber_fn void rpc_replay(struct rpc_call *call, const char *name, json_t *params);
 
 /* How a method ends. */
 void rpc_ok(struct rpc_call *call, json_t *result); /* takes the reference; NULL: true */
 /* message: SPDK's text.  data: what is wrong and what to do about it, in a sentence, for error.data; NULL: none. */
 void rpc_fail(struct rpc_call *call, int code, const char *message, const char *data_fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-/* code -errno and strerror's text */
+/* code is err, a negative errno, and the message strerror's text */
 void rpc_fail_errno(struct rpc_call *call, int err, const char *data_fmt, ...) __attribute__((format(printf, 3, 4)));
-/* the parameter's name goes into error.data as well */
+/* Bad parameters, in the words of the method's family; the parameter's name goes into error.data as well. */
 void rpc_fail_param(struct rpc_call *call, const char *key, const char *data_fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* Adds the name of a parameter to the data of an error set before. */
+void rpc_blame(struct rpc_call *call, const char *key);
+bool rpc_failed(const struct rpc_call *call);
 
-/* Decoded parameters; the default when absent.  The types have been checked by then. */
+/* Decoded parameters; the fallback when absent.  The types have been checked by then. */
 const char *rpc_string(const struct rpc_call *call, const char *key, const char *fallback);
 bool rpc_bool(const struct rpc_call *call, const char *key, bool fallback);
 uint64_t rpc_u64(const struct rpc_call *call, const char *key, uint64_t fallback);
 int64_t rpc_i64(const struct rpc_call *call, const char *key, int64_t fallback);
 bool rpc_has(const struct rpc_call *call, const char *key);
-json_t *rpc_json(const struct rpc_call *call, const char *key);
+json_t *rpc_json(const struct rpc_call *call, const char *key); /* borrowed */
 
-/* The whole of a JSON-RPC exchange: a request, notification or batch in; the reply text out, or NULL when none is owed. */
-fiber_fn json_t *rpc_answer(json_t *request);
+/**
+ * rpc_decode - check an object against a table
+ * @where: how error.data calls the object, such as "listen_address"; NULL: the call's params themselves
+ *
+ * Return: a new object with canonical keys and types, or NULL with the call's error set.
+ */
+json_t *rpc_decode(struct rpc_call *call, json_t *object, const struct rpc_param *table, const char *where,
+		   bool unknown_ok);
+
+/*
+ * What is to be there after a restart.  Saves the call itself (its method and decoded params) under a key, or forgets keys.
+ * parent: "" for what stands alone.  See state.h for the classes and their order.
+ */
+void rpc_save(struct rpc_call *call, const char *class, const char *parent, const char *name);
+/* The same with other params (reference taken over) or another method. */
+void rpc_save_as(struct rpc_call *call, const struct state_key *key, const char *method, json_t *params);
+void rpc_forget(struct rpc_call *call, const char *class, const char *parent, const char *name);
+void rpc_forget_children(struct rpc_call *call, const char *class, const char *parent);
 
 #endif

@@ -1,0 +1,204 @@
+/*
+ * JSON-RPC 2.0 exchanges, in the dialect of SPDK's clients: "jsonrpc" may be missing, and an id of null makes a notification,
+ * which is answered only when it fails.
+ *
+ * A batch runs a window of its calls at a time, started in order, and is answered whole.
+ */
+#include "mgmt/exchange.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mgmt/rpc.h"
+#include "runtime/runtime.h"
+
+#define BATCH_WINDOW 64u
+
+/* Owner: the app thread; freed when the last of its requests has been answered. */
+struct exchange {
+	json_t *requests; /* an array, also for a single one; NULL: not even JSON */
+	size_t next;
+	unsigned nr_running;
+	bool batch, starting;
+	char *out;
+	size_t out_len, out_size;
+	void (*done)(void *arg, char *text, size_t len);
+	void *arg;
+	struct task task;
+};
+
+struct request {
+	struct exchange *x;
+	json_t *id; /* NULL: a notification */
+	struct rpc_call call;
+};
+
+static void advance(void *arg);
+
+static void out_append(struct exchange *x, const char *text, size_t len)
+{
+	if (len > x->out_size - x->out_len) {
+		size_t size = x->out_size ? (x->out_len + len) * 2 : x->out_len + len;
+		char *grown = realloc(x->out, size);
+
+		if (!grown)
+			return; /* an answer is lost: the client's timeout tells it */
+		x->out = grown;
+		x->out_size = size;
+	}
+	memcpy(x->out + x->out_len, text, len);
+	x->out_len += len;
+}
+
+static void add_reply(struct exchange *x, json_t *id, const char *key, json_t *value)
+{
+	json_t *reply = json_pack("{s:s,s:o,s:o}", "jsonrpc", "2.0", "id", id ? json_incref(id) : json_null(), key, value);
+	char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
+
+	json_decref(reply);
+	if (!text)
+		return;
+	if (x->batch)
+		out_append(x, x->out_len ? "," : "[", 1);
+	out_append(x, text, strlen(text));
+	free(text);
+}
+
+static json_t *error_object(int code, const char *message, json_t *data)
+{
+	json_t *error = json_pack("{s:i,s:s}", "code", code, "message", message);
+
+	if (error && data)
+		json_object_set(error, "data", data);
+	return error;
+}
+
+static void add_error(struct exchange *x, json_t *id, int code, const char *message, const char *detail)
+{
+	json_t *data = detail ? json_pack("{s:s}", "detail", detail) : NULL;
+
+	add_reply(x, id, "error", error_object(code, message, data));
+	json_decref(data);
+}
+
+char *exchange_error(int code, const char *message, const char *detail, size_t *ret_len)
+{
+	struct exchange x = { 0 };
+
+	add_error(&x, NULL, code, message, detail);
+	out_append(&x, "\n", 1);
+	*ret_len = x.out_len;
+	return x.out;
+}
+
+static void request_done(struct rpc_call *call, void *arg)
+{
+	struct request *r = arg;
+	struct exchange *x = r->x;
+
+	if (call->error_code)
+		add_reply(x, r->id, "error", error_object(call->error_code, call->error_message, call->error_data));
+	else if (r->id)
+		add_reply(x, r->id, "result", json_incref(call->result));
+	rpc_call_fini(call);
+	json_decref(r->id);
+	free(r);
+	x->nr_running--;
+	if (!x->starting)
+		advance(x);
+}
+
+static bool id_ok(json_t *id)
+{
+	return !id || json_is_null(id) || json_is_string(id) || json_is_number(id);
+}
+
+static void start_request(struct exchange *x, json_t *object)
+{
+	json_t *id = json_object_get(object, "id"), *params = json_object_get(object, "params");
+	const char *version = json_string_value(json_object_get(object, "jsonrpc"));
+	const char *method = json_string_value(json_object_get(object, "method"));
+	const char *why = NULL;
+	struct request *r;
+
+	if (!json_is_object(object))
+		why = "a request is an object with jsonrpc, method, params and id";
+	else if (!id_ok(id))
+		why = "id must be a number or a string";
+	else if (json_object_get(object, "jsonrpc") && (!version || strcmp(version, "2.0") != 0))
+		why = "jsonrpc must be \"2.0\"";
+	else if (!method)
+		why = "method is missing or no string";
+	else if (params && !json_is_object(params) && !json_is_array(params) && !json_is_null(params))
+		why = "params must be an object";
+	r = why ? NULL : calloc(1, sizeof(*r));
+	if (!r) {
+		add_error(x, id_ok(id) ? id : NULL, why ? RPC_INVALID_REQUEST : RPC_INTERNAL_ERROR,
+			  why ? "Invalid request" : "Internal error", why ? why : "out of memory");
+		return;
+	}
+	r->x = x;
+	r->id = json_is_null(id) ? NULL : json_incref(id);
+	x->nr_running++;
+	rpc_submit(&r->call, method, json_incref(params), request_done, r);
+}
+
+static void end_exchange(struct exchange *x)
+{
+	if (x->out_len) {
+		if (x->batch)
+			out_append(x, "]", 1);
+		out_append(x, "\n", 1);
+	}
+	x->done(x->arg, x->out, x->out_len);
+	json_decref(x->requests);
+	free(x);
+}
+
+static void advance(void *arg)
+{
+	struct exchange *x = arg;
+
+	x->starting = true;
+	while (x->next < json_array_size(x->requests) && x->nr_running < BATCH_WINDOW)
+		start_request(x, json_array_get(x->requests, x->next++));
+	x->starting = false;
+	if (x->next == json_array_size(x->requests) && x->nr_running == 0)
+		end_exchange(x);
+}
+
+bool exchange_submit(const char *text, size_t len, void (*done)(void *arg, char *text, size_t len), void *arg)
+{
+	struct exchange *x = calloc(1, sizeof(*x));
+	json_error_t error;
+	json_t *root;
+	bool batch;
+
+	if (!x)
+		abort(); /* a few dozen bytes: nothing else would work either */
+	x->done = done;
+	x->arg = arg;
+	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+	if (!root) {
+		add_error(x, NULL, RPC_PARSE_ERROR, "Parse error", error.text);
+	} else if (json_is_array(root) && json_array_size(root) > 0) {
+		x->batch = true;
+		x->requests = root;
+	} else {
+		x->requests = json_array();
+		json_array_append_new(x->requests, json_is_array(root) ? json_null() : json_incref(root));
+		json_decref(root);
+	}
+	batch = x->batch;
+	/* Calls of a single request are taken up now: the order of arrival is that of rpc_submit(). */
+	if (x->requests && !batch && json_is_object(json_array_get(x->requests, 0))) {
+		x->starting = true;
+		start_request(x, json_array_get(x->requests, 0));
+		x->starting = false;
+		x->next = 1;
+	}
+	if (x->nr_running == 0)
+		task_run_later(&x->task, advance, x);
+	return batch;
+}
