@@ -11,12 +11,12 @@
  * follow with consecutive numbers; D is the newest change known durable when the line was made.
  */
 #include <errno.h>
-#include <isa-l/crc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "mgmt/state.h"
+#include "nvme/crc32c.h"
 
 #define FORMAT_NAME    "ferrule-state"
 #define FORMAT_VERSION 1
@@ -126,11 +126,6 @@ static int text_append(struct text *t, const char *buf, size_t len)
 	return 0;
 }
 
-static uint32_t line_crc(const char *buf, size_t len)
-{
-	return ~crc32_iscsi((unsigned char *)(uintptr_t)buf, (int)len, ~0u);
-}
-
 /* Takes over the reference. */
 static int append_line(struct text *t, json_t *object)
 {
@@ -143,7 +138,7 @@ static int append_line(struct text *t, json_t *object)
 	if (!body)
 		return rc;
 	len = strlen(body);
-	snprintf(crc, sizeof(crc), "%08x ", line_crc(body, len));
+	snprintf(crc, sizeof(crc), "%08x ", crc32c(body, len));
 	if (!text_append(t, crc, CRC_DIGITS + 1) && !text_append(t, body, len) && !text_append(t, "\n", 1))
 		rc = 0;
 	free(body);
@@ -219,7 +214,7 @@ static json_t *parse_line(const char *line, size_t len, const char **ret_why)
 	}
 	line += CRC_DIGITS + 1;
 	len -= CRC_DIGITS + 1;
-	if (line_crc(line, len) != crc) {
+	if (crc32c(line, len) != crc) {
 		*ret_why = "its checksum is wrong";
 		return NULL;
 	}

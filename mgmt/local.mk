@@ -2,8 +2,16 @@ noinst_LIBRARIES += %D%/libmgmt.a
 %C%_libmgmt_a_SOURCES = \
 	%D%/decode.c \
 	%D%/exchange.c %D%/exchange.h \
+	%D%/file_dirs.c \
 	%D%/journal.c \
 	%D%/json_scan.c %D%/json_scan.h \
+	%D%/methods.h \
+	%D%/methods_app.c \
+	%D%/methods_bdev.c \
+	%D%/methods_bdev_show.c \
+	%D%/methods_nvmf.c %D%/methods_nvmf.h \
+	%D%/methods_nvmf_export.c \
+	%D%/methods_nvmf_show.c \
 	%D%/replay.c \
 	%D%/rpc.c %D%/rpc.h \
 	%D%/server.c %D%/server.h \

@@ -215,8 +215,16 @@ void rpc_forget_children(struct rpc_call *call, const char *class, const char *p
 {
 	struct forget f = { call, class, parent };
 
-	if (!call->replay && rpc.state)
-		state_for_each(rpc.state, class, forget_child, &f);
+	if (!call->replay)
+		rpc_saved_for_each(class, forget_child, &f);
+}
+
+void rpc_saved_for_each(const char *class,
+			void (*fn)(void *arg, const char *parent, const char *name, const char *method, json_t *params),
+			void *arg)
+{
+	if (rpc.state)
+		state_for_each(rpc.state, class, fn, arg);
 }
 
 /* --- running -------------------------------------------------------------------------------------------------------- */
@@ -371,7 +379,7 @@ fiber_fn void rpc_stop(void)
 	rpc.state = NULL;
 }
 
-unsigned rpc_nr_running(void)
+bool rpc_is_stopping(void)
 {
-	return rpc.nr_running;
+	return rpc.stopping;
 }

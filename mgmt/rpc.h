@@ -92,7 +92,7 @@ void rpc_for_each(void (*fn)(const struct rpc_method *method, void *arg), void *
 int rpc_start(struct state *state);
 /* Refuses new calls and suspends until every call under way has been answered. */
 fiber_fn void rpc_stop(void);
-unsigned rpc_nr_running(void);
+bool rpc_is_stopping(void);
 
 /**
  * rpc_submit - run one call
@@ -148,5 +148,9 @@ void rpc_save(struct rpc_call *call, const char *class, const char *parent, cons
 void rpc_save_as(struct rpc_call *call, const struct state_key *key, const char *method, json_t *params);
 void rpc_forget(struct rpc_call *call, const char *class, const char *parent, const char *name);
 void rpc_forget_children(struct rpc_call *call, const char *class, const char *parent);
+/* state_for_each() on the state that calls are saved in; nothing with --ephemeral and during the replay. */
+void rpc_saved_for_each(const char *class,
+			void (*fn)(void *arg, const char *parent, const char *name, const char *method, json_t *params),
+			void *arg);
 
 #endif
