@@ -1,0 +1,49 @@
+/* What the files of lvol/ share. */
+#ifndef LVOL_INTERNAL_H
+#define LVOL_INTERNAL_H
+
+#include "lvol/lvol.h"
+
+/*
+ * An open store.  Owner: app thread.  Life: until it has no volume, no operation and no reference left after closing began.
+ */
+struct lvol_store {
+	struct list link; /* stores */
+	struct store *store;
+	char name[LVOL_NAME_MAX + 1];
+	char base_bdev[BDEV_NAME_MAX];
+	char uuid_text[UUID_STR_LEN];
+	uuid_t uuid;
+	struct list lvols;
+	bool closing;	  /* no operation begins any more */
+	bool removed;	  /* the base went away */
+	unsigned nr_ops;  /* operations under way */
+	struct fiber_cond idle; /* nr_ops became 0 */
+};
+
+/* A volume.  Owner: app thread; what I/O reads of it (blob) is constant while the bdev is registered. */
+struct lvol {
+	struct bdev bdev;
+	struct list link; /* lvol_store.lvols */
+	struct lvol_store *store;
+	struct blob *blob;
+	char name[LVOL_NAME_MAX + 1];
+	bool gone; /* deleted: of no use to who waited for the mutex */
+	unsigned nr_refs;
+	struct fiber_mutex mutex; /* one operation at a time */
+};
+
+/* store.c */
+bool lvol_name_ok(const char *name);
+int lvol_op_begin(struct lvol_store *store); /* -ENODEV: closing */
+void lvol_op_end(struct lvol_store *store);
+
+/* volume.c */
+int lvol_attach(struct lvol_store *store, struct blob *blob, struct lvol **ret_lvol); /* shows a blob as a bdev */
+fiber_fn void lvol_detach_all(struct lvol_store *store);
+int lvol_rename_aliases(struct lvol_store *store, const char *store_name);
+
+/* bdev.c */
+extern const struct bdev_ops lvol_ops;
+
+#endif

@@ -1,0 +1,336 @@
+/*
+ * Stores: creating, opening when their bdev appears, closing when it goes, deleting, renaming.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lvol/internal.h"
+
+static struct list stores = LIST_INIT(stores);
+
+bool lvol_name_ok(const char *name)
+{
+	return name && *name && strlen(name) <= LVOL_NAME_MAX && !strchr(name, '/');
+}
+
+int lvol_op_begin(struct lvol_store *store)
+{
+	if (store->closing)
+		return -ENODEV;
+	store->nr_ops++;
+	return 0;
+}
+
+void lvol_op_end(struct lvol_store *store)
+{
+	if (--store->nr_ops == 0)
+		fiber_cond_broadcast(&store->idle);
+}
+
+static fiber_fn void removed_main(void *arg)
+{
+	struct list *it;
+
+	/* Looked for among the open: somebody may have closed it meanwhile. */
+	list_for_each(it, &stores) {
+		struct lvol_store *store = list_entry(it, struct lvol_store, link);
+
+		if (store != arg || store->closing)
+			continue;
+		log_warning("store %s: %s is gone; its volumes go too", store->name, store->base_bdev);
+		lvol_store_close(store);
+		return;
+	}
+}
+
+static void store_event(struct store *blobs, enum store_event event, void *arg)
+{
+	struct lvol_store *store = arg;
+	struct store_info info;
+	struct list *it;
+
+	if (event == STORE_EVENT_REMOVED) {
+		if (store->removed)
+			return;
+		store->removed = true;
+		/* While it is being opened, opened() sees to it. */
+		if (!list_empty(&store->link) &&
+		    fiber_spawn(runtime_app_thread(), "store removal", removed_main, store))
+			log_error("store %s: no memory to close it after %s went", store->name, store->base_bdev);
+		return;
+	}
+	store_get_info(blobs, &info);
+	log_error("store %s on %s is read-only from now on: %s", store->name, store->base_bdev, info.read_only_reason);
+	list_for_each(it, &store->lvols)
+		list_entry(it, struct lvol, link)->bdev.read_only = true;
+}
+
+static struct lvol_store *store_new(void)
+{
+	struct lvol_store *store = calloc(1, sizeof(*store));
+
+	if (!store)
+		return NULL;
+	list_init(&store->link);
+	list_init(&store->lvols);
+	fiber_cond_init(&store->idle);
+	return store;
+}
+
+static void store_fill(struct lvol_store *store)
+{
+	struct store_info info;
+
+	store_get_info(store->store, &info);
+	snprintf(store->name, sizeof(store->name), "%.*s", (int)LVOL_NAME_MAX, info.name);
+	snprintf(store->base_bdev, sizeof(store->base_bdev), "%.*s", BDEV_NAME_MAX - 1, info.bdev_name);
+	uuid_copy(store->uuid, info.uuid);
+	uuid_unparse_lower(info.uuid, store->uuid_text);
+}
+
+static void attach_all(struct lvol_store *store)
+{
+	struct blob *blob;
+
+	for (blob = store_first_blob(store->store); blob; blob = store_next_blob(blob)) {
+		struct blob_info info;
+		int rc = lvol_attach(store, blob, NULL);
+
+		if (!rc)
+			continue;
+		blob_get_info(blob, &info);
+		log_error("store %s: volume %s is not shown: %s", store->name, info.name, strerror(-rc));
+	}
+}
+
+static int opened(struct lvol_store *store, struct lvol_store **ret_store)
+{
+	if (store->removed) {
+		store_close(store->store);
+		free(store);
+		return -ENODEV;
+	}
+	list_add_tail(&stores, &store->link);
+	attach_all(store);
+	if (ret_store)
+		*ret_store = store;
+	return 0;
+}
+
+fiber_fn int lvol_store_create(const struct lvol_store_create_opts *opts, struct lvol_store **ret_store,
+			       struct blob_reason *reason)
+{
+	struct store_create_opts create = { .name = opts->name, .cluster_size_bytes = opts->cluster_size_bytes,
+					    .overwrite = opts->overwrite };
+	struct store_open_opts open = { .event = store_event };
+	struct lvol_store *store;
+	int rc;
+
+	if (!lvol_name_ok(opts->name))
+		return -EINVAL;
+	if (lvol_store_find(opts->name))
+		return -EEXIST;
+	store = store_new();
+	if (!store)
+		return -ENOMEM;
+	uuid_copy(create.uuid, opts->uuid);
+	open.event_arg = store;
+	rc = store_create(opts->base_bdev, &create, &open, &store->store, reason);
+	if (rc) {
+		free(store);
+		return rc == -EBUSY ? -EPERM : rc;
+	}
+	store_fill(store);
+	return opened(store, ret_store);
+}
+
+fiber_fn int lvol_store_open(const char *base_bdev, struct lvol_store **ret_store, struct blob_reason *reason)
+{
+	struct store_open_opts open = { .event = store_event };
+	struct store_label label;
+	struct lvol_store *store;
+	char uuid_text[UUID_STR_LEN];
+	int rc;
+
+	rc = store_probe(base_bdev, &label, reason);
+	if (rc)
+		return rc;
+	uuid_unparse_lower(label.uuid, uuid_text);
+	if (lvol_store_find(label.name) || lvol_store_find(uuid_text)) {
+		if (reason)
+			snprintf(reason->text, sizeof(reason->text), "a store named %.64s or with UUID %s is open already",
+				 label.name, uuid_text);
+		return -EEXIST;
+	}
+	store = store_new();
+	if (!store)
+		return -ENOMEM;
+	open.event_arg = store;
+	rc = store_open(base_bdev, &open, &store->store, reason);
+	if (rc) {
+		free(store);
+		return rc;
+	}
+	store_fill(store);
+	return opened(store, ret_store);
+}
+
+/* Ends operations and volumes; the blobs' store is all that is left. */
+static fiber_fn int quiesce(struct lvol_store *store)
+{
+	if (store->closing)
+		return -ENODEV;
+	store->closing = true;
+	while (store->nr_ops)
+		fiber_cond_wait(&store->idle);
+	lvol_detach_all(store);
+	return 0;
+}
+
+fiber_fn int lvol_store_close(struct lvol_store *store)
+{
+	int rc = quiesce(store);
+
+	if (rc)
+		return rc;
+	rc = store_close(store->store);
+	list_del(&store->link);
+	free(store);
+	return rc;
+}
+
+fiber_fn int lvol_store_delete(struct lvol_store *store)
+{
+	int rc = quiesce(store);
+
+	if (rc)
+		return rc;
+	rc = store_destroy(store->store);
+	if (rc == -EBUSY) {
+		/* Cannot be: no volume is left.  Rather show what is there than lose it. */
+		store->closing = false;
+		attach_all(store);
+		return rc;
+	}
+	list_del(&store->link);
+	free(store);
+	return rc;
+}
+
+fiber_fn int lvol_store_rename(struct lvol_store *store, const char *name)
+{
+	struct lvol_store *other;
+	int rc;
+
+	if (!lvol_name_ok(name))
+		return -EINVAL;
+	other = lvol_store_find(name);
+	if (other)
+		return other == store ? 0 : -EEXIST;
+	rc = lvol_op_begin(store);
+	if (rc)
+		return rc;
+	rc = lvol_rename_aliases(store, name);
+	if (!rc)
+		rc = store_rename(store->store, name);
+	if (rc)
+		lvol_rename_aliases(store, store->name);
+	else
+		strcpy(store->name, name);
+	lvol_op_end(store);
+	return rc;
+}
+
+/* --- examine --- */
+
+static fiber_fn void examine(const char *bdev_name)
+{
+	struct bdev *bdev = bdev_find(bdev_name);
+	struct blob_reason reason = { "" };
+	int rc;
+
+	/* A store on a volume of ours is its user's affair. */
+	if (!bdev || lvol_from_bdev(bdev) || bdev_is_claimed(bdev, NULL))
+		return;
+	rc = lvol_store_open(bdev_name, NULL, &reason);
+	if (rc && rc != -EILSEQ && rc != -ENODEV && rc != -EBUSY)
+		log_error("%s holds a store that is not opened: %s%s%s", bdev_name, strerror(-rc), *reason.text ? ": " : "",
+			  reason.text);
+}
+
+void lvol_init(void)
+{
+	static struct bdev_examiner examiner = { .name = "lvol", .examine = examine };
+
+	bdev_examiner_register(&examiner);
+}
+
+fiber_fn void lvol_fini(void)
+{
+	while (!list_empty(&stores)) {
+		struct lvol_store *store = list_entry(stores.next, struct lvol_store, link);
+
+		if (lvol_store_close(store) == -ENODEV)
+			fiber_sleep(1000); /* another closes it */
+	}
+}
+
+/* --- looking --- */
+
+struct lvol_store *lvol_store_find(const char *name_or_uuid)
+{
+	struct list *it;
+
+	list_for_each(it, &stores) {
+		struct lvol_store *store = list_entry(it, struct lvol_store, link);
+
+		if (!store->closing &&
+		    (!strcmp(store->name, name_or_uuid) || !strcasecmp(store->uuid_text, name_or_uuid)))
+			return store;
+	}
+	return NULL;
+}
+
+static struct lvol_store *from(struct list *it)
+{
+	for (; it != &stores; it = it->next) {
+		if (!list_entry(it, struct lvol_store, link)->closing)
+			return list_entry(it, struct lvol_store, link);
+	}
+	return NULL;
+}
+
+struct lvol_store *lvol_store_first(void)
+{
+	return from(stores.next);
+}
+
+struct lvol_store *lvol_store_next(struct lvol_store *store)
+{
+	return from(store->link.next);
+}
+
+struct store *lvol_store_blobstore(struct lvol_store *store)
+{
+	return store->store;
+}
+
+void lvol_store_get_info(struct lvol_store *store, struct lvol_store_info *ret_info)
+{
+	struct store_info info;
+
+	store_get_info(store->store, &info);
+	memset(ret_info, 0, sizeof(*ret_info));
+	uuid_copy(ret_info->uuid, store->uuid);
+	strcpy(ret_info->name, store->name);
+	strcpy(ret_info->base_bdev, store->base_bdev);
+	ret_info->total_data_clusters = info.nr_clusters;
+	ret_info->free_clusters = info.nr_free_clusters;
+	ret_info->block_size = info.block_size;
+	ret_info->cluster_size_bytes = info.cluster_size_bytes;
+	ret_info->nr_lvols = info.nr_blobs;
+	ret_info->read_only = info.read_only;
+}

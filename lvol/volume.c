@@ -1,0 +1,340 @@
+/*
+ * Volumes: creating, deleting, resizing, renaming, and showing a blob as a bdev.  Operations on one volume wait for each
+ * other; those on different volumes run side by side, so that their commits are shared.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lvol/internal.h"
+
+static void make_alias(char *alias, const char *store, const char *volume)
+{
+	static_assert(BDEV_NAME_MAX > 2 * LVOL_NAME_MAX + 1, "an alias has room for both");
+
+	snprintf(alias, BDEV_NAME_MAX, "%.*s/%.*s", (int)LVOL_NAME_MAX, store, (int)LVOL_NAME_MAX, volume);
+}
+
+static void lvol_unref(struct lvol *lvol)
+{
+	if (--lvol->nr_refs == 0)
+		free(lvol);
+}
+
+static void describe(struct lvol *lvol)
+{
+	struct store_info store;
+	struct blob_info blob;
+	struct bdev *bdev = &lvol->bdev;
+
+	store_get_info(lvol->store->store, &store);
+	blob_get_info(lvol->blob, &blob);
+	memset(bdev, 0, sizeof(*bdev));
+	snprintf(lvol->name, sizeof(lvol->name), "%.*s", (int)LVOL_NAME_MAX, blob.name);
+	uuid_copy(bdev->uuid, blob.uuid);
+	uuid_unparse_lower(blob.uuid, bdev->name);
+	make_alias(bdev->alias, lvol->store->name, lvol->name);
+	bdev->product_name = "Logical Volume";
+	bdev->module = "lvol";
+	bdev->module_ctx = lvol;
+	bdev->block_size = store.block_size;
+	bdev->nr_blocks = blob.size_bytes / store.block_size;
+	bdev->write_unit_blocks = store.write_unit_blocks;
+	bdev->optimal_blocks = BLOB_SUB_SIZE / store.block_size;
+	bdev->unmap_granularity_blocks = BLOB_SUB_SIZE / store.block_size;
+	bdev->has_write_cache = store.has_write_cache;
+	bdev->unmap_zeroes = true;
+	bdev->read_only = store.read_only || blob.read_only || blob.snapshot;
+	bdev->thin = !blob.thick;
+	bdev->ops = &lvol_ops;
+}
+
+int lvol_attach(struct lvol_store *store, struct blob *blob, struct lvol **ret_lvol)
+{
+	struct lvol *lvol = calloc(1, sizeof(*lvol));
+	int rc;
+
+	if (!lvol)
+		return -ENOMEM;
+	lvol->store = store;
+	lvol->blob = blob;
+	lvol->nr_refs = 1;
+	fiber_mutex_init(&lvol->mutex);
+	describe(lvol);
+	blob_open(blob);
+	blob_set_user(blob, lvol);
+	rc = bdev_register(&lvol->bdev);
+	if (rc) {
+		blob_close(blob);
+		free(lvol);
+		return rc;
+	}
+	list_add_tail(&store->lvols, &lvol->link);
+	if (ret_lvol)
+		*ret_lvol = lvol;
+	return 0;
+}
+
+/* Begins an operation on a volume: it and its store stay.  -ENODEV: it went, or goes. */
+static fiber_fn int begin(struct lvol *lvol)
+{
+	int rc = lvol->gone ? -ENODEV : lvol_op_begin(lvol->store);
+
+	if (rc)
+		return rc;
+	lvol->nr_refs++;
+	fiber_lock(&lvol->mutex);
+	if (!lvol->gone)
+		return 0;
+	fiber_unlock(&lvol->mutex);
+	lvol_op_end(lvol->store);
+	lvol_unref(lvol);
+	return -ENODEV;
+}
+
+static void end(struct lvol *lvol)
+{
+	struct lvol_store *store = lvol->store;
+
+	fiber_unlock(&lvol->mutex);
+	lvol_unref(lvol);
+	lvol_op_end(store);
+}
+
+static bool store_is_read_only(struct lvol_store *store)
+{
+	struct store_info info;
+
+	store_get_info(store->store, &info);
+	return info.read_only;
+}
+
+fiber_fn int lvol_create(struct lvol_store *store, const struct lvol_create_opts *opts, struct lvol **ret_lvol)
+{
+	struct blob_create_opts blob_opts = { .name = opts->name, .size_bytes = opts->size_bytes, .thick = !opts->thin };
+	char alias[BDEV_NAME_MAX], uuid_text[UUID_STR_LEN];
+	struct blob *blob;
+	int rc;
+
+	if (!lvol_name_ok(opts->name) || !opts->size_bytes)
+		return -EINVAL;
+	make_alias(alias, store->name, opts->name);
+	uuid_unparse_lower(opts->uuid, uuid_text);
+	if (bdev_find(alias) || (!uuid_is_null(opts->uuid) && bdev_find(uuid_text)))
+		return -EEXIST;
+	rc = lvol_op_begin(store);
+	if (rc)
+		return rc;
+	uuid_copy(blob_opts.uuid, opts->uuid);
+	rc = blob_create(store->store, &blob_opts, &blob);
+	if (rc)
+		goto out_op;
+	rc = lvol_attach(store, blob, ret_lvol);
+	if (rc)
+		blob_delete(blob);
+out_op:
+	lvol_op_end(store);
+	return rc;
+}
+
+fiber_fn int lvol_delete(struct lvol *lvol)
+{
+	struct lvol_store *store = lvol->store;
+	struct blob *blob = lvol->blob;
+	int rc = begin(lvol);
+
+	if (rc)
+		return rc;
+	/* Asked first, since a volume that cannot be deleted should not vanish from its users. */
+	if (store_is_read_only(store)) {
+		end(lvol);
+		return -EROFS;
+	}
+	lvol->gone = true;
+	bdev_unregister_wait(&lvol->bdev);
+	list_del(&lvol->link);
+	blob_set_user(blob, NULL);
+	blob_close(blob);
+	lvol_unref(lvol); /* the list's */
+	rc = blob_delete(blob);
+	if (rc) {
+		int again = lvol_attach(store, blob, NULL);
+
+		log_error("%s: volume %s could not be deleted: %s; it is %s", store->name, lvol->name, strerror(-rc),
+			  again ? "not shown until the store is opened again" : "shown again");
+	}
+	end(lvol);
+	return rc;
+}
+
+fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes)
+{
+	uint64_t before = bdev_nr_blocks(&lvol->bdev), cluster, wanted;
+	struct store_info info;
+	int rc;
+
+	if (!size_bytes || size_bytes > INT64_MAX)
+		return -EINVAL;
+	rc = begin(lvol);
+	if (rc)
+		return rc;
+	store_get_info(lvol->store->store, &info);
+	cluster = info.cluster_size_bytes;
+	wanted = (size_bytes + cluster - 1) / cluster * cluster / info.block_size;
+	before = bdev_nr_blocks(&lvol->bdev);
+	/* When it shrinks, nobody may write what is being cut off. */
+	if (wanted < before)
+		bdev_notify_resize(&lvol->bdev, wanted);
+	rc = blob_resize(lvol->blob, size_bytes);
+	if (rc ? wanted < before : wanted > before)
+		bdev_notify_resize(&lvol->bdev, rc ? before : blob_nr_blocks(lvol->blob));
+	end(lvol);
+	return rc;
+}
+
+fiber_fn int lvol_rename(struct lvol *lvol, const char *name)
+{
+	char alias[BDEV_NAME_MAX], old[BDEV_NAME_MAX];
+	int rc;
+
+	if (!lvol_name_ok(name))
+		return -EINVAL;
+	rc = begin(lvol);
+	if (rc)
+		return rc;
+	make_alias(alias, lvol->store->name, name);
+	rc = -EEXIST;
+	if (bdev_find(alias))
+		goto out;
+	/* Taken before the store is changed, so that two renames cannot both succeed. */
+	strcpy(old, lvol->bdev.alias);
+	rc = bdev_rename_alias(&lvol->bdev, alias);
+	if (rc)
+		goto out;
+	rc = blob_rename(lvol->blob, name);
+	if (rc)
+		bdev_rename_alias(&lvol->bdev, old);
+	else
+		strcpy(lvol->name, name);
+out:
+	end(lvol);
+	return rc;
+}
+
+int lvol_rename_aliases(struct lvol_store *store, const char *store_name)
+{
+	char alias[BDEV_NAME_MAX];
+	struct list *it;
+	int rc = 0;
+
+	list_for_each(it, &store->lvols) {
+		struct lvol *lvol = list_entry(it, struct lvol, link);
+
+		if (lvol->gone)
+			continue;
+		make_alias(alias, store_name, lvol->name);
+		rc = rc ? rc : bdev_rename_alias(&lvol->bdev, alias);
+	}
+	return rc;
+}
+
+struct detaching {
+	struct fiber_wait wait;
+	unsigned nr_left;
+};
+
+static void detached(void *arg, int status)
+{
+	struct detaching *d = arg;
+
+	if (--d->nr_left == 0)
+		fiber_wake(&d->wait, 0);
+}
+
+/* No operation is under way.  All at once, since each waits for its openers. */
+fiber_fn void lvol_detach_all(struct lvol_store *store)
+{
+	struct detaching d = { .nr_left = 1 };
+	struct list *it, *e;
+
+	fiber_wait_init(&d.wait);
+	list_for_each(it, &store->lvols) {
+		struct lvol *lvol = list_entry(it, struct lvol, link);
+
+		lvol->gone = true;
+		d.nr_left++;
+		bdev_unregister(&lvol->bdev, detached, &d);
+	}
+	detached(&d, 0);
+	fiber_wait(&d.wait);
+	while ((e = list_pop(&store->lvols))) {
+		struct lvol *lvol = list_entry(e, struct lvol, link);
+
+		blob_set_user(lvol->blob, NULL);
+		blob_close(lvol->blob);
+		lvol_unref(lvol);
+	}
+}
+
+/* --- looking --- */
+
+struct lvol *lvol_from_bdev(const struct bdev *bdev)
+{
+	return bdev && bdev->ops == &lvol_ops ? container_of(bdev, struct lvol, bdev) : NULL;
+}
+
+struct lvol *lvol_find(const char *name)
+{
+	return lvol_from_bdev(bdev_find(name));
+}
+
+static struct lvol *from(struct lvol_store *store, struct list *it)
+{
+	for (; it != &store->lvols; it = it->next) {
+		if (!list_entry(it, struct lvol, link)->gone)
+			return list_entry(it, struct lvol, link);
+	}
+	return NULL;
+}
+
+struct lvol *lvol_first(struct lvol_store *store)
+{
+	return from(store, store->lvols.next);
+}
+
+struct lvol *lvol_next(struct lvol *lvol)
+{
+	return from(lvol->store, lvol->link.next);
+}
+
+struct bdev *lvol_bdev(struct lvol *lvol)
+{
+	return &lvol->bdev;
+}
+
+struct lvol_store *lvol_get_store(struct lvol *lvol)
+{
+	return lvol->store;
+}
+
+void lvol_get_info(const struct lvol *lvol, struct lvol_info *ret_info)
+{
+	struct blob_info blob;
+
+	blob_get_info(lvol->blob, &blob);
+	memset(ret_info, 0, sizeof(*ret_info));
+	uuid_copy(ret_info->uuid, blob.uuid);
+	uuid_copy(ret_info->store_uuid, lvol->store->uuid);
+	strcpy(ret_info->name, lvol->name);
+	strcpy(ret_info->store_name, lvol->store->name);
+	strcpy(ret_info->base_bdev, lvol->store->base_bdev);
+	ret_info->size_bytes = blob.size_bytes;
+	ret_info->num_allocated_clusters = blob.nr_allocated_clusters;
+	ret_info->created_ms = blob.created_ms;
+	ret_info->thin = !blob.thick;
+	ret_info->snapshot = blob.snapshot;
+	ret_info->read_only = lvol->bdev.read_only;
+	ret_info->degraded = blob.degraded;
+}
