@@ -7,3 +7,11 @@ noinst_LIBRARIES += %D%/libruntime.a
 	%D%/fiber.c %D%/fiber.h %D%/fiber_sync.c %D%/fiber_switch.c %D%/fiber_switch.h \
 	%D%/memory.c %D%/memory.h %D%/iobuf.c %D%/ring.c %D%/ring.h \
 	%D%/stream.c %D%/stream.h %D%/stream_internal.h %D%/stream_socket.c %D%/stream_sim.c %D%/sim.c
+
+check_PROGRAMS += %D%/thread_test %D%/fiber_test %D%/sim_test
+%C%_thread_test_SOURCES = %D%/thread_test.c %D%/testing.h
+%C%_thread_test_LDADD = $(LIBS_RUNTIME) $(CHECK_LIBS)
+%C%_fiber_test_SOURCES = %D%/fiber_test.c %D%/testing.h
+%C%_fiber_test_LDADD = $(LIBS_RUNTIME) $(CHECK_LIBS)
+%C%_sim_test_SOURCES = %D%/sim_test.c %D%/testing.h
+%C%_sim_test_LDADD = $(LIBS_RUNTIME) $(CHECK_LIBS)
