@@ -175,19 +175,12 @@ void conn_fatal(struct tcp_conn *conn, const struct pdu_error *error, const void
 
 	if (conn->state >= CONN_CLOSING)
 		return;
-	if (conn->ctl_sent < conn->ctl_len)
-		send_flush(conn); /* an ICResp of this same turn */
-	if (!conn->stream || conn->state >= CONN_CLOSING)
-		return;
-	if (conn->ctl_sent < conn->ctl_len) {
-		conn_drop(conn, "bad PDU, and it does not even take our ICResp");
-		return;
-	}
 	log_notice("%s: qid %u: bad PDU of type %02xh: %s, FEI %u", peer_name(conn, peer, sizeof(peer)), conn->qpair.qid,
 		   *(const uint8_t *)bad, nvme_tcp_fes_name(error->fes), error->fei);
 	linger(conn);
-	conn->ctl_len = pdu_make_term_req(conn->ctl, error, bad, bad_len);
-	conn->ctl_sent = 0;
+	if (conn->ctl_sent == conn->ctl_len)
+		conn->ctl_len = conn->ctl_sent = 0;
+	conn->ctl_len += pdu_make_term_req(conn->ctl + conn->ctl_len, error, bad, bad_len);
 }
 
 void conn_sent_all(struct tcp_conn *conn)

@@ -205,8 +205,9 @@ struct tcp_conn {
 	/* sending: first what is left of a PDU begun, then ctl, then out */
 	struct fifo out;
 	uint32_t out_sent; /* bytes of the first of out that are gone */
-	uint8_t ctl[PDU_TERM_REQ_MAX];
-	uint8_t ctl_len, ctl_sent; /* ICResp or C2HTermReq */
+	/* ICResp, C2HTermReq, or one behind the other */
+	uint8_t ctl[sizeof(struct nvme_tcp_ic_resp) + PDU_TERM_REQ_MAX] __attribute__((aligned(8)));
+	uint16_t ctl_len, ctl_sent;
 	bool send_blocked;	   /* waits for STREAM_WRITABLE */
 	bool write_shut;
 
