@@ -1,5 +1,6 @@
 noinst_LIBRARIES += %D%/libmgmt.a
 %C%_libmgmt_a_SOURCES = \
+	%D%/cli_nvme.c %D%/cli_nvme.h %D%/cli_nvme_data.c %D%/cli_nvme_perf.c %D%/cli_nvme_show.c \
 	%D%/decode.c \
 	%D%/exchange.c %D%/exchange.h \
 	%D%/file_dirs.c \
@@ -16,3 +17,7 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/rpc.c %D%/rpc.h \
 	%D%/server.c %D%/server.h \
 	%D%/state.c %D%/state.h
+
+bin_PROGRAMS += ferrule
+ferrule_SOURCES = %D%/ferrule.c
+ferrule_LDADD = $(LIBS_MGMT)

@@ -89,7 +89,7 @@ static fiber_fn int fabrics_connect(struct nvme_ctrlr *ctrlr, struct nvme_qpair 
 		*error = *nvme_qpair_error(qpair);
 	} else if (rc > 0) {
 		nvme_error_set(error, nvme_status_to_errno((uint16_t)rc), (uint16_t)rc,
-			       "%s refuses Connect of queue %u as %.64s: %s (%03xh): %s", ctrlr->opts.subnqn, qpair->qid,
+			       "%s refuses Connect of queue %u as %s: %s (%03xh): %s", ctrlr->opts.subnqn, qpair->qid,
 			       ctrlr->opts.hostnqn, nvme_status_name((uint16_t)rc), nvme_status_code((uint16_t)rc),
 			       connect_remedy((uint16_t)rc, ret_cqe));
 		rc = error->err;

@@ -23,7 +23,7 @@ struct nvme_request;
 struct nvme_error {
 	int err;	 /* -errno */
 	uint16_t status; /* the NVMe status, when it was the target that refused; else 0 */
-	char text[256];	 /* names the thing and, where there is one, the remedy */
+	char text[640];	 /* names the thing and, where there is one, the remedy */
 };
 
 struct nvme_connect_opts {

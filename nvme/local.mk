@@ -1,12 +1,12 @@
 noinst_LIBRARIES += %D%/libnvme.a
 %C%_libnvme_a_SOURCES = %D%/nvme.h %D%/cmd.h %D%/status.h %D%/fabrics.h %D%/identify.h %D%/log_page.h %D%/tcp_pdu.h \
 	%D%/words.c %D%/crc32c.h %D%/crc32c.c %D%/initiator.h %D%/internal.h %D%/qpair.c %D%/tcp_tx.c %D%/tcp_rx.c \
-	%D%/ctrlr.c %D%/namespace.c %D%/discover.c %D%/histogram.h %D%/histogram.c
+	%D%/ctrlr.c %D%/namespace.c %D%/discover.c %D%/latency.h %D%/latency.c
 
 check_PROGRAMS += %D%/words_test
 %C%_words_test_SOURCES = %D%/words_test.c
 %C%_words_test_LDADD = nvme/libnvme.a $(ISAL_LIBS) $(CHECK_LIBS)
 
-check_PROGRAMS += %D%/histogram_test
-%C%_histogram_test_SOURCES = %D%/histogram_test.c
-%C%_histogram_test_LDADD = nvme/libnvme.a $(CHECK_LIBS) -lm
+check_PROGRAMS += %D%/latency_test
+%C%_latency_test_SOURCES = %D%/latency_test.c
+%C%_latency_test_LDADD = nvme/libnvme.a $(CHECK_LIBS) -lm

@@ -2,15 +2,15 @@
 #include <math.h>
 #include <string.h>
 
-#include "nvme/histogram.h"
+#include "nvme/latency.h"
 
-void histogram_init(struct histogram *h)
+void latency_init(struct latency *h)
 {
 	memset(h, 0, sizeof(*h));
 	h->min = UINT64_MAX;
 }
 
-void histogram_add(struct histogram *to, const struct histogram *from)
+void latency_add(struct latency *to, const struct latency *from)
 {
 	to->count += from->count;
 	to->sum += from->sum;
@@ -18,21 +18,21 @@ void histogram_add(struct histogram *to, const struct histogram *from)
 		to->min = from->min;
 	if (from->max > to->max)
 		to->max = from->max;
-	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+	for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
 		to->buckets[i] += from->buckets[i];
 }
 
 static uint64_t middle_of(unsigned bucket)
 {
-	if (bucket < 2 * HISTOGRAM_STEPS)
+	if (bucket < 2 * LATENCY_STEPS)
 		return bucket;
-	unsigned shift = bucket / HISTOGRAM_STEPS - 1;
-	uint64_t low = (uint64_t)(bucket % HISTOGRAM_STEPS + HISTOGRAM_STEPS) << shift;
+	unsigned shift = bucket / LATENCY_STEPS - 1;
+	uint64_t low = (uint64_t)(bucket % LATENCY_STEPS + LATENCY_STEPS) << shift;
 
 	return low + ((1ull << shift) - 1) / 2;
 }
 
-uint64_t histogram_percentile(const struct histogram *h, double percent)
+uint64_t latency_percentile(const struct latency *h, double percent)
 {
 	uint64_t rank = (uint64_t)ceil((double)h->count * percent / 100.0), seen = 0;
 
@@ -40,7 +40,7 @@ uint64_t histogram_percentile(const struct histogram *h, double percent)
 		return 0;
 	if (!rank)
 		rank = 1;
-	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+	for (unsigned i = 0; i < LATENCY_BUCKETS; i++) {
 		seen += h->buckets[i];
 		if (seen < rank)
 			continue;

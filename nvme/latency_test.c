@@ -2,36 +2,36 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "nvme/histogram.h"
+#include "nvme/latency.h"
 
 START_TEST(every_value_has_a_bucket_and_buckets_ascend)
 {
 	unsigned last = 0;
 
 	for (uint64_t v = 1; v < UINT64_MAX / 9 * 8; v += v / 200 + 1) {
-		unsigned b = histogram_bucket(v);
+		unsigned b = latency_bucket(v);
 
 		ck_assert_uint_ge(b, last);
 		ck_assert_uint_le(b - last, 1);
 		last = b;
 	}
-	ck_assert_uint_eq(histogram_bucket(UINT64_MAX), HISTOGRAM_BUCKETS - 1);
+	ck_assert_uint_eq(latency_bucket(UINT64_MAX), LATENCY_BUCKETS - 1);
 }
 END_TEST
 
 START_TEST(a_percentile_is_right_to_within_a_step)
 {
-	struct histogram *h = malloc(sizeof(*h));
+	struct latency *h = malloc(sizeof(*h));
 	static const double percents[] = {1, 50, 90, 99, 99.9, 100};
 
-	histogram_init(h);
+	latency_init(h);
 	for (uint64_t v = 1; v <= 1000000; v++)
-		histogram_record(h, v);
+		latency_record(h, v);
 	for (unsigned i = 0; i < sizeof(percents) / sizeof(percents[0]); i++) {
-		double want = percents[i] * 10000, got = (double)histogram_percentile(h, percents[i]);
+		double want = percents[i] * 10000, got = (double)latency_percentile(h, percents[i]);
 
-		ck_assert_double_ge(got, want * (1 - 1.0 / HISTOGRAM_STEPS));
-		ck_assert_double_le(got, want * (1 + 1.0 / HISTOGRAM_STEPS));
+		ck_assert_double_ge(got, want * (1 - 1.0 / LATENCY_STEPS));
+		ck_assert_double_le(got, want * (1 + 1.0 / LATENCY_STEPS));
 	}
 	ck_assert_uint_eq(h->min, 1);
 	ck_assert_uint_eq(h->max, 1000000);
@@ -41,28 +41,28 @@ END_TEST
 
 START_TEST(one_value_is_every_percentile)
 {
-	struct histogram *h = malloc(sizeof(*h));
+	struct latency *h = malloc(sizeof(*h));
 
-	histogram_init(h);
-	ck_assert_uint_eq(histogram_percentile(h, 50), 0);
-	histogram_record(h, 123456789);
-	ck_assert_uint_eq(histogram_percentile(h, 0), 123456789);
-	ck_assert_uint_eq(histogram_percentile(h, 99.99), 123456789);
+	latency_init(h);
+	ck_assert_uint_eq(latency_percentile(h, 50), 0);
+	latency_record(h, 123456789);
+	ck_assert_uint_eq(latency_percentile(h, 0), 123456789);
+	ck_assert_uint_eq(latency_percentile(h, 99.99), 123456789);
 	free(h);
 }
 END_TEST
 
 START_TEST(the_sum_of_two_is_as_if_recorded_in_one)
 {
-	struct histogram *h = calloc(3, sizeof(*h));
+	struct latency *h = calloc(3, sizeof(*h));
 
 	for (int i = 0; i < 3; i++)
-		histogram_init(&h[i]);
+		latency_init(&h[i]);
 	for (uint64_t v = 1; v < 100000; v++) {
-		histogram_record(&h[v % 3 == 0], v * v);
-		histogram_record(&h[2], v * v);
+		latency_record(&h[v % 3 == 0], v * v);
+		latency_record(&h[2], v * v);
 	}
-	histogram_add(&h[0], &h[1]);
+	latency_add(&h[0], &h[1]);
 	ck_assert_mem_eq(&h[0], &h[2], sizeof(h[0]));
 	free(h);
 }
@@ -70,8 +70,8 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("histogram");
-	TCase *tc = tcase_create("histogram");
+	Suite *s = suite_create("latency");
+	TCase *tc = tcase_create("latency");
 
 	tcase_add_test(tc, every_value_has_a_bucket_and_buckets_ascend);
 	tcase_add_test(tc, a_percentile_is_right_to_within_a_step);
