@@ -130,6 +130,8 @@ static void start_request(struct exchange *x, json_t *object)
 		why = "jsonrpc must be \"2.0\"";
 	else if (!method)
 		why = "method is missing or no string";
+	else if (rpc_find(method) && rpc_find(method)->internal)
+		why = "this method is the daemon's own";
 	else if (params && !json_is_object(params) && !json_is_array(params) && !json_is_null(params))
 		why = "params must be an object";
 	r = why ? NULL : calloc(1, sizeof(*r));

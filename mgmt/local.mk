@@ -4,12 +4,16 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/decode.c \
 	%D%/exchange.c %D%/exchange.h \
 	%D%/file_dirs.c \
+	%D%/http.c %D%/http.h \
+	%D%/http_token.c %D%/http_token.h \
 	%D%/journal.c \
 	%D%/json_scan.c %D%/json_scan.h \
+	%D%/mgmt.c %D%/mgmt.h \
 	%D%/methods.h \
 	%D%/methods_app.c \
 	%D%/methods_bdev.c \
 	%D%/methods_bdev_show.c \
+	%D%/methods_lvol.c \
 	%D%/methods_nvmf.c %D%/methods_nvmf.h \
 	%D%/methods_nvmf_export.c \
 	%D%/methods_nvmf_show.c \

@@ -23,6 +23,11 @@ struct bdev *bdev_of_call(struct rpc_call *call, const char *key);
 /* Forgets the saved namespaces that are on a bdev of this name, alias or UUID. */
 void forget_namespaces_of(struct rpc_call *call, const struct bdev *bdev);
 
+/* methods_lvol.c */
+extern const struct rpc_method lvol_methods[];
+/* driver_specific.lvol of a volume; NULL: the device is none. */
+json_t *lvol_specific_json(const struct bdev *bdev);
+
 /* methods_nvmf.c, methods_nvmf_export.c, methods_nvmf_show.c; the target is set before any call */
 extern const struct rpc_method nvmf_methods[];
 extern const struct rpc_method nvmf_export_methods[];

@@ -52,8 +52,10 @@ const struct rpc_method *rpc_find(const char *name)
 void rpc_for_each(void (*fn)(const struct rpc_method *method, void *arg), void *arg)
 {
 	for (unsigned i = 0; i < rpc.nr_tables; i++) {
-		for (const struct rpc_method *m = rpc.tables[i]; m->name; m++)
-			fn(m, arg);
+		for (const struct rpc_method *m = rpc.tables[i]; m->name; m++) {
+			if (!m->internal)
+				fn(m, arg);
+		}
 	}
 }
 

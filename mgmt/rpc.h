@@ -80,12 +80,14 @@ struct rpc_method {
 	const struct rpc_param *params; /* ends with a NULL key; NULL: the method takes none */
 	enum rpc_decode_style style;
 	bool unknown_ok; /* unknown top-level keys are ignored (SPDK does so for some nvmf calls) */
+	bool internal;	 /* not for clients: neither listed nor called by them */
 	bool changes;	 /* changes the configuration: such calls run one after another, in order of arrival */
 };
 
 /* The table stays the caller's; ends with a NULL name. */
 void rpc_register(const struct rpc_method *methods);
-const struct rpc_method *rpc_find(const char *name);
+const struct rpc_method *rpc_find(const char *name); /* internal ones too */
+/* All but internal ones. */
 void rpc_for_each(void (*fn)(const struct rpc_method *method, void *arg), void *arg);
 
 /* state: where changes go; NULL: nowhere (--ephemeral).  Starts the fiber that runs the changing calls. */

@@ -1,0 +1,406 @@
+/*
+ * The methods for stores and volumes.  What they change is durable in the store itself when they return: only the
+ * namespaces that go with a deleted volume are a matter of the saved state.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lvol/lvol.h"
+#include "mgmt/methods.h"
+
+#define MIB (1024ull * 1024)
+
+/* --- finding -------------------------------------------------------------------------------------------------------- */
+
+/* By "uuid" (or "lvs_uuid") or "lvs_name", exactly one of which must be given; NULL with the call failed. */
+static struct lvol_store *store_of_call(struct rpc_call *call, const char *uuid_key)
+{
+	const char *uuid = rpc_string(call, uuid_key, NULL), *name = rpc_string(call, "lvs_name", NULL);
+	struct lvol_store *store;
+
+	if (!uuid == !name) {
+		rpc_fail(call, -EINVAL, "Invalid argument", "give either %s or lvs_name", uuid_key);
+		rpc_blame(call, uuid ? uuid_key : "lvs_name");
+		return NULL;
+	}
+	store = lvol_store_find(uuid ? uuid : name);
+	if (!store) {
+		rpc_fail_errno(call, -ENODEV, "there is no store %.200s; bdev_lvol_get_lvstores lists them", uuid ? uuid : name);
+		rpc_blame(call, uuid ? uuid_key : "lvs_name");
+	}
+	return store;
+}
+
+static struct lvol *lvol_of_call(struct rpc_call *call, const char *key)
+{
+	const char *name = rpc_string(call, key, "");
+	struct lvol *lvol = lvol_find(name);
+
+	if (!lvol) {
+		rpc_fail_errno(call, -ENODEV, "there is no volume %.200s; give its UUID or store/volume", name);
+		rpc_blame(call, key);
+	}
+	return lvol;
+}
+
+/* Failures that come while the work is done have one code in SPDK, and strerror's text. */
+static void fail_async(struct rpc_call *call, int rc, const char *key, const char *detail)
+{
+	rpc_fail(call, RPC_INVALID_PARAMS, strerror(-rc), "%s", detail);
+	if (key)
+		rpc_blame(call, key);
+}
+
+static const char *name_rule(int rc)
+{
+	switch (rc) {
+	case -EEXIST:
+		return "the name is taken";
+	case -ENOSPC:
+		return "the store has not enough free clusters; a thin volume needs none (thin_provision), and deleting or "
+		       "discarding gives some back";
+	case -EINVAL:
+		return "names have 1 to 63 bytes and no slash";
+	case -EROFS:
+		return "the store is read-only: its device has failed a flush or a journal write";
+	case -ENODEV:
+		return "the store is being closed";
+	default:
+		return "see the daemon's log";
+	}
+}
+
+/* --- stores --------------------------------------------------------------------------------------------------------- */
+
+static const struct rpc_param create_lvstore_params[] = {
+	{ "bdev_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "lvs_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "cluster_sz", RPC_U32, 0, NULL },
+	{ "clear_method", RPC_STRING, RPC_IGNORED, NULL },
+	{ "num_md_pages_per_cluster_ratio", RPC_U32, RPC_IGNORED, NULL },
+	{ "md_page_size", RPC_U32, RPC_IGNORED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static void create_lvstore_failed(struct rpc_call *call, int rc, const struct blob_reason *reason)
+{
+	const char *base = rpc_string(call, "bdev_name", "");
+
+	switch (rc) {
+	case -ENODEV:
+		rpc_fail_errno(call, rc, "there is no device %.200s; bdev_get_bdevs lists them", base);
+		rpc_blame(call, "bdev_name");
+		break;
+	case -EPERM:
+	case -EBUSY:
+		rpc_fail(call, -EPERM, strerror(EPERM), "%.200s is in use: by a store, or exported as a namespace", base);
+		rpc_blame(call, "bdev_name");
+		break;
+	case -EEXIST:
+		rpc_fail(call, RPC_INVALID_PARAMS, strerror(EEXIST), "%s",
+			 reason->text[0] ? reason->text : "a store of this name is open already");
+		rpc_blame(call, "lvs_name");
+		break;
+	default:
+		rpc_fail(call, RPC_INVALID_PARAMS, strerror(-rc), "%s", reason->text[0] ? reason->text : name_rule(rc));
+	}
+}
+
+static fiber_fn void create_lvstore(struct rpc_call *call)
+{
+	struct lvol_store_create_opts opts = {
+		.name = rpc_string(call, "lvs_name", ""),
+		.base_bdev = rpc_string(call, "bdev_name", ""),
+		.cluster_size_bytes = (uint32_t)rpc_u64(call, "cluster_sz", 0),
+	};
+	uint32_t cluster = opts.cluster_size_bytes;
+	struct blob_reason reason = { "" };
+	struct lvol_store_info info;
+	struct lvol_store *store;
+	char uuid[UUID_STR_LEN];
+	int rc;
+
+	if (cluster && (cluster < BLOB_CLUSTER_MIN || cluster > BLOB_CLUSTER_MAX || (cluster & (cluster - 1)))) {
+		rpc_fail(call, RPC_INVALID_PARAMS, strerror(EINVAL), "cluster_sz is a power of two from %u to %u",
+			 BLOB_CLUSTER_MIN, BLOB_CLUSTER_MAX);
+		rpc_blame(call, "cluster_sz");
+		return;
+	}
+	rc = lvol_store_create(&opts, &store, &reason);
+	if (rc) {
+		create_lvstore_failed(call, rc, &reason);
+		return;
+	}
+	lvol_store_get_info(store, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+	rpc_ok(call, json_string(uuid));
+}
+
+static const struct rpc_param lvstore_params[] = {
+	{ "uuid", RPC_STRING, 0, NULL },
+	{ "lvs_name", RPC_STRING, 0, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void delete_lvstore(struct rpc_call *call)
+{
+	struct lvol_store *store = store_of_call(call, "uuid");
+	struct lvol *lvol;
+	int rc;
+
+	if (!store)
+		return;
+	for (lvol = lvol_first(store); lvol; lvol = lvol_next(lvol))
+		forget_namespaces_of(call, lvol_bdev(lvol));
+	rc = lvol_store_delete(store);
+	if (rc)
+		fail_async(call, rc, NULL, name_rule(rc));
+	else
+		rpc_ok(call, NULL);
+}
+
+static json_t *store_json(struct lvol_store *store)
+{
+	struct lvol_store_info info;
+	char uuid[UUID_STR_LEN];
+
+	lvol_store_get_info(store, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "uuid", uuid, "name", info.name, "base_bdev", info.base_bdev,
+			 "total_data_clusters", (json_int_t)info.total_data_clusters, "free_clusters",
+			 (json_int_t)info.free_clusters, "block_size", (json_int_t)info.block_size, "cluster_size",
+			 (json_int_t)info.cluster_size_bytes, "max_growable_size",
+			 (json_int_t)(info.total_data_clusters * info.cluster_size_bytes));
+}
+
+static fiber_fn void get_lvstores(struct rpc_call *call)
+{
+	struct lvol_store *store;
+	json_t *out;
+
+	if (rpc_has(call, "uuid") || rpc_has(call, "lvs_name")) {
+		store = store_of_call(call, "uuid");
+		if (store)
+			rpc_ok(call, json_pack("[o]", store_json(store)));
+		return;
+	}
+	out = json_array();
+	for (store = lvol_store_first(); store; store = lvol_store_next(store))
+		json_array_append_new(out, store_json(store));
+	rpc_ok(call, out);
+}
+
+/* --- volumes -------------------------------------------------------------------------------------------------------- */
+
+static const struct rpc_param create_params[] = {
+	{ "lvol_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "size_in_mib", RPC_U64, RPC_LOOSE, NULL },
+	{ "size", RPC_U64, RPC_LOOSE, NULL }, /* bytes: older clients */
+	{ "thin_provision", RPC_BOOL, 0, NULL },
+	{ "uuid", RPC_STRING, 0, NULL },
+	{ "lvs_name", RPC_STRING, 0, NULL },
+	{ "clear_method", RPC_STRING, 0, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+/* Of size_in_mib, or size in bytes; false with the call failed. */
+static bool size_of_call(struct rpc_call *call, uint64_t *ret_bytes)
+{
+	uint64_t mib = rpc_u64(call, "size_in_mib", 0);
+
+	if (rpc_has(call, "size_in_mib") == rpc_has(call, "size")) {
+		rpc_fail_param(call, "size_in_mib", "size_in_mib is missing: give a number of MiB");
+		return false;
+	}
+	if (mib > INT64_MAX / MIB) {
+		rpc_fail_param(call, "size_in_mib", "size_in_mib is more than any device holds");
+		return false;
+	}
+	*ret_bytes = rpc_has(call, "size") ? rpc_u64(call, "size", 0) : mib * MIB;
+	return true;
+}
+
+static bool clear_method_ok(struct rpc_call *call)
+{
+	const char *method = rpc_string(call, "clear_method", "default");
+
+	if (strcmp(method, "default") == 0 || strcmp(method, "none") == 0 || strcmp(method, "unmap") == 0 ||
+	    strcmp(method, "write_zeroes") == 0)
+		return true;
+	rpc_fail(call, -EINVAL, "Invalid clear_method parameter", "clear_method is default, none, unmap or write_zeroes");
+	rpc_blame(call, "clear_method");
+	return false;
+}
+
+static fiber_fn void create(struct rpc_call *call)
+{
+	struct lvol_create_opts opts = {
+		.name = rpc_string(call, "lvol_name", ""),
+		.thin = rpc_bool(call, "thin_provision", false),
+	};
+	struct lvol_store *store;
+	struct lvol_info info;
+	struct lvol *lvol;
+	char uuid[UUID_STR_LEN];
+	int rc;
+
+	if (!size_of_call(call, &opts.size_bytes) || !clear_method_ok(call))
+		return;
+	store = store_of_call(call, "uuid");
+	if (!store)
+		return;
+	rc = lvol_create(store, &opts, &lvol);
+	if (rc == -EEXIST) {
+		rpc_fail_errno(call, rc, "the store has a volume %.200s already", opts.name);
+		rpc_blame(call, "lvol_name");
+	} else if (rc) {
+		fail_async(call, rc, rc == -EINVAL ? "lvol_name" : rc == -ENOSPC ? "size_in_mib" : NULL, name_rule(rc));
+	} else {
+		lvol_get_info(lvol, &info);
+		uuid_unparse_lower(info.uuid, uuid);
+		rpc_ok(call, json_string(uuid));
+	}
+}
+
+static const struct rpc_param name_params[] = {
+	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void delete(struct rpc_call *call)
+{
+	struct lvol *lvol = lvol_of_call(call, "name");
+	int rc;
+
+	if (!lvol)
+		return;
+	forget_namespaces_of(call, lvol_bdev(lvol));
+	rc = lvol_delete(lvol);
+	if (rc)
+		fail_async(call, rc, "name", name_rule(rc));
+	else
+		rpc_ok(call, NULL);
+}
+
+static const struct rpc_param resize_params[] = {
+	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "size_in_mib", RPC_U64, RPC_LOOSE, NULL },
+	{ "size", RPC_U64, RPC_LOOSE, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void resize(struct rpc_call *call)
+{
+	uint64_t size_bytes;
+	struct lvol *lvol;
+	int rc;
+
+	if (!size_of_call(call, &size_bytes))
+		return;
+	lvol = lvol_of_call(call, "name");
+	if (!lvol)
+		return;
+	rc = lvol_resize(lvol, size_bytes);
+	if (rc)
+		fail_async(call, rc, "size_in_mib", name_rule(rc));
+	else
+		rpc_ok(call, NULL);
+}
+
+static const struct rpc_param rename_params[] = {
+	{ "old_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "new_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void rename_lvol(struct rpc_call *call)
+{
+	struct lvol *lvol = lvol_of_call(call, "old_name");
+	int rc;
+
+	if (!lvol)
+		return;
+	rc = lvol_rename(lvol, rpc_string(call, "new_name", ""));
+	if (rc)
+		fail_async(call, rc, "new_name", name_rule(rc));
+	else
+		rpc_ok(call, NULL);
+}
+
+static json_t *lvol_json(struct lvol *lvol)
+{
+	char uuid[UUID_STR_LEN], store_uuid[UUID_STR_LEN], alias[BDEV_NAME_MAX * 2];
+	struct lvol_info info;
+
+	lvol_get_info(lvol, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+	uuid_unparse_lower(info.store_uuid, store_uuid);
+	snprintf(alias, sizeof(alias), "%s/%s", info.store_name, info.name);
+	return json_pack("{s:s,s:s,s:s,s:b,s:b,s:b,s:b,s:b,s:I,s:{s:s,s:s}}", "alias", alias, "uuid", uuid, "name", info.name,
+			 "is_thin_provisioned", info.thin, "is_snapshot", info.snapshot, "is_clone", 0, "is_esnap_clone", 0,
+			 "is_degraded", info.degraded, "num_allocated_clusters", (json_int_t)info.num_allocated_clusters, "lvs",
+			 "name", info.store_name, "uuid", store_uuid);
+}
+
+json_t *lvol_specific_json(const struct bdev *bdev)
+{
+	struct lvol *lvol = lvol_from_bdev(bdev);
+	struct lvol_info info;
+	char uuid[UUID_STR_LEN];
+
+	if (!lvol)
+		return NULL;
+	lvol_get_info(lvol, &info);
+	uuid_unparse_lower(info.store_uuid, uuid);
+	return json_pack("{s:s,s:s,s:b,s:I,s:b,s:b,s:b}", "lvol_store_uuid", uuid, "base_bdev", info.base_bdev,
+			 "thin_provision", info.thin, "num_allocated_clusters", (json_int_t)info.num_allocated_clusters,
+			 "snapshot", info.snapshot, "clone", 0, "esnap_clone", 0);
+}
+
+static const struct rpc_param get_lvols_params[] = {
+	{ "lvs_uuid", RPC_STRING, 0, NULL },
+	{ "lvs_name", RPC_STRING, 0, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static void add_lvols(json_t *out, struct lvol_store *store)
+{
+	struct lvol *lvol;
+
+	for (lvol = lvol_first(store); lvol; lvol = lvol_next(lvol))
+		json_array_append_new(out, lvol_json(lvol));
+}
+
+static fiber_fn void get_lvols(struct rpc_call *call)
+{
+	struct lvol_store *store = NULL;
+	json_t *out;
+
+	if (rpc_has(call, "lvs_uuid") || rpc_has(call, "lvs_name")) {
+		store = store_of_call(call, "lvs_uuid");
+		if (!store)
+			return;
+	}
+	out = json_array();
+	if (store) {
+		add_lvols(out, store);
+	} else {
+		for (store = lvol_store_first(); store; store = lvol_store_next(store))
+			add_lvols(out, store);
+	}
+	rpc_ok(call, out);
+}
+
+const struct rpc_method lvol_methods[] = {
+	{ .name = "bdev_lvol_create_lvstore", .handler = create_lvstore, .params = create_lvstore_params, .changes = true },
+	{ .name = "bdev_lvol_delete_lvstore", .handler = delete_lvstore, .params = lvstore_params, .changes = true },
+	{ .name = "bdev_lvol_get_lvstores", .handler = get_lvstores, .params = lvstore_params },
+	{ .name = "bdev_lvol_create", .handler = create, .params = create_params, .changes = true },
+	{ .name = "bdev_lvol_delete", .handler = delete, .params = name_params, .changes = true },
+	{ .name = "bdev_lvol_resize", .handler = resize, .params = resize_params, .changes = true },
+	{ .name = "bdev_lvol_rename", .handler = rename_lvol, .params = rename_params, .changes = true },
+	{ .name = "bdev_lvol_get_lvols", .handler = get_lvols, .params = get_lvols_params },
+	{ .name = NULL },
+};
