@@ -228,5 +228,6 @@ struct bdev_uring_opts {
 fiber_fn int bdev_uring_create(const struct bdev_uring_opts *opts, struct bdev **ret_bdev);
 const char *bdev_uring_filename(const struct bdev *bdev); /* of a bdev whose module is "uring" */
 uint64_t bdev_uring_nr_flushes(const struct bdev *bdev);  /* fdatasyncs so far */
+uint64_t bdev_uring_nr_dsyncs(const struct bdev *bdev);	 /* writes that carried their own flush */
 
 #endif

@@ -5,8 +5,12 @@ noinst_LIBRARIES += %D%/libbdev.a
 	%D%/uring.c %D%/uring_open.c %D%/uring_discard.c \
 	%D%/crash.c %D%/crash_disk.c %D%/writelog.c %D%/writelog_replay.c
 
-check_PROGRAMS += %D%/bdev_test %D%/atomic_test
+check_PROGRAMS += %D%/bdev_test %D%/atomic_test %D%/uring_test %D%/crash_test
 %C%_bdev_test_SOURCES = %D%/bdev_test.c
 %C%_bdev_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
 %C%_atomic_test_SOURCES = %D%/atomic_test.c
 %C%_atomic_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
+%C%_uring_test_SOURCES = %D%/uring_test.c
+%C%_uring_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
+%C%_crash_test_SOURCES = %D%/crash_test.c
+%C%_crash_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)

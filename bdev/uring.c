@@ -30,9 +30,11 @@ struct uring_channel {
 	struct fifo flush_current; /* wait for the one under way */
 	struct ring_op flush_op;
 	struct task flush_task;
-	bool flushing;
-	unsigned nr_fua; /* writes with FUA under way */
-	uint64_t nr_flushes;
+	bool flushing;		  /* a fdatasync is under way, or its task */
+	bool flush_asked;	  /* a flush proper waits, not only writes with FUA */
+	unsigned nr_flush_next;	  /* in flush_next */
+	unsigned nr_fua;	  /* writes with FUA under way, wherever they are */
+	unsigned nr_fua_moving;	  /* of those that will join a flush: still moving */
 };
 
 /* In bdev_io.scratch. */
@@ -63,6 +65,8 @@ static uint64_t len_bytes(const struct uring_io *uio, const struct bdev_io *io)
 	return io->nr_blocks * uio->ch->u->bdev.block_size;
 }
 
+static void flush_consider(struct uring_channel *ch);
+
 static void finish(struct bdev_io *io, int status)
 {
 	struct uring_io *uio = uring_io(io);
@@ -74,6 +78,10 @@ static void finish(struct bdev_io *io, int status)
 	}
 	if (io->op == BDEV_WRITE && (io->flags & BDEV_IO_FUA))
 		uio->ch->nr_fua--;
+	if (uio->gathered && uio->state == URING_MOVING) {
+		uio->ch->nr_fua_moving--;
+		flush_consider(uio->ch);
+	}
 	switch (status) {
 	case 0:
 	case -ENOSPC:
@@ -97,6 +105,18 @@ static void finish(struct bdev_io *io, int status)
 
 static void flush_start(void *arg);
 
+/*
+ * A flush proper starts at once.  Writes with FUA wait until as many of them have moved as are still moving: with many in
+ * flight that gathers half of them into one flush, and a lone one waits for nobody.
+ */
+static void flush_consider(struct uring_channel *ch)
+{
+	if (ch->flushing || !ch->nr_flush_next || (!ch->flush_asked && ch->nr_flush_next < ch->nr_fua_moving))
+		return;
+	ch->flushing = true;
+	task_run_later(&ch->flush_task, flush_start, ch); /* later in this turn: others of it share it */
+}
+
 static void flush_done(struct ring_op *op, int res, bool more)
 {
 	struct uring_channel *ch = container_of(op, struct uring_channel, flush_op);
@@ -104,10 +124,7 @@ static void flush_done(struct ring_op *op, int res, bool more)
 
 	fifo_init(&ch->flush_current);
 	ch->flushing = false;
-	if (!fifo_empty(&ch->flush_next)) {
-		ch->flushing = true;
-		flush_start(ch);
-	}
+	flush_consider(ch);
 	for (; e; e = next) {
 		next = e->next;
 		finish(container_of(e, struct bdev_io, leaf_link), res);
@@ -121,22 +138,24 @@ static void flush_start(void *arg)
 
 	while ((e = fifo_pop(&ch->flush_next)))
 		fifo_push(&ch->flush_current, e);
+	ch->nr_flush_next = 0;
+	ch->flush_asked = false;
 	ch->flush_op.done = flush_done;
-	__atomic_store_n(&ch->u->nr_flushes, ch->u->nr_flushes + 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&ch->u->nr_flushes, 1, __ATOMIC_RELAXED);
 	ring_fdatasync(&ch->flush_op, ch->u->fd);
 }
 
-/* Completes the operation after a fdatasync submitted from now on; later in this turn, so that others of it share it. */
+/* Completes the operation after a fdatasync submitted from now on. */
 static void flush_join(struct bdev_io *io)
 {
 	struct uring_channel *ch = uring_io(io)->ch;
 
 	uring_io(io)->state = URING_FLUSHING;
 	fifo_push(&ch->flush_next, &io->leaf_link);
-	if (!ch->flushing) {
-		ch->flushing = true;
-		task_run_later(&ch->flush_task, flush_start, ch);
-	}
+	ch->nr_flush_next++;
+	if (io->op != BDEV_WRITE)
+		ch->flush_asked = true;
+	flush_consider(ch);
 }
 
 /* --- moving data --- */
@@ -182,6 +201,8 @@ static void move(struct bdev_io *io)
 		iov = &uio->iov;
 		iovcnt = 1;
 	}
+	if (dsync)
+		__atomic_fetch_add(&u->nr_dsyncs, 1, __ATOMIC_RELAXED);
 	uio->state = URING_MOVING;
 	uio->op.done = move_done;
 	if (io->op == BDEV_READ)
@@ -212,6 +233,7 @@ static void move_done(struct ring_op *op, int res, bool more)
 		else
 			move(io);
 	} else if (uio->gathered) {
+		uio->ch->nr_fua_moving--;
 		flush_join(io);
 	} else {
 		finish(io, 0);
@@ -278,6 +300,7 @@ static void uring_submit(struct bdev_io *io, void *channel_ctx)
 			bdev_io_complete_later(io, -ENOMEM);
 			return;
 		}
+		ch->nr_fua_moving += uio->gathered;
 		move(io);
 		return;
 	case BDEV_FLUSH:
@@ -347,4 +370,9 @@ const char *bdev_uring_filename(const struct bdev *bdev)
 uint64_t bdev_uring_nr_flushes(const struct bdev *bdev)
 {
 	return __atomic_load_n(&container_of(bdev, struct uring_bdev, bdev)->nr_flushes, __ATOMIC_RELAXED);
+}
+
+uint64_t bdev_uring_nr_dsyncs(const struct bdev *bdev)
+{
+	return __atomic_load_n(&container_of(bdev, struct uring_bdev, bdev)->nr_dsyncs, __ATOMIC_RELAXED);
 }

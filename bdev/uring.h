@@ -19,6 +19,7 @@ struct uring_bdev {
 	bool punch_zeroes;     /* FALLOC_FL_PUNCH_HOLE works, and the hole reads zero */
 	bool discard_by_ioctl; /* unmap is BLKDISCARD, which only a thread that may block can do */
 	uint64_t nr_flushes;   /* atomic; fdatasyncs submitted */
+	uint64_t nr_dsyncs;    /* atomic; writes with RWF_DSYNC submitted */
 	struct uring_discarder *discarder;
 };
 
