@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
+#include "runtime/cores.h"
 #include "runtime/internal.h"
 
 static int parse_number(const char **text, unsigned *ret_number)

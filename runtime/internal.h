@@ -137,10 +137,6 @@ int runtime_prepare(unsigned nr_reactors, const unsigned *cores);
 void runtime_release(void);
 int runtime_start_app(void (*main_fn)(void *arg), void *arg);
 
-/* cores.c */
-int cores_parse(const char *list, unsigned *cores, unsigned cores_max, unsigned *ret_nr);
-int cores_default(unsigned *ret_core);
-
 /* reactor.c */
 void reactor_init(struct reactor *reactor, unsigned idx, unsigned core);
 void reactor_loop(struct reactor *reactor); /* until the runtime has stopped and no thread is left */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/budget.h"
+#include "runtime/cores.h"
 #include "runtime/internal.h"
 
 #define IDLE_US_DEFAULT 100
