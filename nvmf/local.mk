@@ -1,2 +1,32 @@
 noinst_LIBRARIES += %D%/libnvmf.a
-%C%_libnvmf_a_SOURCES = %D%/nvmf.h %D%/transport.h
+%C%_libnvmf_a_SOURCES = \
+	%D%/abort.c \
+	%D%/admin.c \
+	%D%/aer.c \
+	%D%/buffer.c \
+	%D%/connect.c \
+	%D%/ctrlr.c \
+	%D%/derive.c \
+	%D%/discovery.c \
+	%D%/dsm.c \
+	%D%/features.c \
+	%D%/fused.c \
+	%D%/group.c \
+	%D%/host.c \
+	%D%/identify.c \
+	%D%/info.c \
+	%D%/internal.h \
+	%D%/io.c \
+	%D%/io_long.c \
+	%D%/keep_alive.c \
+	%D%/listener.c \
+	%D%/log_page.c \
+	%D%/namespace.c \
+	%D%/nvmf.h \
+	%D%/property.c \
+	%D%/qpair.c \
+	%D%/request.c \
+	%D%/smart.c \
+	%D%/subsystem.c \
+	%D%/target.c \
+	%D%/transport.h

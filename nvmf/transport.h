@@ -16,8 +16,13 @@
  *              last byte is out, or the connection is gone, nvmf_req_release(req): buffers go back, the request is the
  *              transport's again
  *
- * nvmf never completes a request from within nvmf_req_begin() or nvmf_req_data_received() of another; it may complete the
- * request from within its own begin (a bad command): transports must cope with ops->complete() being called then.
+ * ops->complete() may be called from within nvmf_req_begin(), nvmf_req_data_received() and nvmf_req_data_failed(), for that request
+ * (a bad command) and for others of the connection (the other half of a fused pair, an event request).  A transport must cope
+ * with that, and so must it with ops->close(), which may be called from there too.  nvmf_req_begin() may not be called from
+ * within ops->complete().
+ *
+ * After nvmf_qpair_disconnect() the transport does not fetch data any more: it calls nvmf_req_data_failed() or nvmf_req_release()
+ * for the requests whose data it was fetching, and releases those that nvmf completes.
  */
 #ifndef NVMF_TRANSPORT_H
 #define NVMF_TRANSPORT_H
@@ -32,8 +37,11 @@
 #include "runtime/runtime.h"
 
 struct nvmf_group;
+struct nvmf_group_ns;
+struct nvmf_group_subsystem;
 struct nvmf_qpair;
 struct nvmf_ctrlr;
+struct nvmf_op;
 struct nvmf_req;
 
 #define NVMF_MAX_XFER  (1024u * 1024) /* MDTS */
@@ -61,7 +69,10 @@ struct nvmf_req {
 	enum nvmf_xfer xfer;
 	uint32_t len;	  /* bytes of data to move; after execution of a to-host command what is to be sent */
 	uint32_t sgl_len; /* what the host's SGL offers; set by parse_sgl */
-	/* The data.  in_capsule: the transport's memory, pointed to before nvmf_req_begin(); else pool buffers of nvmf. */
+	/*
+	 * The data.  in_capsule: the transport's memory, pointed to before nvmf_req_begin(), 4096-aligned so that a drive can take
+	 * it as it is; else pool buffers of nvmf.
+	 */
 	bool in_capsule;
 	bool zero_copy; /* iov points into memory that nvmf lends: it stays until release */
 	uint8_t iovcnt;
@@ -72,8 +83,16 @@ struct nvmf_req {
 	struct list wait_link;
 	struct iobuf_wait buffer_wait;
 	uint64_t start_ticks;
-	struct nvmf_req *fused; /* the other half */
+	/* nvmf's own */
+	const struct nvmf_op *op;
+	struct nvmf_req *fused;	   /* the other half */
+	struct nvmf_req *aborter;  /* the Abort that waits for this one's end */
+	struct nvmf_group_ns *gns; /* while io is submitted */
+	uint16_t end_status;	   /* not 0: it ends with this instead of starting */
+	uint32_t step;		   /* of commands that take several operations */
+	uint64_t step_blocks;
 	struct bdev_io io;
+	struct iovec step_iov;
 	void *priv; /* the handler's */
 };
 
@@ -97,7 +116,8 @@ struct nvmf_transport_ops {
 	uint16_t (*parse_sgl)(struct nvmf_req *req);
 	void (*receive_data)(struct nvmf_req *req);
 	void (*complete)(struct nvmf_req *req);
-	/* Ends the connection: what is queued to be sent goes out first when graceful.  Ends in nvmf_qpair_gone(). */
+	/* Ends the connection: what is queued to be sent goes out first when graceful.  The transport then calls
+	 * nvmf_qpair_disconnect(), as for a connection lost.  Called once at most, never after that. */
 	void (*close)(struct nvmf_qpair *qpair, bool graceful);
 	void (*local_addr)(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
 	void (*peer_addr)(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
@@ -113,14 +133,24 @@ struct nvmf_qpair {
 	struct list outstanding; /* requests begun and not released */
 	uint32_t nr_outstanding;
 	bool header_digest, data_digest; /* for nvmf_subsystem_get_qpairs and logs */
-	bool closing;
-	/* nvmf's, from Connect on */
+	/* nvmf's own */
+	bool closing;	    /* no command is begun any more */
+	bool draining;	    /* closes once what executes is answered */
+	bool close_asked;   /* ops->close was called */
+	bool disconnected;  /* nvmf_qpair_disconnect was called */
+	bool gone_sent;
+	void (*gone)(void *arg);
+	void *gone_arg;
+	struct timer timer; /* before Connect: its deadline; while draining: how long */
+	const struct nvmf_op *op_table; /* by opcode */
+	/* from Connect on */
 	struct nvmf_ctrlr *ctrlr;
-	uint16_t qid, sq_size, sqhd;
+	struct nvmf_group_subsystem *gsub;
+	uint16_t qid, sq_size, sqhd; /* sq_size: entries */
 	bool sq_flow_control_disabled;
-	bool connected;
-	struct list ctrlr_link;
+	bool connecting, connected;
 	struct nvmf_req *first_fused;
+	bool first_fused_failed;
 };
 
 /* --- called by a transport ---------------------------------------------------------------------------------------- */
@@ -133,12 +163,13 @@ const struct nvmf_transport_opts *nvmf_target_transport_opts(struct nvmf_target 
 
 /* A connection exists: on the group's thread, with ops, opts and listener set.  Before Connect nothing is known of the peer. */
 void nvmf_qpair_init(struct nvmf_qpair *qpair, struct nvmf_group *group);
-/* The largest number of commands the host may have outstanding: 1 + the queue size of Connect; before it 1. */
+/* The largest number of commands the host may have outstanding: the queue's size as Connect gave it; before that 1. */
 uint32_t nvmf_qpair_max_outstanding(const struct nvmf_qpair *qpair);
 /*
  * The connection is lost or to be ended by the transport (a fatal PDU error, the peer's close): no new requests are begun.
  * Requests the transport still holds are released by it; those nvmf holds come back through ops->complete() (the transport
- * then just releases them).  Once none is outstanding, gone(arg) runs and the transport may free the connection.
+ * then just releases them).  Once none is outstanding, gone(arg) runs on the group's thread, never before this has returned, and
+ * the transport may free the connection.
  */
 void nvmf_qpair_disconnect(struct nvmf_qpair *qpair, void (*gone)(void *arg), void *arg);
 

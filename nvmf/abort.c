@@ -1,0 +1,127 @@
+/*
+ * Abort: ends a command that has not started with status 07h; one that a bdev has is asked for, and its end awaited for a while.
+ *
+ * The Abort lives on the admin queue's thread; its victim on that of its own queue, which does the work and sends back whether the
+ * command was aborted (result bit 0 clear).
+ */
+#include <stdlib.h>
+
+#include "nvmf/internal.h"
+
+/* An Abort under way.  Owner: the victim's thread, then, with the reply, the admin queue's. */
+struct abort {
+	struct nvmf_req *req;
+	struct nvmf_ctrlr *ctrlr;
+	struct nvmf_group *group; /* the victim's */
+	struct nvmf_req *victim;  /* while its end is awaited */
+	struct timer timer;
+	bool aborted;
+};
+
+static void abort_reply(void *arg)
+{
+	struct abort *abort = arg;
+	struct nvmf_req *req = abort->req;
+
+	abort->ctrlr->nr_aborts--;
+	req->cqe.dw0 = abort->aborted ? 0 : 1;
+	nvmf_ctrlr_put(abort->ctrlr);
+	free(abort);
+	nvmf_req_complete(req, NVME_SC_SUCCESS);
+}
+
+/* By message even on the same thread: the victim's response goes out first. */
+static void abort_over(struct abort *abort, bool aborted)
+{
+	abort->aborted = aborted;
+	thread_send(abort->ctrlr->group->thread, abort_reply, abort);
+}
+
+void nvmf_abort_victim_done(struct nvmf_req *victim, uint16_t status)
+{
+	struct abort *abort = victim->aborter->priv;
+
+	victim->aborter = NULL;
+	timer_cancel(&abort->timer);
+	abort_over(abort, nvme_status_code(status) == NVME_SC_ABORT_REQUESTED);
+}
+
+static void abort_timeout(void *arg)
+{
+	struct abort *abort = arg;
+
+	abort->victim->aborter = NULL;
+	abort_over(abort, false);
+}
+
+static struct nvmf_req *find_victim(struct abort *abort)
+{
+	struct nvmf_qpair *qpair = nvmf_group_find_qpair(abort->group, abort->ctrlr, abort->req->cmd.abort.sqid);
+	struct list *it;
+
+	if (!qpair)
+		return NULL;
+	list_for_each(it, &qpair->outstanding) {
+		struct nvmf_req *victim = list_entry(it, struct nvmf_req, link);
+
+		if (victim->cmd.cid == abort->req->cmd.abort.cid && victim != abort->req &&
+		    victim->state != NVMF_REQ_COMPLETING && !victim->aborter)
+			return victim;
+	}
+	return NULL;
+}
+
+static void abort_victim(void *arg)
+{
+	struct abort *abort = arg;
+	struct nvmf_req *victim = find_victim(abort);
+	uint32_t timeout_sec = abort->ctrlr->opts->abort_timeout_sec;
+
+	if (!victim) {
+		abort_over(abort, false);
+		return;
+	}
+	if (nvmf_req_cancel(victim, NVME_SC_ABORT_REQUESTED)) {
+		abort_over(abort, true);
+		return;
+	}
+	if (victim->state != NVMF_REQ_NEED_DATA && !victim->gns) {
+		abort_over(abort, false);
+		return;
+	}
+	abort->victim = victim;
+	victim->aborter = abort->req;
+	timer_init(&abort->timer, abort_timeout, abort);
+	timer_arm(&abort->timer, (timeout_sec ? timeout_sec : 1) * 1000000ull);
+	if (victim->state == NVMF_REQ_NEED_DATA)
+		victim->end_status = NVME_SC_ABORT_REQUESTED;
+	else
+		bdev_abort(victim->gns->channel, &victim->io);
+}
+
+void nvmf_abort_execute(struct nvmf_req *req)
+{
+	struct nvmf_ctrlr *ctrlr = req->qpair->ctrlr;
+	uint16_t sqid = req->cmd.abort.sqid;
+	struct nvmf_group *group = sqid ? NULL : ctrlr->group;
+	struct abort *abort;
+
+	if (ctrlr->nr_aborts > NVMF_ACL) {
+		nvmf_req_complete(req, NVME_SC_ABORT_LIMIT | NVME_SC_DNR);
+		return;
+	}
+	if (sqid && sqid <= NVMF_MAX_IO_QUEUES)
+		group = ctrlr->queue_groups[sqid];
+	abort = group ? calloc(1, sizeof(*abort)) : NULL;
+	if (!abort) {
+		req->cqe.dw0 = 1;
+		nvmf_req_complete(req, NVME_SC_SUCCESS);
+		return;
+	}
+	abort->req = req;
+	abort->ctrlr = nvmf_ctrlr_get(ctrlr);
+	abort->group = group;
+	req->priv = abort;
+	ctrlr->nr_aborts++;
+	thread_send(group->thread, abort_victim, abort);
+}
