@@ -2,51 +2,51 @@
 
 # connect NQN [nvme connect's options]: the target's address is $TARGET, port 4420.  Prints the controller's name.
 connect() {
-  local nqn=$1 d i
-  shift
-  modprobe nvme-tcp
-  nvme connect -t tcp -a "${TARGET:-10.0.2.2}" -s 4420 -n "$nqn" "$@" > /dev/null
-  for i in $(seq 100); do
-    for d in /sys/class/nvme/nvme*; do
-      [ "$(cat "$d/subsysnqn" 2> /dev/null)" = "$nqn" ] && [ "$(cat "$d/state")" = live ] && { basename "$d"; return; }
+    local nqn=$1 d i
+    shift
+    modprobe nvme-tcp
+    nvme connect -t tcp -a "${TARGET:-10.0.2.2}" -s 4420 -n "$nqn" "$@" > /dev/null
+    for i in $(seq 100); do
+        for d in /sys/class/nvme/nvme*; do
+            [ "$(cat "$d/subsysnqn" 2> /dev/null)" = "$nqn" ] && [ "$(cat "$d/state")" = live ] && { basename "$d"; return; }
+        done
+        sleep 0.1
     done
-    sleep 0.1
-  done
-  echo "no live controller for $nqn"
-  return 1
+    echo "no live controller for $nqn"
+    return 1
 }
 
 # wait_block DEVICE [tries]: a plain file of that name would swallow writes and look well.
 wait_block() {
-  local i
-  for i in $(seq "${2:-100}"); do
-    [ -b "$1" ] && return
-    sleep 0.1
-  done
-  echo "$1 is not a block device"
-  return 1
+    local i
+    for i in $(seq "${2:-100}"); do
+        [ -b "$1" ] && return
+        sleep 0.1
+    done
+    echo "$1 is not a block device"
+    return 1
 }
 
 # wait_gone PATH [tries]
 wait_gone() {
-  local i
-  for i in $(seq "${2:-100}"); do
-    [ -e "$1" ] || return 0
-    sleep 0.1
-  done
-  echo "$1 is still there"
-  return 1
+    local i
+    for i in $(seq "${2:-100}"); do
+        [ -e "$1" ] || return 0
+        sleep 0.1
+    done
+    echo "$1 is still there"
+    return 1
 }
 
 # fio_verified FILE BS JOBS OPTIONS...: write, then read back and check.  fio's own words are shown when it fails.
 fio_verified() {
-  local file=$1 bs=$2 jobs=$3
-  shift 3
-  fio --name=v --filename="$file" --bs="$bs" --numjobs="$jobs" --direct=1 --ioengine=libaio --verify=crc32c \
-    --verify_fatal=1 --do_verify=1 --group_reporting --minimal "$@" > /tmp/fio.out 2>&1 || {
-    grep -v '^[0-9];' /tmp/fio.out | head -5
-    echo "fio on $file, $bs, $*: failed: $(grep -m1 '^verify:' /tmp/fio.out)"
-    return 1
-  }
-  ! grep -m1 '^verify:' /tmp/fio.out
+    local file=$1 bs=$2 jobs=$3
+    shift 3
+    fio --name=v --filename="$file" --bs="$bs" --numjobs="$jobs" --direct=1 --ioengine=libaio --verify=crc32c \
+        --verify_fatal=1 --do_verify=1 --group_reporting --minimal "$@" > /tmp/fio.out 2>&1 || {
+        grep -v '^[0-9];' /tmp/fio.out | head -5
+        echo "fio on $file, $bs, $*: failed: $(grep -m1 '^verify:' /tmp/fio.out)"
+        return 1
+    }
+    ! grep -m1 '^verify:' /tmp/fio.out
 }

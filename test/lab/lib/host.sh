@@ -13,9 +13,9 @@ NET=slirp
 
 # fail REASON...: ends the scenario.  The first reason given is the one that is told.
 fail() {
-  [ -s "$T/reason" ] || echo "$*" > "$T/reason"
-  echo "FAIL: $*"
-  exit 1
+    [ -s "$T/reason" ] || echo "$*" > "$T/reason"
+    echo "FAIL: $*"
+    exit 1
 }
 
 # skip REASON...: this machine cannot show it.  Counts as a failure: what was not shown is not green.
@@ -29,98 +29,98 @@ jcheck() { "$LIB/jcheck.py" "$@" || fail "$(basename "$1"): not as expected (see
 
 # export_bdevs NQN BDEV...: a subsystem with these as namespaces 1, 2, ..., open to any host, listening on every address, 4420.
 export_bdevs() {
-  local nqn=$1 b
-  shift
-  rpc nvmf_get_transports | grep -q '"TCP"' || rpc nvmf_create_transport trtype=TCP > /dev/null
-  rpc nvmf_create_subsystem nqn="$nqn" allow_any_host=true serial_number=LAB0001 model_number='Ferrule lab' max_namespaces=1024 > /dev/null
-  for b; do
-    rpc nvmf_subsystem_add_ns nqn="$nqn" namespace="{\"bdev_name\": \"$b\"}" > /dev/null
-  done
-  rpc nvmf_subsystem_add_listener nqn="$nqn" \
-    listen_address="{\"trtype\": \"TCP\", \"adrfam\": \"IPv4\", \"traddr\": \"${LISTEN:-127.0.0.1}\", \"trsvcid\": \"4420\"}" > /dev/null
+    local nqn=$1 b
+    shift
+    rpc nvmf_get_transports | grep -q '"TCP"' || rpc nvmf_create_transport trtype=TCP > /dev/null
+    rpc nvmf_create_subsystem nqn="$nqn" allow_any_host=true serial_number=LAB0001 model_number='Ferrule lab' max_namespaces=1024 > /dev/null
+    for b; do
+        rpc nvmf_subsystem_add_ns nqn="$nqn" namespace="{\"bdev_name\": \"$b\"}" > /dev/null
+    done
+    rpc nvmf_subsystem_add_listener nqn="$nqn" \
+        listen_address="{\"trtype\": \"TCP\", \"adrfam\": \"IPv4\", \"traddr\": \"${LISTEN:-127.0.0.1}\", \"trsvcid\": \"4420\"}" > /dev/null
 }
 
 # tap_up: from here on guests are joined by a tap, not slirp.  This machine is 10.0.2.2 and fd00:fe::2 on it.
 tap_up() {
-  ip tuntap add tap0 mode tap || fail "no tap device here"
-  ip addr add 10.0.2.2/24 dev tap0
-  ip -6 addr add fd00:fe::2/64 dev tap0 nodad
-  ip link set tap0 up
-  NET=tap
-  LISTEN=10.0.2.2
+    ip tuntap add tap0 mode tap || fail "no tap device here"
+    ip addr add 10.0.2.2/24 dev tap0
+    ip -6 addr add fd00:fe::2/64 dev tap0 nodad
+    ip link set tap0 up
+    NET=tap
+    LISTEN=10.0.2.2
 }
 
 # guest_boot [-c cpus] [-m MiB] [-- QEMU ARGUMENTS]: boots a guest and waits for its agent.
 guest_boot() {
-  local i cpus=2 mem=1024 net=user,id=n0
-  while [ $# -gt 0 ]; do
-    case $1 in -c) cpus=$2; shift 2 ;; -m) mem=$2; shift 2 ;; --) shift; break ;; esac
-  done
-  [ $NET = slirp ] || net=tap,id=n0,ifname=tap0,script=no,downscript=no
-  mkdir -p "$SHARE/q"
-  cp "$LIB/agent" "$LIB/guest.sh" "$LIB/rpc.py" "$SHARE/"
-  rm -f "$SHARE"/q/* "$T/qemu.pid"
-  "$LIB/../labvm" -d "$LAB_IMAGE" -s "$SHARE" -x agent -t 7200 -m "$mem" -c "$cpus" -n "$net" -l "$OUT/guest.log" -p "$T/qemu.pid" \
-    -- "$@" > /dev/null 2> "$OUT/qemu.err" &
-  LABVM_PID=$!
-  for i in $(seq 1200); do
-    [ -e "$SHARE/q/ready" ] && return
-    kill -0 "$LABVM_PID" 2> /dev/null || break
-    sleep 0.1
-  done
-  fail "the guest does not come up: $(tail -1 "$OUT/guest.log") $(tail -1 "$OUT/qemu.err")"
+    local i cpus=2 mem=1024 net=user,id=n0
+    while [ $# -gt 0 ]; do
+        case $1 in -c) cpus=$2; shift 2 ;; -m) mem=$2; shift 2 ;; --) shift; break ;; esac
+    done
+    [ $NET = slirp ] || net=tap,id=n0,ifname=tap0,script=no,downscript=no
+    mkdir -p "$SHARE/q"
+    cp "$LIB/agent" "$LIB/guest.sh" "$LIB/rpc.py" "$SHARE/"
+    rm -f "$SHARE"/q/* "$T/qemu.pid"
+    "$LIB/../labvm" -d "$LAB_IMAGE" -s "$SHARE" -x agent -t 7200 -m "$mem" -c "$cpus" -n "$net" -l "$OUT/guest.log" -p "$T/qemu.pid" \
+        -- "$@" > /dev/null 2> "$OUT/qemu.err" &
+    LABVM_PID=$!
+    for i in $(seq 1200); do
+        [ -e "$SHARE/q/ready" ] && return
+        kill -0 "$LABVM_PID" 2> /dev/null || break
+        sleep 0.1
+    done
+    fail "the guest does not come up: $(tail -1 "$OUT/guest.log") $(tail -1 "$OUT/qemu.err")"
 }
 
 # guest_bg NAME SCRIPT: runs shell text in the guest (with guest.sh, -eu, pipefail) and comes back at once.
 guest_bg() {
-  printf '%s\n' "$2" > "$SHARE/q/$1.sh"
-  rm -f "$SHARE/q/$1".{rc,out}
-  : > "$SHARE/q/$1.go"
+    printf '%s\n' "$2" > "$SHARE/q/$1.sh"
+    rm -f "$SHARE/q/$1".{rc,out}
+    : > "$SHARE/q/$1.go"
 }
 
 # guest_wait [-t secs] NAME: waits for it, prints its output, returns its status.
 guest_wait() {
-  local secs=300 name
-  [ "$1" = -t ] && { secs=$2; shift 2; }
-  name=$1
-  local end=$((SECONDS + secs))
-  while [ ! -e "$SHARE/q/$name.rc" ]; do
-    kill -0 "$(cat "$T/qemu.pid" 2> /dev/null)" 2> /dev/null || fail "the guest died: $(tail -1 "$OUT/guest.log")"
-    [ $SECONDS -lt $end ] || fail "the guest's command did not end in $secs s: $(tail -1 "$SHARE/q/$name.out" 2> /dev/null)"
-    sleep 0.05
-  done
-  cat "$SHARE/q/$name.out"
-  tail -1 "$SHARE/q/$name.out" > "$T/last-words"
-  return "$(cat "$SHARE/q/$name.rc")"
+    local secs=300 name
+    [ "$1" = -t ] && { secs=$2; shift 2; }
+    name=$1
+    local end=$((SECONDS + secs))
+    while [ ! -e "$SHARE/q/$name.rc" ]; do
+        kill -0 "$(cat "$T/qemu.pid" 2> /dev/null)" 2> /dev/null || fail "the guest died: $(tail -1 "$OUT/guest.log")"
+        [ $SECONDS -lt $end ] || fail "the guest's command did not end in $secs s: $(tail -1 "$SHARE/q/$name.out" 2> /dev/null)"
+        sleep 0.05
+    done
+    cat "$SHARE/q/$name.out"
+    tail -1 "$SHARE/q/$name.out" > "$T/last-words"
+    return "$(cat "$SHARE/q/$name.rc")"
 }
 
 # guest [-t secs] SCRIPT: both.  With no argument the script is read from stdin.
 guest() {
-  local secs=300 name
-  [ "${1:-}" = -t ] && { secs=$2; shift 2; }
-  name=cmd$BASHPID.$SECONDS.$RANDOM
-  guest_bg "$name" "${1:-$(cat)}"
-  guest_wait -t "$secs" "$name"
+    local secs=300 name
+    [ "${1:-}" = -t ] && { secs=$2; shift 2; }
+    name=cmd$BASHPID.$SECONDS.$RANDOM
+    guest_bg "$name" "${1:-$(cat)}"
+    guest_wait -t "$secs" "$name"
 }
 
 guest_off() {
-  local rc=0
-  : > "$SHARE/q/off.go"
-  wait "$LABVM_PID" || rc=$?
-  [ $rc = 0 ] || fail "the guest ended with status $rc: $(tail -1 "$OUT/guest.log")"
+    local rc=0
+    : > "$SHARE/q/off.go"
+    wait "$LABVM_PID" || rc=$?
+    [ $rc = 0 ] || fail "the guest ended with status $rc: $(tail -1 "$OUT/guest.log")"
 }
 
 # guest_cut: the guest's power fails.
 guest_cut() {
-  kill -9 "$(cat "$T/qemu.pid")"
-  wait "$LABVM_PID" || true
+    kill -9 "$(cat "$T/qemu.pid")"
+    wait "$LABVM_PID" || true
 }
 
 # recorded_disk STORE_MIB FILL: makes $T/disk, for a guest whose drive is recorded in $T/log: a partition for a store, every
 # byte of it FILL, and one for marks.  Sets DISK to QEMU's arguments and CUT to powercut.py's; in the guest they are vdb1, vdb2.
 recorded_disk() {
-  local mib=$1 fill=$2
-  python3 - "$T/disk" "$mib" "$fill" << 'P'
+    local mib=$1 fill=$2
+    python3 - "$T/disk" "$mib" "$fill" << 'P'
 import struct
 import sys
 path, mib, fill = sys.argv[1], int(sys.argv[2]), int(sys.argv[3], 0)
@@ -135,21 +135,21 @@ with open(path, 'wb') as f:
 with open(path + '.initial', 'wb') as f:
     f.write(bytes([fill]) * (mib << 20))
 P
-  : > "$T/log"
-  # The medium never waits for a flush, so that a flush's place in the log is where it was asked for: a write that was under
-  # way then comes after it and is not covered.  write-zeroes=off: the driver's log of such a request can be wrong.
-  DISK=(-blockdev "driver=file,node-name=medium,filename=$T/disk,discard=unmap,cache.no-flush=on"
-    -blockdev "driver=file,node-name=log,filename=$T/log,cache.no-flush=on"
-    -blockdev "driver=blklogwrites,node-name=recorded,file=medium,log=log,log-sector-size=512,discard=unmap"
-    -device virtio-blk-pci,drive=recorded,write-cache=on,write-zeroes=off)
-  CUT=("$LIB/powercut.py" --log "$T/log" --store "$((1 << 20)):$((mib << 20))" --marks "$(((mib + 1) << 20)):$((1 << 20))"
-    --initial "$T/disk.initial" --ledger "$SHARE/ledger" --work "$T" --keep "$OUT/images")
+    : > "$T/log"
+    # The medium never waits for a flush, so that a flush's place in the log is where it was asked for: a write that was under
+    # way then comes after it and is not covered.  write-zeroes=off: the driver's log of such a request can be wrong.
+    DISK=(-blockdev "driver=file,node-name=medium,filename=$T/disk,discard=unmap,cache.no-flush=on"
+        -blockdev "driver=file,node-name=log,filename=$T/log,cache.no-flush=on"
+        -blockdev "driver=blklogwrites,node-name=recorded,file=medium,log=log,log-sector-size=512,discard=unmap"
+        -device virtio-blk-pci,drive=recorded,write-cache=on,write-zeroes=off)
+    CUT=("$LIB/powercut.py" --log "$T/log" --store "$((1 << 20)):$((mib << 20))" --marks "$(((mib + 1) << 20)):$((1 << 20))"
+        --initial "$T/disk.initial" --ledger "$SHARE/ledger" --work "$T" --keep "$OUT/images")
 }
 
 # build_ledger: the integrity workload, static, into the share.
 build_ledger() {
-  mkdir -p "$SHARE"
-  gcc -O2 -Wall -static -pthread -o "$SHARE/ledger" "$LIB/ledger.c" || fail "ledger.c does not build"
+    mkdir -p "$SHARE"
+    gcc -O2 -Wall -static -pthread -o "$SHARE/ledger" "$LIB/ledger.c" || fail "ledger.c does not build"
 }
 
 . "${LAB_TARGET:-$LIB/target.sh}"

@@ -1,17 +1,21 @@
 /*
- * ledger - writes a block device and keeps account of what completed flushes cover, so that a crash can be judged.
+ * ledger - writes a block device and keeps account of what completed flushes cover, so that a crash can be
+ * judged.
  *
- * `ledger run` has several threads that write, write with FUA, zero, discard, read and flush a device through O_DIRECT.
- * Operation k of thread t is a function of (seed, t, k) alone, and every sector written says which operation wrote it.
- * After each completed flush or FUA write a record, a mark, says which operations are durable from here on.  `ledger
- * check` reads the marks and then the device, and knows for each sector which operations may have been the last:
+ * `ledger run` has several threads that write, write with FUA, zero, discard, read and flush a device through
+ * O_DIRECT. Operation k of thread t is a function of (seed, t, k) alone, and every sector written says which
+ * operation wrote it. After each completed flush or FUA write a record, a mark, says which operations are
+ * durable from here on.  `ledger check` reads the marks and then the device, and knows for each sector which
+ * operations may have been the last:
  *
  *   - the newest durable operation on it, or any newer one: that one's data, or zeros for a write-zeroes;
- *   - zeros also after a discard not older than that, and where no durable operation was: never-written reads zero;
+ *   - zeros also after a discard not older than that, and where no durable operation was: never-written reads
+ * zero;
  *   - anything else is a violation: lost, torn inside a sector, in the wrong place, or not ours at all.
  *
- * Sectors have one thread each, and a thread does one operation after another, so a sector's operations are in order.
- * doc/lab.md says how marks are tied to a write log, and how a run over a connection that breaks is judged.
+ * Sectors have one thread each, and a thread does one operation after another, so a sector's operations are
+ * in order. doc/lab.md says how marks are tied to a write log, and how a run over a connection that breaks is
+ * judged.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,11 +38,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SECTOR 512
-#define MAX_THREADS 16
+#define SECTOR         512
+#define MAX_THREADS    16
 #define MAX_OP_SECTORS 1024
-#define MARK_SLOT 4096
-#define MAGIC 0x5245474445464c31ull
+#define MARK_SLOT      4096
+#define MAGIC          0x5245474445464c31ull
 
 enum op_kind { OP_WRITE, OP_FUA, OP_ZERO, OP_DISCARD, OP_READ, OP_FLUSH };
 
@@ -66,6 +70,7 @@ static struct {
 	uint64_t seed, nr_sectors;
 	unsigned nr_threads;
 	int fd, marks_fd, kmsg_fd;
+	bool stop_at_break;   /* a round that ends with the target's death: nothing newer hides a loss */
 	bool marks_are_slots; /* a block device: each thread has a slot; else a file: appended */
 	time_t end;
 	pthread_mutex_t lock;
@@ -111,13 +116,22 @@ static struct op op_get(unsigned t, uint64_t k)
 	struct op op = {0};
 	unsigned r = h % 100;
 
-	op.kind = r < 45 ? OP_WRITE : r < 55 ? OP_FUA : r < 63 ? OP_ZERO : r < 70 ? OP_DISCARD : r < 82 ? OP_READ : OP_FLUSH;
+	op.kind = r < 45   ? OP_WRITE
+		  : r < 55 ? OP_FUA
+		  : r < 63 ? OP_ZERO
+		  : r < 70 ? OP_DISCARD
+		  : r < 82 ? OP_READ
+			   : OP_FLUSH;
 	if (op.kind == OP_FLUSH)
 		return op;
 	h = mix(h);
 	r = h % 100;
 	h = mix(h);
-	op.nr = r < 15 ? 1 : r < 50 ? 8 : r < 75 ? 1 + h % 32 : r < 95 ? 32 + h % 97 : 129 + h % (MAX_OP_SECTORS - 128);
+	op.nr = r < 15   ? 1
+		: r < 50 ? 8
+		: r < 75 ? 1 + h % 32
+		: r < 95 ? 32 + h % 97
+			 : 129 + h % (MAX_OP_SECTORS - 128);
 	if (op.nr > size / 2)
 		op.nr = size / 2;
 	h = mix(h);
@@ -183,7 +197,12 @@ static uint64_t mark_sum(const struct mark *m)
 static void mark_put(enum mark_kind kind, unsigned t, const uint64_t *from, const uint64_t *upto)
 {
 	static _Thread_local void *slot;
-	struct mark m = {.magic = MAGIC, .kind = kind, .thread = t, .seed = G.seed, .nr_sectors = G.nr_sectors, .nr_threads = G.nr_threads};
+	struct mark m = {.magic = MAGIC,
+			 .kind = kind,
+			 .thread = t,
+			 .seed = G.seed,
+			 .nr_sectors = G.nr_sectors,
+			 .nr_threads = G.nr_threads};
 	ssize_t n;
 
 	if (!slot && posix_memalign(&slot, MARK_SLOT, MARK_SLOT))
@@ -213,10 +232,10 @@ static void mark_put(enum mark_kind kind, unsigned t, const uint64_t *from, cons
 }
 
 /*
- * Breaks.  A host that reconnects sends again what was in flight and says nothing of acknowledged writes that the target's
- * death may have lost.  The kernel logs a break before the first command of the next connection: what was submitted before a
- * break that we have just seen is tainted, and no later flush covers it.
- * Returns the number of breaks seen; called with the lock held.
+ * Breaks.  A host that reconnects sends again what was in flight and says nothing of acknowledged writes that
+ * the target's death may have lost.  The kernel logs a break before the first command of the next connection:
+ * what was submitted before a break that we have just seen is tainted, and no later flush covers it. Returns
+ * the number of breaks seen; called with the lock held.
  */
 static uint64_t breaks_poll(void)
 {
@@ -283,8 +302,12 @@ static void do_read(unsigned t, uint64_t k, const struct op *op, char *buf)
 			continue;
 		if (want.kind == OP_ZERO ? what == 0 : what == 1 && from == t && got == last)
 			continue;
-		die("sector %" PRIu64 ": a read saw %s %u/%" PRIu64 " instead of operation %u/%" PRIu64, op->lba + i,
-		    what < 0 ? "foreign bytes" : what ? "operation" : "zeros", from, got, t, last);
+		die("sector %" PRIu64 ": a read saw %s %u/%" PRIu64 " instead of operation %u/%" PRIu64,
+		    op->lba + i,
+		    what < 0 ? "foreign bytes"
+		    : what   ? "operation"
+			     : "zeros",
+		    from, got, t, last);
 	}
 }
 
@@ -300,7 +323,8 @@ static int zero_range(const struct op *op, bool punch)
 static void do_op(unsigned t, uint64_t k, char *buf)
 {
 	struct op op = op_get(t, k);
-	uint64_t range[2] = {op.lba * SECTOR, (uint64_t)op.nr * SECTOR}, from[MAX_THREADS] = {0}, upto[MAX_THREADS] = {0};
+	uint64_t range[2] = {op.lba * SECTOR, (uint64_t)op.nr * SECTOR}, from[MAX_THREADS] = {0},
+		 upto[MAX_THREADS] = {0};
 	struct iovec iov = {.iov_base = buf, .iov_len = range[1]};
 	int rc = 0;
 
@@ -320,7 +344,9 @@ static void do_op(unsigned t, uint64_t k, char *buf)
 		break;
 	case OP_WRITE:
 	case OP_FUA:
-		rc = pwritev2(G.fd, &iov, 1, range[0], op.kind == OP_FUA ? RWF_DSYNC : 0) == (ssize_t)range[1] ? 0 : -1;
+		rc = pwritev2(G.fd, &iov, 1, range[0], op.kind == OP_FUA ? RWF_DSYNC : 0) == (ssize_t)range[1]
+			     ? 0
+			     : -1;
 		break;
 	case OP_ZERO:
 		rc = zero_range(&op, k & 1);
@@ -332,7 +358,8 @@ static void do_op(unsigned t, uint64_t k, char *buf)
 		break;
 	}
 	if (rc)
-		die("thread %u op %" PRIu64 " (kind %d, sector %" PRIu64 "+%u): %s", t, k, op.kind, op.lba, op.nr, strerror(errno));
+		die("thread %u op %" PRIu64 " (kind %d, sector %" PRIu64 "+%u): %s", t, k, op.kind, op.lba,
+		    op.nr, strerror(errno));
 	G.completed[t] = k;
 	if (op.kind == OP_FUA) {
 		from[t] = k - 1;
@@ -349,6 +376,16 @@ static time_t now(void)
 	return ts.tv_sec;
 }
 
+static bool breaks_seen(void)
+{
+	uint64_t nr;
+
+	pthread_mutex_lock(&G.lock);
+	nr = breaks_poll();
+	pthread_mutex_unlock(&G.lock);
+	return nr > 0;
+}
+
 static void *run_thread(void *arg)
 {
 	unsigned t = (uintptr_t)arg;
@@ -356,7 +393,7 @@ static void *run_thread(void *arg)
 
 	if (posix_memalign((void **)&buf, 4096, MAX_OP_SECTORS * SECTOR))
 		die("no memory");
-	while (now() < G.end)
+	while (now() < G.end && !(G.stop_at_break && breaks_seen()))
 		do_op(t, G.submitted[t] + 1, buf);
 	free(buf);
 	return NULL;
@@ -406,7 +443,8 @@ static int cmd_run(const char *dev, const char *marks_path, int seconds, bool wa
 		size_t nr;
 		struct mark *marks = marks_load(marks_path, &nr);
 
-		/* A later round goes on where the last one ended; all of its operations may have been lost or not. */
+		/* A later round goes on where the last one ended; all of its operations may have been lost or
+		 * not. */
 		for (unsigned u = 0; nr && u < G.nr_threads; u++)
 			G.submitted[u] = G.completed[u] = G.tainted[u] = marks[nr - 1].submitted[u];
 		G.nr_marks = nr;
@@ -430,7 +468,8 @@ static int cmd_run(const char *dev, const char *marks_path, int seconds, bool wa
 	mark_put(MARK_END, 0, NULL, NULL);
 	for (unsigned t = 0; t < G.nr_threads; t++)
 		total += G.submitted[t];
-	printf("ledger: %" PRIu64 " operations, %" PRIu64 " marks, %" PRIu64 " breaks\n", total, G.nr_marks, G.nr_breaks);
+	printf("ledger: %" PRIu64 " operations, %" PRIu64 " marks, %" PRIu64 " breaks\n", total, G.nr_marks,
+	       G.nr_breaks);
 	return 0;
 }
 
@@ -453,8 +492,8 @@ static void account_durable(struct sector_account *acct, unsigned t, uint64_t k)
 }
 
 /*
- * The most that can have been submitted when mark `count` was not yet there: as that thread's second mark after it says, for
- * the first was perhaps made up before.
+ * The most that can have been submitted when mark `count` was not yet there: as that thread's second mark
+ * after it says, for the first was perhaps made up before.
  */
 static const uint64_t *submitted_limit(const struct mark *marks, size_t nr, size_t count)
 {
@@ -498,7 +537,8 @@ static struct sector_account *account(const struct mark *marks, size_t nr, size_
 }
 
 /* Why a sector's contents are wrong, or NULL. */
-static const char *judge(const char *buf, uint64_t lba, const struct sector_account *a, unsigned *ret_t, uint64_t *ret_k)
+static const char *judge(const char *buf, uint64_t lba, const struct sector_account *a, unsigned *ret_t,
+			 uint64_t *ret_k)
 {
 	struct op op;
 	int what = sector_parse(buf, lba, ret_t, ret_k);
@@ -517,7 +557,8 @@ static int cmd_check(const char *dev, const char *marks_path, size_t count, uint
 {
 	size_t nr;
 	struct mark *marks = marks_load(marks_path, &nr);
-	int fd = open(dev, O_RDONLY);
+	struct stat st;
+	int fd = open(dev, O_RDONLY | (stat(dev, &st) == 0 && S_ISBLK(st.st_mode) ? O_DIRECT : 0));
 	struct sector_account *acct;
 	uint64_t bad = 0, must = 0;
 	enum { CHUNK = 2048 };
@@ -527,7 +568,6 @@ static int cmd_check(const char *dev, const char *marks_path, size_t count, uint
 		die("%s: %s", dev, strerror(errno));
 	if (nr == 0)
 		die("%s has no marks", marks_path);
-	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	if (count > nr)
 		count = nr;
 	G.seed = marks[0].seed;
@@ -550,10 +590,12 @@ static int cmd_check(const char *dev, const char *marks_path, size_t count, uint
 		if (!why)
 			continue;
 		if (bad++ < 5)
-			printf("ledger: sector %" PRIu64 ": %s (found %u/%" PRIu64 ", durable %" PRIu64 ", zeros %" PRIu64 ")\n", lba,
-			       why, t, k, acct[lba].base, acct[lba].zeros);
+			printf("ledger: sector %" PRIu64 ": %s (found %u/%" PRIu64 ", durable %" PRIu64
+			       ", zeros %" PRIu64 ")\n",
+			       lba, why, t, k, acct[lba].base, acct[lba].zeros);
 	}
-	printf("ledger: %zu marks, %" PRIu64 " sectors with durable data, %" PRIu64 " wrong\n", count, must, bad);
+	printf("ledger: %zu marks, %" PRIu64 " sectors with durable data, %" PRIu64 " wrong\n", count, must,
+	       bad);
 	return bad != 0;
 }
 
@@ -567,23 +609,44 @@ int main(int argc, char **argv)
 
 	G.seed = 1;
 	G.nr_threads = 4;
-	while ((o = getopt(argc, argv, "m:s:t:r:z:n:o:w")) != -1) {
+	while ((o = getopt(argc, argv, "m:s:t:r:z:n:o:wb")) != -1) {
 		uint64_t v = optarg ? strtoull(optarg, NULL, 0) : 0;
 
 		switch (o) {
-		case 'm': marks = optarg; break;
-		case 's': G.seed = v; break;
-		case 't': G.nr_threads = v; break;
-		case 'r': seconds = v; break;
-		case 'z': G.nr_sectors = v / SECTOR; break;
-		case 'n': count = v; break;
-		case 'o': offset = v; break;
-		case 'w': watch = true; break;
-		default: return 2;
+		case 'm':
+			marks = optarg;
+			break;
+		case 's':
+			G.seed = v;
+			break;
+		case 't':
+			G.nr_threads = v;
+			break;
+		case 'r':
+			seconds = v;
+			break;
+		case 'z':
+			G.nr_sectors = v / SECTOR;
+			break;
+		case 'n':
+			count = v;
+			break;
+		case 'o':
+			offset = v;
+			break;
+		case 'b':
+			G.stop_at_break = true;
+			break;
+		case 'w':
+			watch = true;
+			break;
+		default:
+			return 2;
 		}
 	}
 	if (argc - optind != 2 || !marks || G.nr_threads < 1 || G.nr_threads > MAX_THREADS)
-		die("usage: ledger -m MARKS [-s seed] [-t threads] [-r seconds] [-z bytes] [-w] run DEVICE\n"
+		die("usage: ledger -m MARKS [-s seed] [-t threads] [-r seconds] [-z bytes] [-w [-b]] run "
+		    "DEVICE\n"
 		    "       ledger -m MARKS [-n first marks only] [-o byte offset] check DEVICE");
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (strcmp(argv[optind], "run") == 0)

@@ -6,36 +6,36 @@
 #   target_stop                SIGTERM; fails if it does not end in 10 s with status 0
 
 target_start() {
-  local i
-  mkdir -p "$T/state" "$T/files" "$T/run"
-  rm -f "$RPC"
-  RUNTIME_DIRECTORY=$T/run "$BUILD/ferruled" --no-huge --cores "${TARGET_CORES:-0}" --mem 512 --state-dir "$T/state" \
-    --rpc-socket "$RPC" --http 127.0.0.1:0 --file-dir "$T/files" "$@" >> "$OUT/target.log" 2>&1 &
-  TARGET_PID=$!
-  for i in $(seq 200); do
-    kill -0 "$TARGET_PID" 2> /dev/null || fail "the daemon ended at its start: $(tail -1 "$OUT/target.log")"
-    [ -S "$RPC" ] && rpc spdk_get_version > /dev/null 2>&1 && return
-    sleep 0.05
-  done
-  fail "the daemon's RPC socket does not answer"
+    local i
+    mkdir -p "$T/state" "$T/files" "$T/run"
+    rm -f "$RPC"
+    RUNTIME_DIRECTORY=$T/run "$BUILD/ferruled" --no-huge --cores "${TARGET_CORES:-0}" --mem 512 --state-dir "$T/state" \
+        --rpc-socket "$RPC" --http 127.0.0.1:0 --file-dir "$T/files" "$@" >> "$OUT/target.log" 2>&1 &
+    TARGET_PID=$!
+    for i in $(seq 200); do
+        kill -0 "$TARGET_PID" 2> /dev/null || fail "the daemon ended at its start: $(tail -1 "$OUT/target.log")"
+        [ -S "$RPC" ] && rpc spdk_get_version > /dev/null 2>&1 && return
+        sleep 0.05
+    done
+    fail "the daemon's RPC socket does not answer"
 }
 
 target_kill9() {
-  local pid=$TARGET_PID
-  TARGET_PID=
-  kill -9 "$pid"
-  wait "$pid" 2> /dev/null || true
+    local pid=$TARGET_PID
+    TARGET_PID=
+    kill -9 "$pid"
+    wait "$pid" 2> /dev/null || true
 }
 
 target_stop() {
-  local i pid=$TARGET_PID rc=0
-  TARGET_PID=
-  kill "$pid"
-  for i in $(seq 200); do
-    kill -0 "$pid" 2> /dev/null || break
-    sleep 0.05
-  done
-  kill -0 "$pid" 2> /dev/null && fail "the daemon does not end on SIGTERM"
-  wait "$pid" || rc=$?
-  [ "$rc" = 0 ] || fail "the daemon ended with status $rc: $(tail -1 "$OUT/target.log")"
+    local i pid=$TARGET_PID rc=0
+    TARGET_PID=
+    kill "$pid"
+    for i in $(seq 200); do
+        kill -0 "$pid" 2> /dev/null || break
+        sleep 0.05
+    done
+    kill -0 "$pid" 2> /dev/null && fail "the daemon does not end on SIGTERM"
+    wait "$pid" || rc=$?
+    [ "$rc" = 0 ] || fail "the daemon ended with status $rc: $(tail -1 "$OUT/target.log")"
 }

@@ -7,9 +7,9 @@ tap_up
 target_start
 export_bdevs "$NQN"
 for i in $(seq "$NR"); do
-  if [ $((i % 128)) = 0 ]; then echo "bdev_malloc_create name=b$i num_blocks=8192 block_size=512"
-  else echo "bdev_null_create name=b$i num_blocks=$((8192 + i * 8)) block_size=512"; fi
-  echo "nvmf_subsystem_add_ns nqn=$NQN namespace='{\"bdev_name\": \"b$i\"}'"
+    if [ $((i % 128)) = 0 ]; then echo "bdev_malloc_create name=b$i num_blocks=8192 block_size=512"
+    else echo "bdev_null_create name=b$i num_blocks=$((8192 + i * 8)) block_size=512"; fi
+    echo "nvmf_subsystem_add_ns nqn=$NQN namespace='{\"bdev_name\": \"b$i\"}'"
 done | rpc - > /dev/null
 
 step "connect"
@@ -38,14 +38,14 @@ step "use a few"
 guest -t 300 <<X
 dev() { grep -lx \$1 /sys/block/nvme0n*/nsid | cut -d/ -f4; } # the host numbers disks as it comes upon them
 for i in $((NR / 128 * 128)) 128 256; do
-  d=/dev/\$(dev \$i)
-  [ -b \$d ]
-  fio_verified \$d 4k 1 --rw=randwrite --iodepth=16 --size=4m
+    d=/dev/\$(dev \$i)
+    [ -b \$d ]
+    fio_verified \$d 4k 1 --rw=randwrite --iodepth=16 --size=4m
 done
 for i in 1 2 777 $((NR - 1)); do
-  d=/dev/\$(dev \$i)
-  [ -b \$d ]
-  cmp -n 65536 \$d /dev/zero
+    d=/dev/\$(dev \$i)
+    [ -b \$d ]
+    cmp -n 65536 \$d /dev/zero
 done
 X
 

@@ -55,26 +55,26 @@ X
 J=$SHARE/j
 cp -r "$J" "$OUT/"
 jcheck "$J/discover" \
-  "any(r['subtype'] == 'nvme subsystem' and r['subnqn'] == '$NQN' and r['traddr'] == '10.0.2.2' and r['trsvcid'].strip() == '4420' for r in d['records'])" \
-  "any(r['subtype'] == 'current discovery subsystem' and r['trsvcid'].strip() == '8009' for r in d['records'])" "d['genctr'] > 0"
+    "any(r['subtype'] == 'nvme subsystem' and r['subnqn'] == '$NQN' and r['traddr'] == '10.0.2.2' and r['trsvcid'].strip() == '4420' for r in d['records'])" \
+    "any(r['subtype'] == 'current discovery subsystem' and r['trsvcid'].strip() == '8009' for r in d['records'])" "d['genctr'] > 0"
 jcheck "$J/id-ctrl" "d['sn'].strip() == 'LAB0001'" "d['mn'].strip() == 'Ferrule lab'" "d['subnqn'] == '$NQN'" "d['cntrltype'] == 1" \
-  "d['cntlid'] not in (0, 0xffff)" "d['ver'] >= 0x20000" "d['sqes'] == 0x66" "d['cqes'] == 0x44" "d['nn'] == 1024" "d['vwc'] & 1 == 1" \
-  "d['mdts'] == 8" "d['oncs'] & 0x0d == 0x0d" "d['fuses'] & 1 == 1" "d['kas'] > 0" "d['maxcmd'] >= 1" "d['ioccsz'] >= 4" \
-  "d['iorcsz'] == 1" "d['icdoff'] == 0" "d['oaes'] & 0x100 == 0x100" "d['ctratt'] & 1 == 1" "d['acl'] >= 0" "d['aerl'] >= 3" "d['lpa'] & 6 == 6"
+    "d['cntlid'] not in (0, 0xffff)" "d['ver'] >= 0x20000" "d['sqes'] == 0x66" "d['cqes'] == 0x44" "d['nn'] == 1024" "d['vwc'] & 1 == 1" \
+    "d['mdts'] == 8" "d['oncs'] & 0x0d == 0x0d" "d['fuses'] & 1 == 1" "d['kas'] > 0" "d['maxcmd'] >= 1" "d['ioccsz'] >= 4" \
+    "d['iorcsz'] == 1" "d['icdoff'] == 0" "d['oaes'] & 0x100 == 0x100" "d['ctratt'] & 1 == 1" "d['acl'] >= 0" "d['aerl'] >= 3" "d['lpa'] & 6 == 6"
 jcheck "$J/id-ns" "d['nsze'] == 65536" "d['ncap'] == 65536" "d['nuse'] <= 65536" "d['lbafs'][d['flbas'] & 15]['ds'] == 9" "d['nmic'] & 1 == 1" \
-  "d['nguid'] != '0' * 32"
+    "d['nguid'] != '0' * 32"
 jcheck "$J/ns-descs" "[n['uuid'] for n in d['ns-descs'] if n['nidt'] == 3] == ['$vol']" "any(n['nidt'] == 2 for n in d['ns-descs'])"
 jcheck "$J/list-ns" "d['nsid_list'] == [{'nsid': 1}]"
 jcheck "$J/list-subsys" "any(s['NQN'] == '$NQN' and s['Paths'][0]['State'] == 'live' for h in d for s in h['Subsystems'])"
 jcheck "$J/cmdset-ind-id-ns" "d['nstat'] & 1 == 1" "d['nmic'] & 1 == 1"
 jcheck "$J/smart-log" "d['critical_warning'] == 0" "d['host_read_commands'] >= 256" "d['host_write_commands'] >= 128" \
-  "d['data_units_read'] >= 16 * 1048576 // 512000" "d['data_units_written'] >= 8 * 1048576 // 512000" "d['num_err_log_entries'] >= 1" \
-  "d['temperature'] == 0" # kelvin; no drive here reports one
+    "d['data_units_read'] >= 16 * 1048576 // 512000" "d['data_units_written'] >= 8 * 1048576 // 512000" "d['num_err_log_entries'] >= 1" \
+    "d['temperature'] == 0" # kelvin; no drive here reports one
 jcheck "$J/error-log" "d['errors'][0]['error_count'] >= 1" "d['errors'][0]['nsid'] == 1" "d['errors'][0]['lba'] == 9999999" "d['errors'][0]['sqid'] >= 1"
 jcheck "$J/fw-log" "d['nvme0']['Active Firmware Slot (afi)'] & 7 == 1" "'Firmware Rev Slot 1' in d['nvme0']"
 jcheck "$J/effects-log" \
-  "{k.split()[0]: v & 1 for k, v in d[0]['admin_cmd_set'].items()}.items() >= {f'ACS_{n}': 1 for n in (2, 6, 8, 9, 10, 12, 24)}.items()" \
-  "{k.split()[0]: v & 1 for k, v in d[0]['io_cmd_set'].items()}.items() >= {f'IOCS_{n}': 1 for n in (0, 1, 2, 5, 8, 9)}.items()"
+    "{k.split()[0]: v & 1 for k, v in d[0]['admin_cmd_set'].items()}.items() >= {f'ACS_{n}': 1 for n in (2, 6, 8, 9, 10, 12, 24)}.items()" \
+    "{k.split()[0]: v & 1 for k, v in d[0]['io_cmd_set'].items()}.items() >= {f'IOCS_{n}': 1 for n in (0, 1, 2, 5, 8, 9)}.items()"
 jcheck "$J/supported-log-pages" "{0, 1, 2, 3, 4, 5, 0x12} <= {int(k.split('_')[1], 16) for e in d['supported_logs'] for k in e}"
 jcheck "$J/show-regs" "d['vs'] >= 0x20000" "d['csts'] & 1 == 1" "d['cap'] & 0xffff >= 127" "d['cap'] >> 37 & 1 == 1"
 
@@ -82,16 +82,16 @@ step "features"
 guest <<X
 get() { nvme get-feature /dev/nvme0 -f 0x\$1 -o json \${2:-} | python3 -c "import json,sys; d = json.load(sys.stdin); print(int(d['feature: 0x\$1'][0]['Current'], 16))"; }
 set_get() { # FEATURE VALUE: what was set must be read back
-  local v
-  nvme set-feature /dev/nvme0 -f 0x\$1 -V \$2 > /dev/null || { echo "set feature \$1 failed"; return 1; }
-  v=\$(get \$1)
-  [ \$v = \$((\$2)) ] || { echo "feature \$1 is \$v, not \$((\$2))"; return 1; }
+    local v
+    nvme set-feature /dev/nvme0 -f 0x\$1 -V \$2 > /dev/null || { echo "set feature \$1 failed"; return 1; }
+    v=\$(get \$1)
+    [ \$v = \$((\$2)) ] || { echo "feature \$1 is \$v, not \$((\$2))"; return 1; }
 }
 refused() { # STATUS COMMAND...: by its name
-  local want=\$1
-  shift
-  ! "\$@" > /tmp/refused 2>&1 && grep -qi "\$want" /tmp/refused && return
-  cat /tmp/refused; echo "\$*: not refused with \$want"; return 1
+    local want=\$1
+    shift
+    ! "\$@" > /tmp/refused 2>&1 && grep -qi "\$want" /tmp/refused && return
+    cat /tmp/refused; echo "\$*: not refused with \$want"; return 1
 }
 for f in 01 02 04 05 06 07 0a 0b 0f; do get \$f > /dev/null || { echo "get feature \$f failed"; exit 1; }; done
 set_get 01 0x07030103
@@ -158,7 +158,7 @@ guest_wait -t 60 aen
 step "only a host that is named gets in; IPv6"
 guest <<X
 nvme connect -t tcp -a fd00:fe::2 -s 4420 -n $NQN-2 -q nqn.2026-11.io.ferrule:stranger -I 99999999-2222-3333-4444-555555555555 > /dev/null 2>&1 &&
-  { echo 'a host that nobody named gets in'; exit 1; }
+    { echo 'a host that nobody named gets in'; exit 1; }
 d=\$(TARGET=fd00:fe::2 connect $NQN-2 -q $HOSTNQN -I $HOSTID)
 for i in \$(seq 50); do ls /sys/block | grep -q "\${d}.*n" && break; sleep 0.1; done
 nvme list-ns /dev/\$d -o json > /lab/j/list-ns-2

@@ -19,13 +19,13 @@ step "verified I/O on the device"
 guest -t 600 <<'X'
 [ -b /dev/nvme0n1 ]
 for job in "4k 8 16" "16k 4 16" "64k 4 8" "128k 2 8" "512k 2 4" "1m 2 4"; do
-  set -- $job
-  fio_verified /dev/nvme0n1 $1 $2 --rw=randwrite --iodepth=$3 --size=8m --offset_increment=16m
+    set -- $job
+    fio_verified /dev/nvme0n1 $1 $2 --rw=randwrite --iodepth=$3 --size=8m --offset_increment=16m
 done
 fio_verified /dev/nvme0n1 4k 1 --rw=randwrite --bsrange=512-1m --bs_unaligned=0 --blockalign=512 --iodepth=8 --size=16m
 # Every queue has carried something: the kernel maps one to each CPU.
 for cpu in 0 1 2 3 4 5 6 7; do
-  taskset -c $cpu dd if=/dev/nvme0n1 of=/dev/null bs=4k count=16 iflag=direct status=none
+    taskset -c $cpu dd if=/dev/nvme0n1 of=/dev/null bs=4k count=16 iflag=direct status=none
 done
 X
 
