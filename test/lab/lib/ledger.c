@@ -70,6 +70,7 @@ static struct {
 	uint64_t seed, nr_sectors;
 	unsigned nr_threads;
 	int fd, marks_fd, kmsg_fd;
+	bool strict;          /* a break excuses nothing */
 	bool stop_at_break;   /* a round that ends with the target's death: nothing newer hides a loss */
 	bool marks_are_slots; /* a block device: each thread has a slot; else a file: appended */
 	time_t end;
@@ -254,7 +255,7 @@ static uint64_t breaks_poll(void)
 		if (!strstr(buf, "nvme") || (!strstr(buf, "econnecting") && !strstr(buf, "error recovery")))
 			continue;
 		G.nr_breaks++;
-		for (unsigned u = 0; u < G.nr_threads; u++)
+		for (unsigned u = 0; u < G.nr_threads && !G.strict; u++)
 			G.tainted[u] = G.submitted[u];
 	}
 	return G.nr_breaks;
@@ -278,7 +279,7 @@ static void do_flush(unsigned t)
 	pthread_mutex_lock(&G.lock);
 	after = breaks_poll();
 	pthread_mutex_unlock(&G.lock);
-	if (before == after)
+	if (before == after || G.strict)
 		mark_put(MARK_FLUSH, t, from, upto);
 }
 
@@ -609,7 +610,7 @@ int main(int argc, char **argv)
 
 	G.seed = 1;
 	G.nr_threads = 4;
-	while ((o = getopt(argc, argv, "m:s:t:r:z:n:o:wb")) != -1) {
+	while ((o = getopt(argc, argv, "m:s:t:r:z:n:o:wbx")) != -1) {
 		uint64_t v = optarg ? strtoull(optarg, NULL, 0) : 0;
 
 		switch (o) {
@@ -637,6 +638,9 @@ int main(int argc, char **argv)
 		case 'b':
 			G.stop_at_break = true;
 			break;
+		case 'x':
+			G.strict = true;
+			break;
 		case 'w':
 			watch = true;
 			break;
@@ -645,7 +649,8 @@ int main(int argc, char **argv)
 		}
 	}
 	if (argc - optind != 2 || !marks || G.nr_threads < 1 || G.nr_threads > MAX_THREADS)
-		die("usage: ledger -m MARKS [-s seed] [-t threads] [-r seconds] [-z bytes] [-w [-b]] run "
+		die("usage: ledger -m MARKS [-s seed] [-t threads] [-r seconds] [-z bytes] [-w [-b] [-x]] "
+		    "run "
 		    "DEVICE\n"
 		    "       ledger -m MARKS [-n first marks only] [-o byte offset] check DEVICE");
 	setvbuf(stdout, NULL, _IOLBF, 0);

@@ -13,7 +13,6 @@ import argparse
 import mmap
 import os
 import random
-import shutil
 import struct
 import subprocess
 import sys
@@ -143,10 +142,11 @@ def judge(args, image, marks_file, count):
     return None if p.returncode == 0 else p.stdout.strip()
 
 
-def keep(args, name):
+def keep(args, name, image):
+    """An image that failed, as the daemon first saw it."""
     if args.keep:
         os.makedirs(args.keep, exist_ok=True)
-        subprocess.run(['zstd', '-q', '-f', os.path.join(args.work, 'image'), '-o', os.path.join(args.keep, name + '.zst')], check=False)
+        subprocess.run(['zstd', '-q', '-f', '-o', os.path.join(args.keep, name + '.zst')], input=image, check=False)
 
 
 def pick_cuts(rng, marks, nr_entries, n):
@@ -171,7 +171,7 @@ def run(args, drive, rng, marks, marks_file, n, ignore_flush):
             failures.append(f'{label}: {why}')
             if not ignore_flush:
                 print(failures[-1], flush=True)
-                keep(args, f'cut-{cut}-{how}')
+                keep(args, f'cut-{cut}-{how}', image)
     return failures
 
 
