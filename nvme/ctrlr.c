@@ -62,6 +62,21 @@ static const char *connect_remedy(uint16_t status, const struct nvme_cqe *cqe)
 	return "a field of the data is wrong";
 }
 
+/* Connect's statuses share their values with those of the NVM command set, so they have a mapping of their own. */
+static int connect_errno(uint16_t status)
+{
+	switch (nvme_status_code(status)) {
+	case NVME_SC_CONNECT_CTRLR_BUSY:
+		return -EAGAIN;
+	case NVME_SC_CONNECT_INVALID_PARAMETERS:
+	case NVME_SC_CONNECT_INCOMPATIBLE_FORMAT:
+		return -EINVAL;
+	case NVME_SC_CONNECT_INVALID_HOST:
+		return -EACCES;
+	}
+	return nvme_status_to_errno(status);
+}
+
 /* Source: NVM Express Base 2.0, 6.3 "Connect Command and Response". */
 static fiber_fn int fabrics_connect(struct nvme_ctrlr *ctrlr, struct nvme_qpair *qpair, struct nvme_cqe *ret_cqe,
 				    struct nvme_error *error)
@@ -88,7 +103,7 @@ static fiber_fn int fabrics_connect(struct nvme_ctrlr *ctrlr, struct nvme_qpair 
 	if (rc < 0) {
 		*error = *nvme_qpair_error(qpair);
 	} else if (rc > 0) {
-		nvme_error_set(error, nvme_status_to_errno((uint16_t)rc), (uint16_t)rc,
+		nvme_error_set(error, connect_errno((uint16_t)rc), (uint16_t)rc,
 			       "%s refuses Connect of queue %u as %s: %s (%03xh): %s", ctrlr->opts.subnqn, qpair->qid,
 			       ctrlr->opts.hostnqn, nvme_status_name((uint16_t)rc), nvme_status_code((uint16_t)rc),
 			       connect_remedy((uint16_t)rc, ret_cqe));

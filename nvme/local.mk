@@ -10,3 +10,7 @@ check_PROGRAMS += %D%/words_test
 check_PROGRAMS += %D%/latency_test
 %C%_latency_test_SOURCES = %D%/latency_test.c
 %C%_latency_test_LDADD = nvme/libnvme.a $(CHECK_LIBS) -lm
+
+check_PROGRAMS += %D%/initiator_test
+%C%_initiator_test_SOURCES = %D%/initiator_test.c %D%/fake_target.h %D%/fake_target.c
+%C%_initiator_test_LDADD = $(LIBS_NVME) $(CHECK_LIBS)

@@ -3,7 +3,9 @@
  *
  * A request is READY until it has a command identifier and room in the batch being sent; IN_FLIGHT until it is answered;
  * DRAINING when its answer came before its data had left, so that done never gives back memory that is still being read.
- * A queue fails once, for a reason it keeps; whatever is outstanding then completes from a task.
+ * A queue fails once, for a reason it keeps; whatever is outstanding then completes from a task.  When the target is to be
+ * told why, the queue is ENDING until the target has closed, at most half a second: closing at once, with bytes unread, would
+ * have TCP throw the H2CTermReq away.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -153,8 +155,10 @@ static void fail_all(void *arg)
 	qpair->drain_wait = NULL;
 }
 
-static void end(struct nvme_qpair *qpair)
+void qpair_end(struct nvme_qpair *qpair)
 {
+	if (qpair->state == QPAIR_FAILED)
+		return;
 	qpair->state = QPAIR_FAILED;
 	timer_cancel(&qpair->tick_timer);
 	stream_close(qpair->stream, false);
@@ -167,13 +171,33 @@ void qpair_fail(struct nvme_qpair *qpair, int err, const char *fmt, ...)
 {
 	va_list ap;
 
-	if (qpair->state == QPAIR_FAILED)
-		return;
+	if (qpair->state < QPAIR_ENDING) {
+		qpair->error.err = err;
+		va_start(ap, fmt);
+		vsnprintf(qpair->error.text, sizeof(qpair->error.text), fmt, ap);
+		va_end(ap);
+	}
+	qpair_end(qpair);
+}
+
+static void ending_over(void *arg)
+{
+	qpair_end(arg);
+}
+
+void qpair_end_after_send(struct nvme_qpair *qpair, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	qpair->state = QPAIR_ENDING;
 	qpair->error.err = err;
 	va_start(ap, fmt);
 	vsnprintf(qpair->error.text, sizeof(qpair->error.text), fmt, ap);
 	va_end(ap);
-	end(qpair);
+	timer_cancel(&qpair->tick_timer);
+	timer_init(&qpair->tick_timer, ending_over, qpair);
+	timer_arm(&qpair->tick_timer, QPAIR_ENDING_US);
+	queue_flush(qpair);
 }
 
 static void flush_task(void *arg)
@@ -215,8 +239,12 @@ bool nvme_qpair_poll(struct nvme_qpair *qpair)
 	bool queued = qpair->flush_queued;
 	bool worked;
 
-	if (qpair->state == QPAIR_FAILED)
+	if (qpair->state >= QPAIR_ENDING) {
+		tcp_flush(qpair);
+		if (qpair->state == QPAIR_ENDING)
+			tcp_discard(qpair);
 		return queued;
+	}
 	/* What completions submit is sent once, below, without a task. */
 	qpair->flush_queued = true;
 	worked = tcp_receive(qpair);
@@ -357,11 +385,11 @@ fiber_fn void nvme_qpair_disconnect(struct nvme_qpair *qpair)
 
 	if (!qpair)
 		return;
-	if (qpair->state != QPAIR_FAILED) {
+	if (qpair->state < QPAIR_ENDING) {
 		nvme_error_set(&qpair->error, -ECONNABORTED, 0, "the queue was disconnected");
-		end(qpair);
+		qpair_end(qpair);
 	}
-	while (qpair->nr_outstanding || qpair->flush_queued) {
+	while (qpair->state != QPAIR_FAILED || qpair->nr_outstanding || qpair->flush_queued) {
 		fiber_wait_init(&wait);
 		qpair->drain_wait = &wait;
 		queue_flush(qpair);
@@ -425,7 +453,7 @@ fiber_fn int nvme_execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd, v
 	status = fiber_wait(&exec.wait);
 	if (ret_cqe)
 		*ret_cqe = exec.req.cqe;
-	if (nvme_status_code((uint16_t)status) == NVME_SC_HOST_PATH_ERROR && qpair->state == QPAIR_FAILED)
+	if (nvme_status_code((uint16_t)status) == NVME_SC_HOST_PATH_ERROR && qpair->state >= QPAIR_ENDING)
 		return qpair->error.err;
 	return status;
 }

@@ -316,7 +316,7 @@ static bool take_header(struct nvme_qpair *qpair)
 	/* check_common() has made sure that this is the length of one of them. */
 	memcpy(&pdu, at, pdu.common.hlen);
 	handle_header(qpair, &pdu);
-	if (qpair->state == QPAIR_FAILED)
+	if (qpair->state >= QPAIR_ENDING)
 		return false;
 	rx->head += need;
 	return true;
@@ -341,7 +341,7 @@ static void parse(struct nvme_qpair *qpair)
 {
 	struct rx *rx = &qpair->rx;
 
-	while (qpair->state != QPAIR_FAILED && rx->head != rx->tail) {
+	while (qpair->state < QPAIR_ENDING && rx->head != rx->tail) {
 		if (rx->state == RX_DATA)
 			copy_data(qpair);
 		else if (!(rx->state == RX_HEADER ? take_header(qpair) : take_data_digest(qpair)))
@@ -393,7 +393,7 @@ bool tcp_receive(struct nvme_qpair *qpair)
 	bool worked = false;
 	size_t asked;
 
-	for (int round = 0; round < RX_ROUNDS && qpair->state != QPAIR_FAILED; round++) {
+	for (int round = 0; round < RX_ROUNDS && qpair->state < QPAIR_ENDING; round++) {
 		ssize_t n = receive_some(qpair, &asked);
 
 		if (n == -EAGAIN)
@@ -409,4 +409,12 @@ bool tcp_receive(struct nvme_qpair *qpair)
 			break;
 	}
 	return worked;
+}
+
+void tcp_discard(struct nvme_qpair *qpair)
+{
+	ssize_t n = stream_recv(qpair->stream, qpair->rx.buf, RX_BUFFER_SIZE);
+
+	if (n <= 0 && n != -EAGAIN)
+		qpair_end(qpair);
 }

@@ -12,9 +12,12 @@
 /* The most that one PDU takes of the arena: header, its digest, padding, the data's digest. */
 #define PDU_ARENA_MAX ((NVME_TCP_PDA_MAX + 1u) * 4 + 2 * NVME_TCP_DIGEST_SIZE)
 
+/* Kept free at the end, so that an H2CTermReq can always follow. */
+#define TERM_MAX (sizeof(struct nvme_tcp_term_req) + NVME_TCP_TERM_MAX_DATA)
+
 static bool has_room(const struct tx_batch *tx, const struct nvme_request *req)
 {
-	return TX_IOVS - tx->count >= req->iovcnt + 2 && TX_ARENA_SIZE - tx->arena_used >= PDU_ARENA_MAX;
+	return TX_IOVS - 1 - tx->count >= req->iovcnt + 2 && TX_ARENA_SIZE - TERM_MAX - tx->arena_used >= PDU_ARENA_MAX;
 }
 
 static void *arena_add(struct tx_batch *tx, uint32_t len)
@@ -202,8 +205,13 @@ void tcp_flush(struct nvme_qpair *qpair)
 	while (qpair->state != QPAIR_FAILED) {
 		if (!tx->count && qpair->state == QPAIR_LIVE)
 			build_batch(qpair);
-		if (!tx->count)
+		if (!tx->count) {
+			if (qpair->state == QPAIR_ENDING && !qpair->shut) {
+				qpair->shut = true;
+				stream_shutdown_write(qpair->stream);
+			}
 			return;
+		}
 		ssize_t n = stream_sendv(qpair->stream, tx->iov + tx->first, tx->count - tx->first);
 
 		if (n == -EAGAIN) {
@@ -236,7 +244,7 @@ void tcp_terminate(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei, const v
 		uint8_t hdr[NVME_TCP_TERM_MAX_DATA];
 	} pdu = {0};
 
-	if (qpair->state == QPAIR_FAILED)
+	if (qpair->state >= QPAIR_ENDING)
 		return;
 	if (hdr_len > sizeof(pdu.hdr))
 		hdr_len = sizeof(pdu.hdr);
@@ -246,12 +254,7 @@ void tcp_terminate(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei, const v
 	pdu.term.fes = fes;
 	nvme_tcp_term_set_fei(&pdu.term, fei);
 	memcpy(pdu.hdr, hdr, hdr_len);
-	/* In the middle of another PDU it would be taken for that one's data: then closing must do. */
-	if (!qpair->tx.count) {
-		struct iovec iov = {&pdu, pdu.term.hdr.plen};
-
-		(void)!stream_sendv(qpair->stream, &iov, 1);
-	}
-	qpair_fail(qpair, -EPROTO, "the target broke the protocol: %s (%s, %s)", what,
-		   nvme_tcp_pdu_name(*(const uint8_t *)hdr), nvme_tcp_fes_name(fes));
+	memcpy(arena_add(&qpair->tx, pdu.term.hdr.plen), &pdu, pdu.term.hdr.plen);
+	qpair_end_after_send(qpair, -EPROTO, "the target broke the protocol: %s (%s, %s)", what,
+			     nvme_tcp_pdu_name(*(const uint8_t *)hdr), nvme_tcp_fes_name(fes));
 }

@@ -58,7 +58,6 @@ int nvme_status_to_errno(uint16_t status)
 	case NVME_SC_LBA_OUT_OF_RANGE:
 		return -ERANGE;
 	case NVME_SC_NS_WRITE_PROTECTED:
-	case NVME_SC_READ_ONLY_RANGE:
 		return -EROFS;
 	case NVME_SC_INVALID_NS:
 		return -ENODEV;
@@ -72,9 +71,7 @@ int nvme_status_to_errno(uint16_t status)
 		return -ECANCELED;
 	case NVME_SC_COMMAND_INTERRUPTED:
 	case NVME_SC_NS_NOT_READY:
-	case NVME_SC_CONNECT_CTRLR_BUSY:
 		return -EAGAIN;
-	case NVME_SC_CONNECT_INVALID_HOST:
 	case NVME_SC_AUTH_REQUIRED:
 	case NVME_SC_ACCESS_DENIED:
 		return -EACCES;
