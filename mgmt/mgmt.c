@@ -91,8 +91,7 @@ static void register_methods(void)
 	rpc_register(app_methods);
 	rpc_register(bdev_methods);
 	rpc_register(bdev_show_methods);
-	rpc_register(lvol_methods);
-	rpc_register(nvmf_methods);
+/*lvol*/	rpc_register(nvmf_methods);
 	rpc_register(nvmf_export_methods);
 	rpc_register(nvmf_show_methods);
 	rpc_register(internal_methods);
