@@ -1,1 +1,2 @@
 # test
+include %D%/sim/local.mk

@@ -58,15 +58,18 @@ static const char *peer_name(struct tcp_conn *conn, char *buf, size_t size)
 
 static void conn_free(struct tcp_conn *conn)
 {
+	struct tcp_group *group = conn->group;
+
 	set_state(conn, CONN_GONE);
 	timer_cancel(&conn->timer);
 	list_del(&conn->group_link);
-	if (list_empty(&conn->group->conns))
-		timer_cancel(&conn->group->tick_timer);
+	if (list_empty(&group->conns))
+		timer_cancel(&group->tick_timer);
 	listener_put(conn->listener);
 	free(conn->reqs);
 	free(conn->partial);
 	free(conn);
+	group_free_if_over(group);
 }
 
 static void drain(struct tcp_conn *conn)

@@ -70,6 +70,7 @@ static inline void chunk_hold(struct tcp_chunk *chunk)
 /* One for each poll group.  Owner: the group's thread. */
 struct tcp_group {
 	struct nvmf_group *group;
+	bool destroyed; /* goes with its last connection */
 	struct list conns;
 	struct list handshaking; /* oldest first */
 	unsigned nr_handshaking;
@@ -100,6 +101,7 @@ fiber_fn void listener_stop(void *listener);
 
 int group_create(struct nvmf_group *group, void **ret_tgroup);
 void group_destroy(struct nvmf_group *group, void *tgroup);
+void group_free_if_over(struct tcp_group *group);
 
 /* --- req.c ---------------------------------------------------------------------------------------------------------- */
 

@@ -48,14 +48,25 @@ int group_create(struct nvmf_group *nvmf_group, void **ret_tgroup)
 	return 0;
 }
 
-void group_destroy(struct nvmf_group *nvmf_group, void *tgroup)
+void group_free_if_over(struct tcp_group *group)
 {
-	struct tcp_group *group = tgroup;
-
-	assert(list_empty(&group->conns));
+	if (!group->destroyed || !list_empty(&group->conns))
+		return;
 	timer_cancel(&group->tick_timer);
 	chunk_group_fini(group);
 	free(group);
+}
+
+/* nvmf has nothing of any connection; some may still wait for their host's end, and their last task. */
+void group_destroy(struct nvmf_group *nvmf_group, void *tgroup)
+{
+	struct tcp_group *group = tgroup;
+	struct list *it, *tmp;
+
+	list_for_each_safe(it, tmp, &group->conns)
+		conn_drop(container_of(it, struct tcp_conn, group_link), "the target ends");
+	group->destroyed = true;
+	group_free_if_over(group);
 }
 
 static void opts_default(struct nvmf_transport_opts *opts)
