@@ -1,0 +1,264 @@
+/*
+ * Looking at what a crash left: the store must open, every volume must be one that may be there, every block must hold what
+ * it may; the store's own check must agree; and writing on must hurt nobody.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lvol/lvol.h"
+#include "test/crash/history.h"
+
+#define PIECE 128u /* blocks of 512 bytes read at once */
+
+static char problem[1024];
+
+uint64_t history_rand(uint64_t *state)
+{
+	uint64_t z = (*state += 0x9e3779b97f4a7c15ull);
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	return z ^ (z >> 31);
+}
+
+static const char *problem_errno(const char *what, int rc, const char *more)
+{
+	snprintf(problem, sizeof(problem), "%s: %s%s%s", what, strerror(-rc), *more ? ": " : "", more);
+	return problem;
+}
+
+/* --- the store --- */
+
+struct findings {
+	unsigned nr;
+	bool crashed;
+	char first[320];
+};
+
+static void found(const struct store_finding *finding, void *arg)
+{
+	struct findings *f = arg;
+
+	/* A torn page's other copy is good: that is what it is for. */
+	if (f->crashed && finding->kind == STORE_FINDING_COPY)
+		return;
+	if (!f->nr++)
+		snprintf(f->first, sizeof(f->first), "kind %d, page %lu: %s", finding->kind, (unsigned long)finding->page,
+			 finding->text);
+}
+
+const char *verify_check(struct history *h, bool crashed)
+{
+	struct findings f = { .crashed = crashed };
+	struct blob_reason reason = { "" };
+	int rc = store_check("disk", found, &f, NULL, &reason);
+
+	if (rc == -EILSEQ && h->oracle->may_lack_store)
+		return NULL;
+	if (rc)
+		return problem_errno("store check cannot look", rc, reason.text);
+	if (!f.nr)
+		return NULL;
+	snprintf(problem, sizeof(problem), "store check (%s) has %u findings, first: %s",
+		 crashed ? "after the crash" : "after recovery and close", f.nr, f.first);
+	return problem;
+}
+
+const char *verify_open(struct history *h, bool rebase, bool *ret_no_store)
+{
+	struct blob_reason reason = { "" };
+	const char *wrong;
+	int rc;
+
+	*ret_no_store = false;
+	rc = lvol_store_open("disk", NULL, &reason);
+	if (rc == -EILSEQ && h->oracle->may_lack_store) {
+		*ret_no_store = true;
+		return NULL;
+	}
+	if (rc)
+		return problem_errno("the store does not open", rc, reason.text);
+	if (!h->oracle->may_have_store)
+		return "there is a store that was never made";
+	wrong = verify_volumes(h, true, rebase);
+	if (!wrong && store_degraded(lvol_store_blobstore(lvol_store_first()), 0)) {
+		snprintf(problem, sizeof(problem), "degraded: %s",
+			 store_degraded(lvol_store_blobstore(lvol_store_first()), 0));
+		wrong = problem;
+	}
+	return wrong;
+}
+
+/* --- volumes --- */
+
+static const char *read_volume(struct bdev_channel *ch, struct bdev *bdev, const char *name, char *buf)
+{
+	uint32_t per = bdev->block_size / ORACLE_BLOCK;
+	uint64_t nr = bdev->nr_blocks * per;
+	int rc;
+
+	for (uint64_t b = 0; b < nr; b += PIECE) {
+		uint64_t n = nr - b < PIECE ? nr - b : PIECE;
+
+		rc = bdev_read(ch, buf + b * ORACLE_BLOCK, b / per, n / per);
+		if (rc) {
+			snprintf(problem, sizeof(problem), "volume %s cannot be read at block %lu: %s", name,
+				 (unsigned long)b, strerror(-rc));
+			return problem;
+		}
+	}
+	return NULL;
+}
+
+static const char *judge_one(struct history *h, struct lvol *lvol, bool after_crash, bool rebase, char *buf, bool *present)
+{
+	struct bdev *bdev = lvol_bdev(lvol);
+	struct bdev_desc *desc = NULL;
+	struct bdev_channel *ch;
+	struct lvol_info info;
+	uint64_t nr = bdev->nr_blocks * bdev->block_size / ORACLE_BLOCK;
+	const char *wrong;
+	int slot;
+
+	lvol_get_info(lvol, &info);
+	slot = oracle_find(h->oracle, info.uuid);
+	wrong = oracle_judge_volume(h->oracle, slot, info.name, nr);
+	if (wrong)
+		return wrong;
+	present[slot] = true;
+	if (bdev_open_bdev(bdev, false, NULL, NULL, &desc))
+		return "a volume cannot be opened";
+	ch = bdev_channel_get(desc);
+	if (!ch) {
+		bdev_close(desc);
+		return "no channel for a volume";
+	}
+	wrong = read_volume(ch, bdev, info.name, buf);
+	bdev_channel_put(ch);
+	bdev_close(desc);
+	if (!wrong)
+		wrong = oracle_judge(h->oracle, slot, 0, nr, buf, after_crash);
+	if (!wrong && rebase)
+		oracle_rebase_volume(h->oracle, slot, info.name, nr, buf);
+	return wrong;
+}
+
+const char *verify_volumes(struct history *h, bool after_crash, bool rebase)
+{
+	char *buf = aligned_alloc(4096, ORACLE_MAX_BLOCKS * ORACLE_BLOCK);
+	bool present[ORACLE_MAX_VOLUMES] = { false };
+	struct lvol_store *store = lvol_store_first();
+	const char *wrong = NULL;
+	struct lvol *lvol;
+
+	for (lvol = lvol_first(store); lvol && !wrong; lvol = lvol_next(lvol))
+		wrong = judge_one(h, lvol, after_crash, rebase, buf, present);
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES && !wrong; i++) {
+		const struct oracle_volume *v = &h->oracle->volumes[i];
+
+		if (present[i])
+			continue;
+		if (v->used && !v->may_be_absent) {
+			snprintf(problem, sizeof(problem), "volume %s (generation %u) is lost", v->names[0], v->generation);
+			wrong = problem;
+		} else if (rebase && v->used) {
+			oracle_rebase_volume(h->oracle, i, "", 0, NULL);
+		}
+	}
+	if (!wrong && rebase)
+		oracle_rebase_end(h->oracle);
+	free(buf);
+	return wrong;
+}
+
+/* --- using it --- */
+
+static int write_some(struct history *h, struct lvol *lvol, unsigned slot, uint64_t *rng)
+{
+	struct bdev *bdev = lvol_bdev(lvol);
+	uint32_t per = bdev->block_size / ORACLE_BLOCK, first, nr, version;
+	struct bdev_desc *desc;
+	struct bdev_channel *ch;
+	char *buf;
+	int rc;
+
+	nr = (1 + history_rand(rng) % 24) * per;
+	if (nr > bdev->nr_blocks * per)
+		return 0;
+	first = history_rand(rng) % (bdev->nr_blocks - nr / per + 1) * per;
+	rc = bdev_open_bdev(bdev, true, NULL, NULL, &desc);
+	if (rc)
+		return rc;
+	ch = bdev_channel_get(desc);
+	buf = aligned_alloc(4096, (size_t)(nr + 8) / 8 * 8 * ORACLE_BLOCK);
+	version = oracle_change_begin(h->oracle, slot, first, nr, false);
+	oracle_fill(h->oracle, slot, first, nr, version, buf);
+	rc = bdev_write(ch, buf, first / per, nr / per, 0);
+	oracle_change_end(h->oracle, version, rc == 0, false);
+	free(buf);
+	bdev_channel_put(ch);
+	bdev_close(desc);
+	return rc;
+}
+
+/* Writes here and there; a cluster that recovery took for free shows in another volume's bytes. */
+const char *verify_use(struct history *h, uint64_t seed)
+{
+	uint64_t rng = seed;
+
+	for (unsigned round = 0; round < 4; round++) {
+		struct lvol *lvol;
+
+		for (lvol = lvol_first(lvol_store_first()); lvol; lvol = lvol_next(lvol)) {
+			struct lvol_info info;
+			int rc;
+
+			lvol_get_info(lvol, &info);
+			rc = write_some(h, lvol, oracle_find(h->oracle, info.uuid), &rng);
+			if (rc && rc != -ENOSPC)
+				return problem_errno("a recovered volume cannot be written", rc, info.name);
+		}
+	}
+	return verify_volumes(h, false, false);
+}
+
+/* --- a whole look --- */
+
+static const char *look(struct history *h, uint64_t seed)
+{
+	const char *wrong = verify_check(h, true);
+	bool no_store;
+	int rc;
+
+	if (!wrong)
+		wrong = verify_open(h, true, &no_store);
+	if (wrong || no_store)
+		return wrong;
+	if (seed % 2)
+		wrong = verify_use(h, seed);
+	if (wrong)
+		return wrong;
+	rc = lvol_store_close(lvol_store_first());
+	if (rc)
+		return problem_errno("the store does not close", rc, "");
+	return verify_check(h, false);
+}
+
+void verify_main(void *arg)
+{
+	struct verification *v = arg;
+
+	if (bdev_crash_create("disk", v->h->disk, NULL))
+		v->wrong = "the disk cannot be shown";
+	else
+		v->wrong = look(v->h, v->seed);
+	if (v->wrong) {
+		runtime_stop(1); /* the process ends anyhow: nothing is put away */
+		return;
+	}
+	bdev_unregister_all();
+	runtime_stop(0);
+}
