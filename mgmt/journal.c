@@ -328,16 +328,27 @@ static int read_change(struct reader *r, struct journal *j, json_t *line)
 	return 0;
 }
 
-/* Whether a line behind the reader calls @seq durable. */
-static bool durable_behind(struct reader r, uint64_t seq)
+/*
+ * Whether anything behind the start of the bad line calls @seq durable.  Lines are looked for at every byte, since the damage
+ * may be to the newline before one.
+ */
+static bool durable_behind(const struct reader *r, uint64_t seq)
 {
+	static const char begin[] = " {\"seq\"";
+	const char *at = r->buf + r->line_pos, *end = r->buf + r->len, *newline, *why;
 	bool found = false;
 
-	while (!found && r.pos < r.len) {
-		json_t *line = read_line(&r);
+	while (!found && (at = memmem(at, (size_t)(end - at), begin, sizeof(begin) - 1))) {
+		const char *line = at - CRC_DIGITS;
 
-		found = line && member_u64(line, "durable") >= seq;
-		json_decref(line);
+		newline = memchr(at, '\n', (size_t)(end - at));
+		if (newline && line >= r->buf + r->line_pos) {
+			json_t *object = parse_line(line, (size_t)(newline - line), &why);
+
+			found = object && member_u64(object, "durable") >= seq;
+			json_decref(object);
+		}
+		at++;
 	}
 	return found;
 }
@@ -366,8 +377,7 @@ int journal_load(struct journal *j, const char *buf, size_t len, struct journal_
 		json_t *line = read_line(&r);
 
 		rc = line ? read_change(&r, j, line) : -EBADMSG;
-		if (rc == -EBADMSG && !(line && member_u64(line, "durable") > j->seq) &&
-		    !durable_behind(r, j->seq + 1)) {
+		if (rc == -EBADMSG && !durable_behind(&r, j->seq + 1)) {
 			ret_damage->torn = true;
 			rc = 0;
 			json_decref(line);

@@ -26,3 +26,11 @@ noinst_LIBRARIES += %D%/libmgmt.a
 bin_PROGRAMS += ferrule
 ferrule_SOURCES = %D%/ferrule.c
 ferrule_LDADD = $(LIBS_MGMT)
+
+check_PROGRAMS += %D%/decode_test %D%/journal_test %D%/json_scan_test
+%C%_decode_test_SOURCES = %D%/decode_test.c
+%C%_decode_test_LDADD = $(LIBS_MGMT) $(CHECK_LIBS)
+%C%_journal_test_SOURCES = %D%/journal_test.c
+%C%_journal_test_LDADD = $(LIBS_MGMT) $(CHECK_LIBS)
+%C%_json_scan_test_SOURCES = %D%/json_scan_test.c
+%C%_json_scan_test_LDADD = $(LIBS_MGMT) $(CHECK_LIBS)
