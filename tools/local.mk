@@ -2,3 +2,7 @@ EXTRA_DIST += %D%/check-layers
 
 noinst_PROGRAMS += %D%/rawexchange
 %C%_rawexchange_SOURCES = %D%/rawexchange.c
+
+noinst_PROGRAMS += %D%/writelog
+%C%_writelog_SOURCES = %D%/writelog.c
+%C%_writelog_LDADD = $(LIBS_BDEV)
