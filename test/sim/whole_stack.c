@@ -89,6 +89,7 @@ static void round_main(void *arg)
 {
 	struct host_opts all = plan->hosts[0];
 
+	crash_disk_set_faults(plan->disk, 0, 0, 0); /* a power cut has left them as they were */
 	stack_start(&plan->stack, plan->disk);
 	all.first_block = 0;
 	all.nr_blocks = plan->model->nr_blocks;
