@@ -162,15 +162,20 @@ void nvmf_req_data_failed(struct nvmf_req *req, uint16_t status)
 static uint16_t req_check_sgl(struct nvmf_req *req)
 {
 	uint16_t status = req->qpair->ops->parse_sgl(req);
+	bool exact;
 
 	if (nvmf_status_is_error(status))
 		return status | NVME_SC_DNR;
 	if (req->in_capsule && req->xfer != NVMF_XFER_FROM_HOST)
 		return NVME_SC_SGL_TYPE_INVALID | NVME_SC_DNR;
-	/* What comes from the host is exactly what the command is about; a buffer for an answer may be larger than it. */
-	if (req->sgl_len < req->len || (req->xfer == NVMF_XFER_FROM_HOST && req->sgl_len != req->len))
+	/*
+	 * A buffer may be larger than what the command moves: for an answer, and for Dataset Management, whose ranges Linux hands
+	 * over in a buffer for all 256 of them.  Blocks, and what else comes from a host, have exactly the command's length.
+	 */
+	if (req->sgl_len < req->len)
 		return NVME_SC_SGL_LENGTH_INVALID | NVME_SC_DNR;
-	if (req->xfer == NVMF_XFER_TO_HOST && req->sgl_len > req->len && req->op->flags & NVMF_OP_IO)
+	exact = req->op->flags & NVMF_OP_IO ? req->cmd.opcode != NVME_IO_DSM : req->xfer == NVMF_XFER_FROM_HOST;
+	if (exact && req->sgl_len != req->len)
 		return NVME_SC_SGL_LENGTH_INVALID | NVME_SC_DNR;
 	return NVME_SC_SUCCESS;
 }
