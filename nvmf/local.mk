@@ -30,3 +30,7 @@ noinst_LIBRARIES += %D%/libnvmf.a
 	%D%/subsystem.c \
 	%D%/target.c \
 	%D%/transport.h
+
+check_PROGRAMS += %D%/connect_test
+%C%_connect_test_SOURCES = %D%/connect_test.c %D%/fake_transport_test.h
+%C%_connect_test_LDADD = $(LIBS_NVMF) $(CHECK_LIBS)
