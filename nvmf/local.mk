@@ -34,3 +34,7 @@ noinst_LIBRARIES += %D%/libnvmf.a
 check_PROGRAMS += %D%/connect_test
 %C%_connect_test_SOURCES = %D%/connect_test.c %D%/fake_transport_test.h
 %C%_connect_test_LDADD = $(LIBS_NVMF) $(CHECK_LIBS)
+
+check_PROGRAMS += %D%/io_test
+%C%_io_test_SOURCES = %D%/io_test.c %D%/fake_transport_test.h
+%C%_io_test_LDADD = $(LIBS_NVMF) $(CHECK_LIBS)
