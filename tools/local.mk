@@ -6,3 +6,8 @@ noinst_PROGRAMS += %D%/rawexchange
 noinst_PROGRAMS += %D%/writelog
 %C%_writelog_SOURCES = %D%/writelog.c
 %C%_writelog_LDADD = $(LIBS_BDEV)
+
+EXTRA_DIST += %D%/bench
+.PHONY: bench
+bench: all
+	$(top_srcdir)/tools/bench --build $(abs_top_builddir) --limit $(BENCH_OPTIONS)
