@@ -98,7 +98,7 @@ struct reactor {
 	pthread_t os_thread;
 	struct io_uring ring;
 	bool has_ring;
-	unsigned nr_unsubmitted;
+	uint64_t now_ticks; /* as of the end of the last thread's turn */
 	int wake_fd;
 	uint64_t wake_count; /* where the read of wake_fd puts it */
 	struct list threads;

@@ -81,6 +81,8 @@ static enum turn_result reactor_turn(struct reactor *reactor)
 	if (unlikely(reactor->idx == 0 && atomic_load_explicit(&runtime.terminate, memory_order_relaxed)))
 		deliver_terminate();
 	iobuf_turn(reactor);
+	if (unlikely(list_empty(&reactor->threads)))
+		reactor->now_ticks = clock_ticks();
 	list_for_each_safe (it, tmp, &reactor->threads) {
 		enum turn_result part = thread_turn(list_entry(it, struct thread, link), MSGS_PER_TURN);
 
@@ -127,7 +129,7 @@ static uint64_t sleep_timeout_us(struct reactor *reactor)
 
 static void reactor_sleep(struct reactor *reactor)
 {
-	uint64_t start_ticks = clock_ticks(), timeout_us;
+	uint64_t start_ticks = reactor->now_ticks, timeout_us;
 	struct list *it;
 
 	iobuf_flush(reactor);
@@ -156,21 +158,22 @@ static void account(atomic_uint_fast64_t *counter, uint64_t ticks)
 void reactor_loop(struct reactor *reactor)
 {
 	uint64_t idle_ticks = runtime.idle_us * clock_tick_rate() / 1000000;
-	uint64_t now_ticks = clock_ticks(), worked_ticks = now_ticks;
+	uint64_t start_ticks = clock_ticks(), worked_ticks = start_ticks;
 
 	reactor_current = reactor;
+	reactor->now_ticks = start_ticks;
 	while (!reactor_over()) {
 		enum turn_result result = reactor_turn(reactor);
-		uint64_t end_ticks = clock_ticks();
+		uint64_t end_ticks = reactor->now_ticks;
 
-		account(result == TURN_IDLE ? &reactor->idle_ticks : &reactor->busy_ticks, end_ticks - now_ticks);
-		now_ticks = end_ticks;
+		account(result == TURN_IDLE ? &reactor->idle_ticks : &reactor->busy_ticks, end_ticks - start_ticks);
+		start_ticks = end_ticks;
 		if (result == TURN_WORK)
-			worked_ticks = now_ticks;
-		if (result != TURN_IDLE || runtime.poll || now_ticks - worked_ticks < idle_ticks)
+			worked_ticks = end_ticks;
+		if (result != TURN_IDLE || runtime.poll || end_ticks - worked_ticks < idle_ticks)
 			continue;
 		reactor_sleep(reactor);
-		now_ticks = clock_ticks();
+		start_ticks = reactor->now_ticks = clock_ticks();
 	}
 	reactor_current = NULL;
 }

@@ -160,6 +160,7 @@ static void step(struct thread *thread)
 	sim_trace(thread->id);
 	sim_trace(sim_now_ns);
 	reactor_current = thread->reactor;
+	reactor_current->now_ticks = clock_ticks();
 	thread_turn(thread, msgs_max[sim_rand() % 4]);
 	reactor_current = NULL;
 	sim_now_ns += sim_rand() % STEP_NS_MAX;

@@ -156,7 +156,8 @@ static inline enum turn_result max_result(enum turn_result a, enum turn_result b
 
 enum turn_result thread_turn(struct thread *thread, unsigned msgs_max)
 {
-	uint64_t start_ticks = clock_ticks();
+	struct reactor *reactor = thread->reactor;
+	uint64_t start_ticks = reactor->now_ticks;
 	atomic_uint_fast64_t *counter;
 	enum turn_result result;
 
@@ -176,7 +177,10 @@ enum turn_result thread_turn(struct thread *thread, unsigned msgs_max)
 	pollers_reap(thread);
 	thread->idle = result == TURN_IDLE;
 	counter = thread->idle ? &thread->idle_ticks : &thread->busy_ticks;
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + clock_ticks() - start_ticks,
+	/* One look at the clock serves as the end of this turn and the start of the next thread's. */
+	reactor->now_ticks = clock_ticks();
+	atomic_store_explicit(counter,
+			      atomic_load_explicit(counter, memory_order_relaxed) + reactor->now_ticks - start_ticks,
 			      memory_order_relaxed);
 	if (unlikely(thread->exiting))
 		thread_try_finish(thread);
