@@ -6,6 +6,7 @@
 
 #define TX_IOVS		512u
 #define TX_ARENA_SIZE	(48u * 1024)
+#define TX_DATA_BYTES	(1u << 20) /* of a batch, about: what is built early cannot be overtaken by a new R2T */
 #define RX_BUFFER_SIZE	(256u * 1024)
 #define QPAIR_MAX_SIZE	4096u /* twelve bits of a CID; the other four count its uses */
 #define QPAIR_TICK_US	250000u
@@ -32,6 +33,8 @@ struct tx_batch {
 	struct iovec iov[TX_IOVS];
 	struct nvme_request *owner[TX_IOVS]; /* of caller's data; NULL for the arena */
 	unsigned first, count;
+	bool blocked; /* the socket is full: STREAM_WRITABLE will say when not */
+	uint32_t data_bytes;
 	uint32_t arena_used;
 	uint8_t arena[TX_ARENA_SIZE];
 };

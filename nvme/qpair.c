@@ -17,6 +17,7 @@
 
 #define CID_SLOT_BITS 12
 #define DEFAULT_TIMEOUT_US 30000000ull
+#define SOCKET_BUFFER_BYTES (2u << 20) /* measured: smaller ones slow large transfers down, larger ones gain nothing */
 
 void nvme_error_set(struct nvme_error *error, int err, uint16_t status, const char *fmt, ...)
 {
@@ -258,7 +259,11 @@ bool nvme_qpair_poll(struct nvme_qpair *qpair)
 
 static void on_ready(void *arg, unsigned events)
 {
-	nvme_qpair_poll(arg);
+	struct nvme_qpair *qpair = arg;
+
+	if (events & STREAM_WRITABLE)
+		qpair->tx.blocked = false;
+	nvme_qpair_poll(qpair);
 }
 
 /* --- making one --------------------------------------------------------------------------------------------------------- */
@@ -364,7 +369,7 @@ fiber_fn int qpair_open(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t size, s
 		qpair_free(qpair);
 		return rc;
 	}
-	stream_set_buffer_sizes(qpair->stream, 2u << 20, 2u << 20);
+	stream_set_buffer_sizes(qpair->stream, SOCKET_BUFFER_BYTES, SOCKET_BUFFER_BYTES);
 	timer_arm(&qpair->tick_timer, timeout_us);
 	stream_set_ready(qpair->stream, on_ready, qpair);
 	rc = exchange_ic(qpair, error);

@@ -17,7 +17,8 @@
 
 static bool has_room(const struct tx_batch *tx, const struct nvme_request *req)
 {
-	return TX_IOVS - 1 - tx->count >= req->iovcnt + 2 && TX_ARENA_SIZE - TERM_MAX - tx->arena_used >= PDU_ARENA_MAX;
+	return tx->data_bytes < TX_DATA_BYTES && TX_IOVS - 1 - tx->count >= req->iovcnt + 2 &&
+	       TX_ARENA_SIZE - TERM_MAX - tx->arena_used >= PDU_ARENA_MAX;
 }
 
 static void *arena_add(struct tx_batch *tx, uint32_t len)
@@ -41,6 +42,7 @@ static void data_add(struct nvme_qpair *qpair, struct nvme_request *req, uint32_
 	struct tx_batch *tx = &qpair->tx;
 	uint32_t crc = crc32c_begin();
 
+	tx->data_bytes += len;
 	for (const struct iovec *iov = req->iov; len; iov++) {
 		if (offset >= iov->iov_len) {
 			offset -= (uint32_t)iov->iov_len;
@@ -194,7 +196,7 @@ static void consume(struct nvme_qpair *qpair, size_t len)
 	}
 	if (tx->first == tx->count) {
 		tx->first = tx->count = 0;
-		tx->arena_used = 0;
+		tx->arena_used = tx->data_bytes = 0;
 	}
 }
 
@@ -202,7 +204,7 @@ void tcp_flush(struct nvme_qpair *qpair)
 {
 	struct tx_batch *tx = &qpair->tx;
 
-	while (qpair->state != QPAIR_FAILED) {
+	while (qpair->state != QPAIR_FAILED && !tx->blocked) {
 		if (!tx->count && qpair->state == QPAIR_LIVE)
 			build_batch(qpair);
 		if (!tx->count) {
@@ -215,6 +217,7 @@ void tcp_flush(struct nvme_qpair *qpair)
 		ssize_t n = stream_sendv(qpair->stream, tx->iov + tx->first, tx->count - tx->first);
 
 		if (n == -EAGAIN) {
+			tx->blocked = true;
 			stream_want_write(qpair->stream);
 			return;
 		}
