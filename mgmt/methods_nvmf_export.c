@@ -217,7 +217,7 @@ static int parse_port(const char *text, uint16_t *ret_port)
 	if (!isdigit((unsigned char)text[0]))
 		return -EINVAL;
 	port = strtoul(text, &end, 10);
-	if (*end || port > UINT16_MAX)
+	if (*end || port == 0 || port > UINT16_MAX)
 		return -EINVAL;
 	*ret_port = (uint16_t)port;
 	return 0;
@@ -243,7 +243,7 @@ static int address_of_call(struct rpc_call *call, json_t **ret_address, const ch
 	} else if (inet_pton(ret_addr->family, traddr, bytes) != 1) {
 		rpc_fail_param(call, "listen_address.traddr", "traddr must be a numeric IPv4 or IPv6 address, without brackets");
 	} else if (parse_port(trsvcid ? trsvcid : "4420", &ret_addr->port)) {
-		rpc_fail_param(call, "listen_address.trsvcid", "trsvcid is a port, 0 to 65535");
+		rpc_fail_param(call, "listen_address.trsvcid", "trsvcid is a port, 1 to 65535");
 	} else {
 		*ret_trtype = json_string_value(json_object_get(a, "trtype"));
 		*ret_address = a;
@@ -296,7 +296,6 @@ static void listener_key(char *key, size_t size, const struct stream_addr *addr)
 static fiber_fn void add_listener(struct rpc_call *call)
 {
 	struct nvmf_subsystem *subsystem = subsystem_of_call(call);
-	struct nvmf_listener_info info;
 	struct stream_addr addr;
 	const char *trtype;
 	char key[128];
@@ -310,13 +309,7 @@ static fiber_fn void add_listener(struct rpc_call *call)
 		add_listener_failed(call, trtype, &addr, rc);
 		goto out_free;
 	}
-	/* The newest is the last; it tells the port when 0 was asked for. */
-	for (unsigned i = 0; nvmf_subsystem_listener(subsystem, i, &info) == 0; i++) {
-		if (strcmp(info.addr.host, addr.host) == 0 && (!addr.port || info.addr.port == addr.port))
-			json_object_set_new(call->params, "listen_address", address_json(info.trtype, &info.addr));
-	}
-	if (!addr.port)
-		parse_port(json_string_value(json_object_get(rpc_json(call, "listen_address"), "trsvcid")), &addr.port);
+	json_object_set_new(call->params, "listen_address", address_json(trtype, &addr));
 	listener_key(key, sizeof(key), &addr);
 	rpc_save(call, STATE_LISTENER, rpc_string(call, "nqn", ""), key);
 	rpc_ok(call, NULL);

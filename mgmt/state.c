@@ -253,6 +253,7 @@ static fiber_fn int rewrite_journal(struct state *s)
 		rc = file_sync(s->dir_fd);
 	if (rc) {
 		close(fd);
+		unlinkat(s->dir_fd, JOURNAL_NEW_NAME, 0); /* on a full disk its part counts */
 		goto out_free;
 	}
 	if (s->fd >= 0)

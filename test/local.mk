@@ -1,2 +1,3 @@
 # test
 include %D%/sim/local.mk
+include %D%/scenario/local.mk
