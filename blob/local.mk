@@ -1,4 +1,7 @@
-BLOB_SOURCES = %D%/blob.h %D%/mutant.c %D%/mutant.h
+BLOB_SOURCES = %D%/admit.c %D%/alloc.c %D%/blob.c %D%/blob.h %D%/check.c %D%/checkpoint.c %D%/control.c %D%/cow.c \
+	%D%/create.c %D%/entry.c %D%/fill.c %D%/fill.h %D%/format.c %D%/format.h %D%/grace.c %D%/internal.h %D%/io.c \
+	%D%/journal.c %D%/load.c %D%/lock.c %D%/map.c %D%/mutant.c %D%/mutant.h %D%/page.c %D%/payload.c %D%/punch.c \
+	%D%/reaper.c %D%/record.c %D%/recover.c %D%/store.c %D%/vec.c
 noinst_LIBRARIES += %D%/libblob.a
 %C%_libblob_a_SOURCES = $(BLOB_SOURCES)
 
@@ -7,3 +10,8 @@ EXTRA_LIBRARIES += %D%/libblob_mutants.a
 %C%_libblob_mutants_a_SOURCES = $(BLOB_SOURCES)
 %C%_libblob_mutants_a_CPPFLAGS = $(AM_CPPFLAGS) -DBLOB_MUTANTS
 LIBS_BLOB_MUTANTS = blob/libblob_mutants.a $(LIBS_BDEV)
+
+EXTRA_DIST += %D%/testing.h
+check_PROGRAMS += %D%/store_test
+%C%_store_test_SOURCES = %D%/store_test.c
+%C%_store_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

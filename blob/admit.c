@@ -1,0 +1,128 @@
+/*
+ * Admission: before an operation makes records, the metadata pages that the next checkpoint will need because of it are set
+ * aside, and room in the journal.  So a checkpoint never fails for want of space, and a full store can still free.
+ */
+#include "blob/internal.h"
+
+/* Clusters of a leaf may be counted anywhere, each on its own page. */
+uint32_t freeing_pages(const struct store *s)
+{
+	uint64_t counts = (s->nr_clusters + COUNTS_A_PAGE - 1) / COUNTS_A_PAGE;
+	uint64_t leaf = 2u << s->leaf_shift, inner = 1u << s->inner_shift;
+	uint64_t node_counts = s->nr_nodes / COUNTS_A_PAGE + 1;
+
+	return (counts < leaf ? counts : leaf) + (node_counts < inner ? node_counts : inner) + 8;
+}
+
+/* Kept for deletes and discards: what one takes, in the two checkpoints until the first's pages come back. */
+static uint64_t freeing_reserve(const struct store *s)
+{
+	return 3 * ((uint64_t)freeing_pages(s) + (s->nr_tpages < 64 ? s->nr_tpages : 64) + 4);
+}
+
+static bool pages_fit(const struct store *s, uint32_t nr_pages, enum op_kind kind)
+{
+	uint64_t need = pages_needed(s) + nr_pages + nr_pages / 64 + 1;
+
+	if (kind != OP_FREEING)
+		need += freeing_reserve(s);
+	return pages_free(s) >= need;
+}
+
+static bool journal_fits(const struct store *s, enum op_kind kind)
+{
+	const struct journal *j = &s->journal;
+	uint64_t used = j->open_seq + 1 - j->start_seq + j->nr_admitted;
+	uint64_t in_ram = j->open_seq + 1 - j->committed_seq + j->nr_admitted;
+
+	if (in_ram + 1 > j->nr_ram)
+		return false;
+	/* The last eighth is for freeing, so that first writes cannot crowd it out. */
+	return used + 1 <= s->super.journal_pages - (kind == OP_FREEING ? 0 : s->super.journal_pages / 8);
+}
+
+static int admit_journal(struct store *s, enum op_kind kind)
+{
+	struct journal *j = &s->journal;
+
+	if (journal_fits(s, kind))
+		return 0;
+	journal_demand(s);
+	if (j->open_seq + 1 - j->start_seq + j->nr_admitted > s->super.journal_pages / 2)
+		checkpoint_demand(s);
+	return -EAGAIN;
+}
+
+int admit(struct store *s, struct admission *a, uint32_t nr_pages, enum op_kind kind)
+{
+	int rc = atomic_load(&s->failed);
+
+	if (rc)
+		return rc == -ENODEV ? rc : -EROFS;
+	if (s->stopping)
+		return -ESHUTDOWN;
+	rc = admit_journal(s, kind);
+	if (rc)
+		goto out_wait;
+	while (!pages_fit(s, nr_pages, kind)) {
+		rc = meta_grow(s, kind);
+		if (rc == -ENOMEM)
+			return rc;
+		if (!rc)
+			continue;
+		/* Two checkpoints bring back every page that is not live. */
+		if (s->nr_dirty || s->ckpt_running || s->replaced.nr || s->replaced_before.nr)
+			checkpoint_demand(s);
+		else if (!s->pages_admitted && !space_is_coming(s))
+			return -ENOSPC;
+		else
+			journal_demand(s);
+		rc = -EAGAIN;
+		goto out_wait;
+	}
+	a->nr_pages = nr_pages;
+	a->held = true;
+	s->pages_admitted += nr_pages;
+	s->journal.nr_admitted++;
+	return 0;
+out_wait:
+	s->stats.nr_admit_waits++;
+	return rc;
+}
+
+void admit_release(struct store *s, struct admission *a)
+{
+	if (!a->held)
+		return;
+	a->held = false;
+	s->pages_admitted -= a->nr_pages;
+	s->journal.nr_admitted--;
+	if (s->nr_dirty >= s->max_dirty)
+		checkpoint_demand(s);
+	if (!list_empty(&s->admit_waiters))
+		waiters_kick(&s->admit_waiters);
+}
+
+struct fiber_waiter {
+	struct waiter waiter;
+	struct fiber_wait wait;
+};
+
+static void wake_fiber(struct waiter *w)
+{
+	fiber_wake(&container_of(w, struct fiber_waiter, waiter)->wait, 0);
+}
+
+fiber_fn int admit_wait(struct store *s, struct admission *a, uint32_t nr_pages, enum op_kind kind)
+{
+	int rc;
+
+	while ((rc = admit(s, a, nr_pages, kind)) == -EAGAIN) {
+		struct fiber_waiter w = { .waiter.retry = wake_fiber };
+
+		fiber_wait_init(&w.wait);
+		list_add_tail(&s->admit_waiters, &w.waiter.link);
+		fiber_wait(&w.wait);
+	}
+	return rc;
+}

@@ -1,0 +1,247 @@
+/* Blobs as objects: found by name and UUID, put into bytes and taken from them, opened and closed. */
+#include "blob/internal.h"
+
+#include <stdio.h>
+
+static uint32_t hash_bytes(const void *data, size_t len)
+{
+	const uint8_t *p = data;
+	uint32_t h = 2166136261u;
+
+	for (size_t i = 0; i < len; i++)
+		h = (h ^ p[i]) * 16777619u;
+	return h % NAME_BUCKETS;
+}
+
+struct blob *store_find_blob(struct store *s, const char *name)
+{
+	struct list *it, *bucket = &s->by_name[hash_bytes(name, strlen(name))];
+
+	list_for_each(it, bucket)
+		if (!strcmp(list_entry(it, struct blob, name_link)->name, name))
+			return list_entry(it, struct blob, name_link);
+	return NULL;
+}
+
+struct blob *store_find_blob_uuid(struct store *s, const uuid_t uuid)
+{
+	struct list *it, *bucket = &s->by_uuid[hash_bytes(uuid, 16)];
+
+	list_for_each(it, bucket)
+		if (!uuid_compare(list_entry(it, struct blob, uuid_link)->uuid, uuid))
+			return list_entry(it, struct blob, uuid_link);
+	return NULL;
+}
+
+struct blob *store_first_blob(struct store *s)
+{
+	return list_empty(&s->blobs) ? NULL : list_entry(s->blobs.next, struct blob, link);
+}
+
+struct blob *store_next_blob(struct blob *b)
+{
+	return b->link.next == &b->store->blobs ? NULL : list_entry(b->link.next, struct blob, link);
+}
+
+int blob_take_attrs(struct blob *b, const struct blob_image *image)
+{
+	struct store *s = b->store;
+	char *name = strndup(image->name, image->name_len);
+	uint8_t *xattrs = malloc(image->xattr_len + 1u);
+
+	if (!name || !xattrs) {
+		free(name);
+		free(xattrs);
+		return -ENOMEM;
+	}
+	memcpy(xattrs, image->xattrs, image->xattr_len);
+	list_del(&b->name_link);
+	free(b->name);
+	free(b->xattrs);
+	b->name = name;
+	b->xattrs = xattrs;
+	b->xattr_len = image->xattr_len;
+	b->flags = image->flags;
+	list_add_tail(&s->by_name[hash_bytes(name, image->name_len)], &b->name_link);
+	return 0;
+}
+
+int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *image, struct node *root, struct blob **ret_blob)
+{
+	struct blob *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return -ENOMEM;
+	b->store = s;
+	b->slot = slot;
+	b->id = image->id;
+	uuid_copy(b->uuid, image->uuid);
+	b->created_ms = image->created_ms;
+	b->parent_id = image->parent_id;
+	b->root = root;
+	b->nr_clusters = image->nr_clusters;
+	list_init(&b->link);
+	list_init(&b->name_link);
+	list_init(&b->uuid_link);
+	list_init(&b->locks);
+	list_init(&b->lock_waiters);
+	if (blob_take_attrs(b, image) || array_grow(&s->slots, &s->slots_cap, (uint64_t)slot + 1, sizeof(s->slots[0])) ||
+	    !mpage_get(s, TABLE_BLOBS, slot)) {
+		list_del(&b->name_link);
+		free(b->name);
+		free(b->xattrs);
+		free(b);
+		return -ENOMEM;
+	}
+	list_add_tail(&s->by_uuid[hash_bytes(b->uuid, 16)], &b->uuid_link);
+	list_add_tail(&s->blobs, &b->link);
+	s->slots[slot] = b;
+	if (slot >= s->nr_slots)
+		s->nr_slots = (uint64_t)slot + 1;
+	s->nr_blobs++;
+	*ret_blob = b;
+	return 0;
+}
+
+void blob_to_image(const struct blob *b, struct blob_image *image)
+{
+	struct node *root = b->root;
+
+	*image = (struct blob_image){
+		.id = b->id,
+		.nr_clusters = b->nr_clusters,
+		.root = root ? root->id : 0,
+		.flags = b->flags,
+		.name_len = strlen(b->name),
+		.xattr_len = b->xattr_len,
+		.created_ms = b->created_ms,
+		.parent_id = b->parent_id,
+		.name = b->name,
+		.xattrs = b->xattrs,
+	};
+	uuid_copy(image->uuid, b->uuid);
+}
+
+void blob_free(struct blob *b)
+{
+	list_del(&b->link);
+	list_del(&b->name_link);
+	list_del(&b->uuid_link);
+	free(b->name);
+	free(b->xattrs);
+	free(b);
+}
+
+void blob_forget(struct blob *b)
+{
+	struct store *s = b->store;
+
+	b->deleting = true;
+	blob_promise(b);
+	s->slots[b->slot] = NULL;
+	s->nr_blobs--;
+	blob_free(b);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	const struct blob *x = *(struct blob *const *)a, *y = *(struct blob *const *)b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+void blobs_sort(struct store *s)
+{
+	struct blob **all = calloc(s->nr_blobs + 1, sizeof(struct blob *));
+	uint32_t nr = 0;
+	struct list *it;
+
+	if (!all)
+		return;
+	while ((it = list_pop(&s->blobs)))
+		all[nr++] = list_entry(it, struct blob, link);
+	qsort(all, nr, sizeof(all[0]), compare_ids);
+	for (uint32_t i = 0; i < nr; i++)
+		list_add_tail(&s->blobs, &all[i]->link);
+	free(all);
+}
+
+/* --- what others see ---------------------------------------------------------------------------------------------- */
+
+void blob_get_info(const struct blob *b, struct blob_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	info->id = b->id;
+	uuid_copy(info->uuid, b->uuid);
+	snprintf(info->name, sizeof(info->name), "%s", b->name);
+	info->nr_clusters = b->nr_clusters;
+	info->size_bytes = info->nr_clusters << b->store->cluster_shift;
+	info->nr_allocated_clusters = b->nr_allocated;
+	info->created_ms = b->created_ms;
+	info->thick = b->flags & BLOB_FLAG_THICK;
+	info->read_only = b->flags & BLOB_FLAG_READ_ONLY;
+	info->snapshot = b->flags & BLOB_FLAG_SNAPSHOT;
+	info->degraded = b->degraded;
+}
+
+void blob_open(struct blob *b)
+{
+	b->nr_open++;
+}
+
+void blob_close(struct blob *b)
+{
+	assert(b->nr_open);
+	b->nr_open--;
+}
+
+uint64_t blob_nr_blocks(const struct blob *b)
+{
+	return atomic_load_explicit(&b->nr_clusters, memory_order_relaxed) << b->store->cluster_block_shift;
+}
+
+struct store *blob_store(const struct blob *b)
+{
+	return b->store;
+}
+
+void *blob_user(const struct blob *b)
+{
+	return b->user;
+}
+
+void blob_set_user(struct blob *b, void *user)
+{
+	b->user = user;
+}
+
+bool blob_xattr_at(const struct blob *b, uint32_t idx, const char **ret_key, uint8_t *ret_key_len, const void **ret_value,
+		   uint16_t *ret_len)
+{
+	uint32_t at = 0;
+
+	while (at < b->xattr_len) {
+		const uint8_t *p = b->xattrs + at;
+
+		if (!idx--) {
+			*ret_key = (const char *)p + 4;
+			*ret_key_len = p[0];
+			*ret_value = p + 4 + p[0];
+			*ret_len = get16(p + 2);
+			return true;
+		}
+		at += 4 + p[0] + get16(p + 2);
+	}
+	return false;
+}
+
+int blob_get_xattr(const struct blob *b, const char *key, const void **ret_value, uint16_t *ret_len)
+{
+	const char *k;
+	uint8_t key_len;
+
+	for (uint32_t i = 0; blob_xattr_at(b, i, &k, &key_len, ret_value, ret_len); i++)
+		if (key_len == strlen(key) && !memcmp(k, key, key_len))
+			return 0;
+	return -ENODATA;
+}

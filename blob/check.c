@@ -1,0 +1,227 @@
+/*
+ * The check: loads a store as an opening does, but reads both copies of every page and tells what it finds; then counts what
+ * the maps name and compares it with the stored counts, for the checkpoint and again with the journal applied.
+ */
+#include "blob/internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void check_found(struct store *s, enum store_finding_kind kind, uint64_t page, const char *fmt, ...)
+{
+	struct store_finding finding = { .kind = kind, .page = page };
+	va_list ap;
+
+	if (!s->found && !s->check_result)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(finding.text, sizeof(finding.text), fmt, ap);
+	va_end(ap);
+	if (s->check_result)
+		s->check_result->nr_findings++;
+	if (s->found)
+		s->found(&finding, s->found_arg);
+}
+
+struct census {
+	struct store *s;
+	uint32_t *clusters, *nodes;
+};
+
+static void count_cluster(struct census *c, const struct node *node, uint32_t cluster, const char *what)
+{
+	struct store *s = c->s;
+
+	if (!cluster)
+		return;
+	if (super_cluster_reserved(&s->super, cluster) || s->counts[cluster] > COUNT_MAX)
+		check_found(s, STORE_FINDING_MAP, cluster_page(s, cluster), "node %u names cluster %u as %s, which holds no data",
+			    node->id, cluster, what);
+	c->clusters[cluster]++;
+}
+
+static void count_node(struct census *c, const struct node *node)
+{
+	struct store *s = c->s;
+	uint32_t present = 0;
+
+	for (uint32_t i = 0; !node->lost && i < node_nr_slots(s, node->level); i++) {
+		uint64_t raw = node->slots[i];
+		struct entry e;
+
+		if (!raw)
+			continue;
+		present++;
+		if (node->level) {
+			c->nodes[slot_node(raw)->id]++;
+			continue;
+		}
+		e = entry_decode(raw);
+		count_cluster(c, node, e.own, "its own");
+		count_cluster(c, node, e.base, "a base");
+		if (e.own && e.own == e.base)
+			check_found(s, STORE_FINDING_MAP, 0, "node %u has cluster %u as its own and its base", node->id, e.own);
+	}
+	if (!node->lost && present != node->nr_present)
+		check_found(s, STORE_FINDING_MAP, 0, "node %u has %u entries, not %u", node->id, present, node->nr_present);
+}
+
+static void check_blobs(struct census *c)
+{
+	struct store *s = c->s;
+	struct list *it, *other;
+
+	list_for_each(it, &s->blobs) {
+		struct blob *b = list_entry(it, struct blob, link);
+		struct node *root = b->root;
+
+		if (root)
+			c->nodes[root->id]++;
+		if (b->id >= s->super.next_blob_id)
+			check_found(s, STORE_FINDING_MAP, 0, "blob %llu, but the next id is %llu", (unsigned long long)b->id,
+				    (unsigned long long)s->super.next_blob_id);
+		if (store_find_blob(s, b->name) != b)
+			check_found(s, STORE_FINDING_MAP, 0, "two blobs are called %.100s", b->name);
+		if (store_find_blob_uuid(s, b->uuid) != b)
+			check_found(s, STORE_FINDING_MAP, 0, "two blobs have the UUID of %.100s", b->name);
+		other = it->next;
+		if (other != &s->blobs && list_entry(other, struct blob, link)->id == b->id)
+			check_found(s, STORE_FINDING_MAP, 0, "two blobs have id %llu", (unsigned long long)b->id);
+	}
+	for (uint64_t i = 0; i < s->nr_reap; i++)
+		c->nodes[s->reap[i]]++;
+}
+
+static void compare_counts(struct census *c, const char *when)
+{
+	struct store *s = c->s;
+
+	for (uint64_t i = 0; i < s->nr_clusters; i++) {
+		if (s->counts[i] > COUNT_MAX || (s->nr_degraded && s->counts[i] == COUNT_MAX))
+			continue;
+		if (s->counts[i] != c->clusters[i] && !(s->nr_degraded && s->counts[i] > c->clusters[i]))
+			check_found(s, STORE_FINDING_COUNT, cluster_page(s, i), "cluster %llu: count %u, but the maps name it %u times%s",
+				    (unsigned long long)i, s->counts[i], c->clusters[i], when);
+	}
+	for (uint64_t id = 1; id < s->nr_nodes; id++) {
+		struct node *node = s->nodes[id];
+
+		if (!node && c->nodes[id])
+			check_found(s, STORE_FINDING_MAP, 0, "node %llu is named, but there is none%s", (unsigned long long)id,
+				    when);
+		else if (node && !node->lost && node->count != c->nodes[id] && !s->nr_degraded)
+			check_found(s, STORE_FINDING_COUNT, 0, "node %llu: count %u, but it is named %u times%s",
+				    (unsigned long long)id, node->count, c->nodes[id], when);
+	}
+}
+
+static int census(struct store *s, const char *when)
+{
+	struct census c = { .s = s,
+			    .clusters = calloc(s->nr_clusters, sizeof(uint32_t)),
+			    .nodes = calloc(s->nr_nodes + 1, sizeof(uint32_t)) };
+	int rc = c.clusters && c.nodes ? 0 : -ENOMEM;
+
+	if (!rc) {
+		for (uint64_t id = 1; id < s->nr_nodes; id++)
+			if (s->nodes[id])
+				count_node(&c, s->nodes[id]);
+		check_blobs(&c);
+		compare_counts(&c, when);
+	}
+	free(c.clusters);
+	free(c.nodes);
+	return rc;
+}
+
+uint64_t store_check_memory(struct store *s, store_finding_fn found, void *arg)
+{
+	struct store_check_result result = { 0 };
+
+	s->found = found;
+	s->found_arg = arg;
+	s->check_result = &result;
+	census(s, " (in memory)");
+	s->found = NULL;
+	s->check_result = NULL;
+	return result.nr_findings;
+}
+
+/* --- from the device ---------------------------------------------------------------------------------------------- */
+
+static void summarize(struct store *s, struct store_check_result *result)
+{
+	result->nr_blobs = s->nr_blobs;
+	result->nr_nodes = s->nr_live_nodes;
+	result->nr_records = s->stats.recovered_records;
+	result->generation = s->super.generation;
+	for (uint64_t i = 0; i < s->nr_clusters; i++)
+		result->nr_used_clusters += s->counts[i] && s->counts[i] <= COUNT_MAX;
+}
+
+static fiber_fn int check_device(struct store *s, bool journal, struct store_check_result *result, struct blob_reason *reason)
+{
+	int rc;
+
+	s->checking = true;
+	s->opened_read_only = true;
+	s->check_result = result;
+	rc = store_load(s, false, reason);
+	if (!rc)
+		rc = census(s, "");
+	if (!rc && journal) {
+		s->loading = true;
+		rc = journal_replay(s, reason);
+		s->loading = false;
+		if (!rc)
+			rc = census(s, " after the journal");
+	}
+	if (!rc)
+		summarize(s, result);
+	return rc;
+}
+
+fiber_fn int store_check(const char *bdev_name, store_finding_fn found, void *arg, struct store_check_result *ret_result,
+			 struct blob_reason *reason)
+{
+	struct store *s = store_new();
+	int rc;
+
+	memset(ret_result, 0, sizeof(*ret_result));
+	if (reason)
+		reason->text[0] = 0;
+	if (!s)
+		return -ENOMEM;
+	s->found = found;
+	s->found_arg = arg;
+	rc = store_attach(s, bdev_name, false);
+	if (!rc)
+		rc = check_device(s, true, ret_result, reason);
+	store_free(s);
+	return rc;
+}
+
+fiber_fn int store_check_online(struct store *live, store_finding_fn found, void *arg,
+				struct store_check_result *ret_result)
+{
+	struct blob_reason reason = { "" };
+	struct store *s;
+	int rc;
+
+	memset(ret_result, 0, sizeof(*ret_result));
+	live->hold++; /* what the checkpoint names stays in its place until we are done */
+	rc = live->opened_read_only ? 0 : checkpoint_wait(live);
+	s = rc ? NULL : store_new();
+	if (!rc && !s)
+		rc = -ENOMEM;
+	if (s) {
+		s->found = found;
+		s->found_arg = arg;
+		rc = store_attach(s, live->bdev->name, false);
+		if (!rc)
+			rc = check_device(s, false, ret_result, &reason);
+		store_free(s);
+	}
+	live->hold--;
+	return rc;
+}

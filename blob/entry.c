@@ -1,0 +1,145 @@
+/* Entries of leaves, and nodes as objects in memory: made, shared, and freed once no thread can see them. */
+#include "blob/internal.h"
+
+void mask_set_range(uint64_t *mask, uint32_t first, uint32_t nr, bool on)
+{
+	for (uint32_t i = first; i < first + nr; i++)
+		if (on)
+			mask[i / 64] |= 1ull << (i % 64);
+		else
+			mask[i / 64] &= ~(1ull << (i % 64));
+}
+
+bool mask_is_full(const struct store *s, const uint64_t *mask)
+{
+	uint64_t last = s->subs_a_cluster % 64 ? (1ull << (s->subs_a_cluster % 64)) - 1 : UINT64_MAX;
+
+	for (uint32_t i = 0; i + 1 < s->mask_words; i++)
+		if (mask[i] != UINT64_MAX)
+			return false;
+	return mask[s->mask_words - 1] == last;
+}
+
+bool mask_is_empty(const struct store *s, const uint64_t *mask)
+{
+	for (uint32_t i = 0; i < s->mask_words; i++)
+		if (mask[i])
+			return false;
+	return true;
+}
+
+bool entry_has_range(const struct entry *e, uint32_t first, uint32_t nr)
+{
+	if (e->full)
+		return true;
+	for (uint32_t i = first; i < first + nr; i++)
+		if (!entry_has(e, i))
+			return false;
+	return true;
+}
+
+void entry_get_mask(const struct store *s, const struct entry *e, uint64_t *mask)
+{
+	memset(mask, 0, s->mask_words * sizeof(mask[0]));
+	if (e->full)
+		mask_set_range(mask, 0, s->subs_a_cluster, true);
+	else if (e->partial)
+		for (uint32_t i = 0; i < s->mask_words; i++)
+			mask[i] = e->partial->mask[i];
+}
+
+static size_t partial_bytes(const struct store *s)
+{
+	return sizeof(struct partial) + s->mask_words * sizeof(uint64_t);
+}
+
+struct partial *partial_new(struct store *s, uint32_t own, uint32_t base)
+{
+	struct partial *p = calloc(1, partial_bytes(s));
+
+	if (!p)
+		return NULL;
+	p->own = own;
+	p->base = base;
+	s->resident_bytes += partial_bytes(s);
+	return p;
+}
+
+uint64_t entry_make(struct store *s, uint32_t own, uint32_t base, const uint64_t *mask)
+{
+	struct partial *p;
+
+	if (!mask || mask_is_full(s, mask))
+		return (uint64_t)own << 1 | 1;
+	p = partial_new(s, own, base);
+	if (!p)
+		return 0;
+	for (uint32_t i = 0; i < s->mask_words; i++)
+		p->mask[i] = mask[i];
+	return (uintptr_t)p;
+}
+
+void entry_free(struct store *s, uint64_t raw)
+{
+	if (raw && !(raw & 1)) {
+		s->resident_bytes -= partial_bytes(s);
+		retire(s, &entry_decode(raw).partial->retired);
+	}
+}
+
+/* --- nodes -------------------------------------------------------------------------------------------------------- */
+
+size_t node_bytes(const struct store *s, unsigned level)
+{
+	return sizeof(struct node) + node_nr_slots(s, level) * sizeof(uint64_t);
+}
+
+uint32_t node_id_alloc(struct store *s)
+{
+	if (s->free_node_ids.nr)
+		return s->free_node_ids.v[--s->free_node_ids.nr];
+	return s->nr_nodes ? s->nr_nodes : 1;
+}
+
+int node_install(struct store *s, struct node *node)
+{
+	if (array_grow(&s->nodes, &s->nodes_cap, (uint64_t)node->id + 1, sizeof(s->nodes[0])) ||
+	    !mpage_get(s, TABLE_NODES, node->id))
+		return -ENOMEM;
+	s->nodes[node->id] = node;
+	if (node->id >= s->nr_nodes)
+		s->nr_nodes = (uint64_t)node->id + 1;
+	s->nr_live_nodes++;
+	return 0;
+}
+
+struct node *node_new(struct store *s, uint32_t id, unsigned level)
+{
+	struct node *node = calloc(1, node_bytes(s, level));
+
+	if (!node)
+		return NULL;
+	node->id = id;
+	node->level = level;
+	node->count = 1;
+	s->resident_bytes += node_bytes(s, level);
+	return node;
+}
+
+void node_set_count(struct store *s, struct node *node, uint32_t count)
+{
+	mpage_touch(s, TABLE_NODE_COUNTS, node->id / COUNTS_A_PAGE);
+	atomic_store_explicit(&node->count, count, memory_order_relaxed);
+}
+
+void node_discard(struct store *s, struct node *node)
+{
+	mpage_touch(s, TABLE_NODES, node->id);
+	node_set_count(s, node, 0);
+	s->nodes[node->id] = NULL;
+	s->nr_live_nodes--;
+	s->resident_bytes -= node_bytes(s, node->level);
+	if (!s->loading)
+		vec_push(&s->free_node_ids, node->id); /* an id that is lost for want of memory is found again by the next open */
+	retire(s, &node->retired);
+}

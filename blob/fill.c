@@ -1,0 +1,490 @@
+/*
+ * First writes: what changes a map, on the store's owner thread.  A request is cut at clusters; each part is a fill.
+ *
+ *   LOCK   nobody else changes these sub-blocks
+ *   SPACE  the cluster to write: the one mapped, if it is this blob's alone; one that another fill of the same cluster has
+ *          just allocated; or a new one
+ *   ADMIT  room in the journal and for the next checkpoint's pages
+ *   COPY   only where a third source would be needed (cow.c)
+ *   READ   a sub-block that is written in part only is completed: from its base, or with zeros
+ *   WRITE  the data goes to the device, whole sub-blocks where they are new
+ *   DONE   the record is made and the map shows the data; FUA then waits for the commit, together with its request
+ */
+#include "blob/fill.h"
+
+static void fill_space(struct fill *f);
+static void fill_admit(struct fill *f);
+static void fill_write(struct fill *f);
+static void write_go_on(struct req *req);
+
+int fills_init(struct store *s)
+{
+	s->fills = calloc(NR_FILLS, sizeof(struct fill));
+	if (!s->fills)
+		return -ENOMEM;
+	s->zeroes = dma_alloc(ZERO_BYTES, PAGE_BYTES);
+	if (!s->zeroes)
+		return -ENOMEM;
+	memset(s->zeroes, 0, ZERO_BYTES);
+	for (unsigned i = 0; i < NR_FILLS; i++)
+		fifo_push(&s->free_fills, &s->fills[i].link);
+	return 0;
+}
+
+void fills_destroy(struct store *s)
+{
+	for (unsigned i = 0; s->fills && i < NR_FILLS; i++)
+		for (unsigned k = 0; k < 2; k++)
+			if (s->fills[i].edge[k])
+				dma_free(s->fills[i].edge[k]);
+	free(s->fills);
+	if (s->zeroes)
+		dma_free(s->zeroes);
+}
+
+/* --- requests ----------------------------------------------------------------------------------------------------- */
+
+static void committed(struct commit_wait *wait, int status)
+{
+	req_return(container_of(wait, struct req, commit), status ? -EIO : 0);
+}
+
+static void commit_then_return(struct req *req, bool flush)
+{
+	req->commit.flush = flush;
+	req->commit.done = committed;
+	journal_wait_add(req->ch->store, &req->commit);
+}
+
+static void write_over(struct req *req)
+{
+	if (!req->status && req->io->flags & BLOB_IO_FUA && !BLOB_MUTANT(EARLY_FUA_ACK))
+		commit_then_return(req, true);
+	else
+		req_return(req, req->status);
+}
+
+static void retry_request(struct waiter *w)
+{
+	write_go_on(container_of(w, struct req, waiter));
+}
+
+/* How many blocks from req->pos on one fill can take: to the end of the cluster, and of what fits its segments. */
+static uint32_t fill_segments(struct req *req, struct fill *f, uint64_t nr)
+{
+	struct store *s = req->ch->store;
+	struct blob_io *io = req->io;
+	uint64_t start = (uint64_t)f->in_block << s->block_shift, bytes, end;
+
+	f->nr_iov = blob_iov_slice(io->iov, io->iovcnt, req->pos << s->block_shift, nr << s->block_shift, f->iov + 1, FILL_IOVS,
+			      &bytes);
+	if (bytes == nr << s->block_shift)
+		return nr;
+	end = (start + bytes) & ~(uint64_t)(BLOB_SUB_SIZE - 1);
+	if (end <= start)
+		end = (start + bytes) >> s->block_shift << s->block_shift;
+	f->nr_iov = blob_iov_slice(io->iov, io->iovcnt, req->pos << s->block_shift, end - start, f->iov + 1, FILL_IOVS, &bytes);
+	return (end - start) >> s->block_shift;
+}
+
+static void lock_ready(struct range_lock *l)
+{
+	fill_space(container_of(l, struct fill, lock));
+}
+
+static void fill_start(struct fill *f)
+{
+	struct store *s = f->blob->store;
+	uint64_t base = f->index * s->subs_a_cluster;
+	uint64_t first = base + f->in_block / s->blocks_a_sub;
+	uint64_t end = base + (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub + 1;
+	struct node *leaf;
+	bool shared;
+	struct entry e = map_entry(f->blob, f->index, &leaf, &shared);
+
+	if (fill_must_copy(s, &e, !shared && (!e.own || s->counts[e.own] == 1))) {
+		first = base;
+		end = base + s->subs_a_cluster;
+	}
+	range_lock_init(&f->lock, first, end, lock_ready);
+	f->state = FILL_LOCK;
+	if (range_lock(f->blob, &f->lock))
+		fill_space(f);
+}
+
+static void write_go_on(struct req *req)
+{
+	struct store *s = req->ch->store;
+	struct blob_io *io = req->io;
+	uint32_t a_cluster = 1u << s->cluster_block_shift;
+
+	req->pending++; /* so that fills that end at once do not end the request under us */
+	while (req->pos < io->nr_blocks && !req->status) {
+		uint64_t at = io->offset_blocks + req->pos, left = io->nr_blocks - req->pos;
+		struct fifo_link *link = fifo_pop(&s->free_fills);
+		struct fill *f;
+
+		if (!link) {
+			s->stats.nr_pool_waits++;
+			req->waiter.retry = retry_request;
+			list_add_tail(&s->fill_waiters, &req->waiter.link);
+			break;
+		}
+		f = container_of(link, struct fill, link);
+		f->req = req;
+		f->blob = io->blob;
+		f->index = at >> s->cluster_block_shift;
+		f->in_block = at & (a_cluster - 1);
+		if (left > a_cluster - f->in_block)
+			left = a_cluster - f->in_block;
+		f->nr_blocks = fill_segments(req, f, left);
+		f->own_held = f->copy = f->in_place = f->read_tail = false;
+		f->admission.held = false;
+		f->own = 0;
+		if (!f->nr_blocks) {
+			req->status = -EINVAL;
+			fifo_push(&s->free_fills, &f->link);
+			break;
+		}
+		req->pos += f->nr_blocks;
+		req->pending++;
+		fill_start(f);
+	}
+	if (!--req->pending && (req->pos == io->nr_blocks || req->status))
+		write_over(req);
+}
+
+void owner_start(void *arg)
+{
+	struct req *req = arg;
+	struct store *s = req->ch->store;
+	int failed = atomic_load(&s->failed);
+
+	if (failed) {
+		req_return(req, failed == -ENODEV || req->io->op == BLOB_FLUSH ? failed : -EROFS);
+		return;
+	}
+	switch (req->io->op) {
+	case BLOB_FLUSH:
+		commit_then_return(req, true);
+		return;
+	case BLOB_WRITE:
+		req->pos = 0;
+		req->pending = 0;
+		req->status = 0;
+		list_init(&req->waiter.link);
+		s->stats.nr_slow_writes++;
+		if (req->io->offset_blocks + req->io->nr_blocks > blob_nr_blocks(req->io->blob))
+			req_return(req, -ERANGE); /* it shrank meanwhile */
+		else
+			write_go_on(req);
+		return;
+	default:
+		punch_start(req);
+	}
+}
+
+/* --- fills -------------------------------------------------------------------------------------------------------- */
+
+/* Another fill of the same cluster that has a new one for it. */
+static struct fill *sibling(const struct fill *f)
+{
+	struct store *s = f->blob->store;
+	uint64_t base = f->index * s->subs_a_cluster;
+	struct list *it;
+
+	list_for_each(it, &f->blob->locks) {
+		struct range_lock *l = list_entry(it, struct range_lock, link);
+
+		if (l->first >= base && l->end <= base + s->subs_a_cluster && l->ready == lock_ready && l != &f->lock) {
+			struct fill *o = container_of(l, struct fill, lock);
+
+			if (o->own_held && o->state >= FILL_ADMIT)
+				return o;
+		}
+	}
+	return NULL;
+}
+
+void fill_over(struct fill *f, int status)
+{
+	struct store *s = f->blob->store;
+	struct blob *b = f->blob;
+	struct req *req = f->req;
+
+	if (f->own_held && status && !sibling(f))
+		cluster_release(s, b, f->own);
+	f->own_held = false;
+	f->state = FILL_FREE;
+	range_unlock(b, &f->lock);
+	admit_release(s, &f->admission);
+	fifo_push(&s->free_fills, &f->link);
+	if (!list_empty(&s->fill_waiters))
+		waiters_kick(&s->fill_waiters);
+	if (status && !req->status)
+		req->status = status;
+	if (!--req->pending && (req->pos == req->io->nr_blocks || req->status)) {
+		list_del(&req->waiter.link); /* after an error it may still wait for a fill */
+		write_over(req);
+	}
+}
+
+static void retry_space(struct waiter *w)
+{
+	fill_space(container_of(w, struct fill, waiter));
+}
+
+static bool must_relock(const struct fill *f)
+{
+	return f->copy && f->lock.end - f->lock.first != f->blob->store->subs_a_cluster;
+}
+
+static void fill_space(struct fill *f)
+{
+	struct store *s = f->blob->store;
+	uint32_t first = f->in_block / s->blocks_a_sub;
+	uint32_t nr = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub - first + 1;
+	struct node *leaf;
+	bool shared, exclusive;
+	struct fill *o;
+
+	f->state = FILL_SPACE;
+	f->old = map_entry(f->blob, f->index, &leaf, &shared);
+	if (leaf && leaf->lost) {
+		fill_over(f, -EIO);
+		return;
+	}
+	exclusive = !shared && (!f->old.own || s->counts[f->old.own] == 1);
+	f->copy = fill_must_copy(s, &f->old, exclusive);
+	if (must_relock(f)) {
+		range_unlock(f->blob, &f->lock);
+		fill_start(f);
+		return;
+	}
+	if (f->old.own && exclusive) {
+		f->own = f->old.own;
+		f->in_place = entry_has_range(&f->old, first, nr);
+	} else if ((o = sibling(f))) {
+		f->own = o->own;
+		f->own_held = true;
+	} else {
+		f->own = cluster_alloc(s, f->blob);
+		f->own_held = f->own;
+	}
+	if (!f->own && space_is_coming(s)) {
+		s->stats.nr_space_waits++;
+		f->waiter.retry = retry_space;
+		list_add_tail(&s->space_waiters, &f->waiter.link);
+		journal_demand(s);
+		fiber_cond_signal(&s->free_wake);
+	} else if (!f->own) {
+		fill_over(f, -ENOSPC);
+	} else if (f->in_place) {
+		fill_go_on(f);
+	} else {
+		fill_admit(f);
+	}
+}
+
+static void retry_admit(struct waiter *w)
+{
+	fill_admit(container_of(w, struct fill, waiter));
+}
+
+static void fill_admit(struct fill *f)
+{
+	struct store *s = f->blob->store;
+	int rc;
+
+	f->state = FILL_ADMIT;
+	rc = admit(s, &f->admission, map_path_pages(f->blob, f->index),
+		   f->blob->flags & BLOB_FLAG_THICK ? OP_THICK : OP_THIN);
+	if (rc == -EAGAIN) {
+		f->waiter.retry = retry_admit;
+		list_add_tail(&s->admit_waiters, &f->waiter.link);
+	} else if (rc) {
+		fill_over(f, rc);
+	} else if (f->copy) {
+		f->state = FILL_COPY;
+		fill_copy_start(f);
+	} else {
+		fill_go_on(f);
+	}
+}
+
+/* --- edges -------------------------------------------------------------------------------------------------------- */
+
+/* Bytes before the data in its first sub-block (which 0), or after it in its last, that must be written with it. */
+static uint32_t edge_bytes(const struct fill *f, unsigned which)
+{
+	struct store *s = f->blob->store;
+	uint64_t start = (uint64_t)f->in_block << s->block_shift, end = start + ((uint64_t)f->nr_blocks << s->block_shift);
+	uint64_t at = which ? end - 1 : start;
+	uint32_t sub = at / BLOB_SUB_SIZE;
+
+	if (f->in_place || (f->old.own == f->own && entry_has(&f->old, sub)))
+		return 0;
+	/* Another fill may have made this sub-block valid in the cluster they share?  No: the lock covers the sub-block. */
+	return which ? (BLOB_SUB_SIZE - end % BLOB_SUB_SIZE) % BLOB_SUB_SIZE : start % BLOB_SUB_SIZE;
+}
+
+/* The cluster that holds what a sub-block reads now; 0: zeros. */
+static uint32_t edge_source(const struct fill *f, unsigned which)
+{
+	struct store *s = f->blob->store;
+	uint64_t block = which ? f->in_block + f->nr_blocks - 1 : f->in_block;
+
+	return entry_has(&f->old, block / s->blocks_a_sub) ? f->old.own : f->old.base;
+}
+
+static void edge_read(struct fill *f, unsigned which);
+
+static void edge_read_done(struct bdev_io *bio, int status)
+{
+	struct fill *f = container_of(bio, struct fill, bio);
+
+	if (status)
+		fill_over(f, status);
+	else if (f->read_tail)
+		edge_read(f, 1);
+	else
+		fill_write(f);
+}
+
+static void edge_read(struct fill *f, unsigned which)
+{
+	struct store *s = f->blob->store;
+	uint64_t block = which ? f->in_block + f->nr_blocks - 1 : f->in_block;
+
+	if (which)
+		f->read_tail = false;
+	s->stats.nr_copied_subs++;
+	f->edge_iov = (struct iovec){ .iov_base = f->edge[which], .iov_len = BLOB_SUB_SIZE };
+	f->bio.done = edge_read_done;
+	f->bio.op = BDEV_READ;
+	f->bio.flags = 0;
+	f->bio.iov = &f->edge_iov;
+	f->bio.iovcnt = 1;
+	f->bio.offset_blocks = cluster_block(s, edge_source(f, which)) + block / s->blocks_a_sub * s->blocks_a_sub;
+	f->bio.nr_blocks = s->blocks_a_sub;
+	bdev_submit(s->bch, &f->bio);
+}
+
+static bool edge_needs_read(const struct fill *f, unsigned which)
+{
+	return edge_bytes(f, which) && edge_source(f, which);
+}
+
+void fill_go_on(struct fill *f)
+{
+	bool read[2] = { edge_needs_read(f, 0), edge_needs_read(f, 1) };
+
+	for (unsigned i = 0; i < 2; i++)
+		if (read[i] && !f->edge[i]) {
+			f->edge[i] = dma_alloc(BLOB_SUB_SIZE, BLOB_SUB_SIZE); /* kept for the next time */
+			if (!f->edge[i]) {
+				fill_over(f, -ENOMEM);
+				return;
+			}
+		}
+	f->state = FILL_READ;
+	f->read_tail = read[0] && read[1];
+	if (read[0])
+		edge_read(f, 0);
+	else if (read[1])
+		edge_read(f, 1);
+	else
+		fill_write(f);
+}
+
+/* --- data and record ---------------------------------------------------------------------------------------------- */
+
+static void fill_record(struct fill *f)
+{
+	struct store *s = f->blob->store;
+	uint32_t first = f->in_block / s->blocks_a_sub;
+	uint32_t nr = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub - first + 1;
+	struct node *leaf;
+	bool shared, had;
+	struct entry e;
+
+	journal_begin(s, 2048);
+	map_prepare_path(s, f->blob, f->index);
+	e = map_entry(f->blob, f->index, &leaf, &shared);
+	had = e.own == f->own;
+	if (had || (!e.own && !e.base)) {
+		rec_map_fill(s, f->blob, f->index, f->own, first, nr);
+	} else {
+		memset(f->mask, 0, sizeof(f->mask));
+		if (f->copy)
+			entry_get_mask(s, &e, f->mask);
+		mask_set_range(f->mask, first, nr, true);
+		rec_map_put(s, f->blob, f->index, f->own, !f->copy && e.own ? e.own : e.base, f->mask);
+	}
+	journal_end(s);
+	if (f->own_held && !had) {
+		f->blob->nr_held--;
+		blob_promise(f->blob);
+	}
+	f->own_held = false;
+}
+
+/* Whoever else holds the cluster no longer does: it is mapped now. */
+static void fill_recorded(struct fill *f)
+{
+	struct fill *o;
+
+	while ((o = sibling(f)) && o->own == f->own)
+		o->own_held = false;
+}
+
+static void write_done(struct bdev_io *bio, int status)
+{
+	struct fill *f = container_of(bio, struct fill, bio);
+
+	if (!status && !f->in_place && !BLOB_MUTANT(RECORD_BEFORE_DATA)) {
+		fill_record(f);
+		fill_recorded(f);
+		f->state = FILL_DONE;
+		if (!store_writable(f->blob->store))
+			status = -EIO;
+	}
+	fill_over(f, status);
+}
+
+static void add_edge(struct fill *f, unsigned which, uint32_t bytes)
+{
+	uint8_t *from = f->blob->store->zeroes;
+
+	if (edge_source(f, which))
+		from = f->edge[which] + (which ? BLOB_SUB_SIZE - bytes : 0);
+	f->iov[which ? 1 + f->nr_iov : 0] = (struct iovec){ .iov_base = from, .iov_len = bytes };
+}
+
+static void fill_write(struct fill *f)
+{
+	struct store *s = f->blob->store;
+	uint32_t head = edge_bytes(f, 0), tail = edge_bytes(f, 1);
+
+	if (BLOB_MUTANT(NO_ZERO_FILL) && !edge_source(f, 0))
+		head = 0;
+	if (BLOB_MUTANT(NO_ZERO_FILL) && !edge_source(f, 1))
+		tail = 0;
+	f->state = FILL_WRITE;
+	if (head)
+		add_edge(f, 0, head);
+	if (tail)
+		add_edge(f, 1, tail);
+	f->bio.done = write_done;
+	f->bio.op = BDEV_WRITE;
+	f->bio.flags = 0;
+	f->bio.iov = head ? f->iov : f->iov + 1;
+	f->bio.iovcnt = f->nr_iov + (head != 0) + (tail != 0);
+	f->bio.offset_blocks = cluster_block(s, f->own) + f->in_block - (head >> s->block_shift);
+	f->bio.nr_blocks = f->nr_blocks + ((head + tail) >> s->block_shift);
+	bdev_submit(s->bch, &f->bio);
+	if (BLOB_MUTANT(RECORD_BEFORE_DATA) && !f->in_place) {
+		fill_record(f);
+		fill_recorded(f);
+	}
+}

@@ -1,0 +1,51 @@
+/* A first write to a part of one cluster, as fill.c drives it and cow.c helps it. */
+#ifndef BLOB_FILL_H
+#define BLOB_FILL_H
+
+#include "blob/internal.h"
+
+enum fill_state {
+	FILL_FREE,
+	FILL_LOCK,  /* waits for its range of sub-blocks */
+	FILL_SPACE, /* waits for a cluster */
+	FILL_ADMIT, /* waits for metadata pages and journal room */
+	FILL_COPY,  /* the valid sub-blocks of a shared cluster are being copied */
+	FILL_READ,  /* its first and last sub-block are being read from the base */
+	FILL_WRITE, /* its data is being written */
+	FILL_DONE,  /* record made */
+};
+
+/* Owner: the store's owner thread. */
+struct fill {
+	struct fifo_link link;
+	enum fill_state state;
+	struct req *req;
+	struct blob *blob;
+	uint64_t index;		     /* of the cluster in the blob */
+	uint32_t in_block, nr_blocks; /* in the cluster */
+	uint32_t own;
+	bool in_place;	  /* everything is there: no record */
+	bool own_held;	  /* own is allocated but not yet mapped */
+	bool copy;	  /* a shared cluster that is not full: its valid part comes along */
+	bool read_tail;   /* the tail is still to be read */
+	struct entry old; /* what the map had when own was chosen */
+	struct range_lock lock;
+	struct admission admission;
+	struct waiter waiter;
+	struct bdev_io bio;
+	struct iovec edge_iov;
+	unsigned nr_iov;
+	struct iovec iov[FILL_IOVS + 2];
+	uint8_t *edge[2]; /* what surrounds the data in its first and last sub-block; DMA */
+	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64];
+};
+
+/* fill.c */
+void fill_go_on(struct fill *f);	      /* after a copy */
+void fill_over(struct fill *f, int status);
+
+/* cow.c */
+bool fill_must_copy(const struct store *s, const struct entry *e, bool exclusive);
+void fill_copy_start(struct fill *f); /* then fill_go_on() or fill_over() */
+
+#endif

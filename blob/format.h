@@ -1,0 +1,243 @@
+/*
+ * The bytes on the device, as doc/format-blob.md lays them out: encoders, and decoders that take nothing for granted.
+ * Decoders return 0 or -EUCLEAN (superblock: see there) and say in *why what is wrong; the caller adds which page.
+ */
+#ifndef BLOB_FORMAT_H
+#define BLOB_FORMAT_H
+
+#include <endian.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <uuid/uuid.h>
+
+#include "blob/blob.h"
+
+#define PAGE_BYTES	  4096u
+#define PAGE_SHIFT_BITS	  12u
+#define PAGE_HEADER_BYTES 64u
+#define PAGE_PAYLOAD	  (PAGE_BYTES - PAGE_HEADER_BYTES)
+
+#define SUPER_PAGE_0 0u
+#define SUPER_PAGE_1 (1048576u / PAGE_BYTES)
+
+enum page_type {
+	PAGE_SUPER = 1,
+	PAGE_TABLE,
+	PAGE_LEAF,
+	PAGE_INNER,
+	PAGE_COUNTS,
+	PAGE_NODE_COUNTS,
+	PAGE_BLOB,
+	PAGE_REAP,
+	PAGE_JOURNAL
+};
+
+enum table_id { TABLE_COUNTS, TABLE_NODE_COUNTS, TABLE_NODES, TABLE_BLOBS, TABLE_REAP, NR_TABLES };
+
+#define COUNT_METADATA_A 0xFFFFFFFEu
+#define COUNT_METADATA_B 0xFFFFFFFDu
+#define COUNT_MAX	 0xFFFFFFF0u /* of references; greater values mean something else */
+
+#define COUNTS_A_PAGE 1008u
+#define REAPS_A_PAGE  1000u
+#define TABLE_FANOUT  128u
+#define TABLE_LEVELS  6u
+
+static inline uint16_t get16(const void *p)
+{
+	uint16_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le16toh(v);
+}
+
+static inline uint32_t get32(const void *p)
+{
+	uint32_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le32toh(v);
+}
+
+static inline uint64_t get64(const void *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le64toh(v);
+}
+
+static inline void put16(void *p, uint16_t v)
+{
+	v = htole16(v);
+	memcpy(p, &v, sizeof(v));
+}
+
+static inline void put32(void *p, uint32_t v)
+{
+	v = htole32(v);
+	memcpy(p, &v, sizeof(v));
+}
+
+static inline void put64(void *p, uint64_t v)
+{
+	v = htole64(v);
+	memcpy(p, &v, sizeof(v));
+}
+
+static inline uint8_t *page_payload(void *page)
+{
+	return (uint8_t *)page + PAGE_HEADER_BYTES;
+}
+
+__attribute__((format(printf, 2, 3))) int refuse(struct blob_reason *why, const char *fmt, ...); /* returns -EUCLEAN */
+
+/* --- the header -------------------------------------------------------------------------------------------------- */
+
+/* What a page says of itself, and what a reader expects. */
+struct page_id {
+	enum page_type type;
+	uint64_t store, address, owner, generation;
+};
+
+static inline uint64_t table_owner(enum table_id table, unsigned level, uint64_t index)
+{
+	return (uint64_t)table << 56 | (uint64_t)level << 48 | index;
+}
+
+/* Fills in the header, zeroes what follows the payload, and seals it with the CRC. */
+void page_seal(void *page, const struct page_id *id, uint32_t used_bytes);
+/* Whether the page is whole and what was expected. */
+int page_check(const void *page, const struct page_id *expect, uint32_t *ret_used_bytes, struct blob_reason *why);
+/* The same without knowing owner and generation, which it returns: journal pages. */
+int page_identify(const void *page, struct page_id *id, uint32_t *ret_used_bytes, struct blob_reason *why);
+
+/* --- superblock -------------------------------------------------------------------------------------------------- */
+
+#define FORMAT_VERSION		    1u
+#define FORMAT_INCOMPAT_PRELIMINARY 1ull
+#define FORMAT_INCOMPAT_KNOWN	    FORMAT_INCOMPAT_PRELIMINARY
+
+struct page_ref {
+	uint64_t a, b, generation; /* page addresses; a 0: none */
+};
+
+struct table_root {
+	struct page_ref ref;
+	uint64_t nr_pages;
+	uint32_t height;
+};
+
+struct super {
+	uint64_t generation;
+	uint32_t block_size;
+	uint64_t compat, ro_compat, incompat;
+	uuid_t uuid;
+	uint64_t nr_pages;
+	uint8_t cluster_shift, leaf_shift, inner_shift;
+	bool clean;
+	uint64_t nr_clusters;
+	uint64_t journal_page, journal_pages;
+	uint64_t epoch, journal_start;
+	uint64_t next_blob_id;
+	uint64_t created_ms, written_ms;
+	struct table_root table[NR_TABLES];
+	char name[BLOB_NAME_MAX + 1];
+};
+
+static inline uint64_t super_store(const struct super *super)
+{
+	return get64(super->uuid);
+}
+
+void super_encode(const struct super *super, unsigned which, void *page);
+/* 0, -EILSEQ (not ours), -EUCLEAN (damaged), -ENOTSUP (too new). */
+int super_decode(const void *page, unsigned which, struct super *ret_super, struct blob_reason *why);
+/* Whether the sizes make sense together, and fit a device of so many pages: 0 or -EUCLEAN. */
+int super_check_geometry(const struct super *super, uint64_t device_pages, struct blob_reason *why);
+/* The greatest leaf shift that fits a page. */
+uint8_t format_leaf_shift_max(uint8_t cluster_shift);
+/* Whether a cluster holds a superblock or a part of the journal. */
+bool super_cluster_reserved(const struct super *super, uint64_t cluster);
+
+/* --- payloads ---------------------------------------------------------------------------------------------------- */
+
+void ref_encode(const struct page_ref *ref, uint8_t *p);
+struct page_ref ref_decode(const uint8_t *p);
+
+#define TABLE_PAGE_USED (8 + TABLE_FANOUT * 24)
+
+/* Decodes into TABLE_FANOUT references; addresses below nr_pages only. */
+int table_decode(const uint8_t *payload, uint32_t used, unsigned level, uint64_t nr_pages, struct page_ref *ret_refs,
+		 struct blob_reason *why);
+
+struct leaf_entry {
+	uint16_t index;
+	bool full;
+	uint32_t own, base;
+	const uint8_t *mask; /* NULL when full */
+};
+
+/* What a decoder of maps must know. */
+struct leaf_format {
+	uint32_t nr_entries, mask_bytes;
+	uint64_t nr_clusters;
+};
+
+struct leaf_writer {
+	uint8_t *payload;
+	uint32_t used, mask_bytes;
+	uint16_t nr;
+};
+
+void leaf_write_begin(struct leaf_writer *w, uint8_t *payload, uint32_t mask_bytes);
+void leaf_write(struct leaf_writer *w, const struct leaf_entry *entry);
+uint32_t leaf_write_end(struct leaf_writer *w); /* bytes used */
+
+struct leaf_reader {
+	const uint8_t *payload;
+	uint32_t used, at;
+	uint16_t left;
+	int32_t last_index;
+	const struct leaf_format *format;
+};
+
+int leaf_read_begin(struct leaf_reader *r, const uint8_t *payload, uint32_t used, const struct leaf_format *format,
+		    struct blob_reason *why);
+/* 1: an entry; 0: the end; -EUCLEAN */
+int leaf_read(struct leaf_reader *r, struct leaf_entry *ret_entry, struct blob_reason *why);
+
+uint32_t inner_encode(uint8_t *payload, unsigned level, const uint32_t *children, uint32_t nr_children);
+int inner_decode(const uint8_t *payload, uint32_t used, uint32_t nr_children, unsigned *ret_level, uint32_t *ret_children,
+		 struct blob_reason *why);
+
+#define BLOB_FLAG_THICK	    1u
+#define BLOB_FLAG_READ_ONLY 2u
+#define BLOB_FLAG_SNAPSHOT  4u
+#define BLOB_FLAGS_KNOWN    7u
+#define BLOB_FIXED_BYTES    64u
+#define BLOB_PAYLOAD_MAX    (BLOB_FIXED_BYTES + BLOB_NAME_MAX + BLOB_XATTR_MAX)
+
+struct blob_image {
+	uint64_t id;
+	uuid_t uuid;
+	uint64_t nr_clusters;
+	uint32_t root;
+	uint8_t flags, name_len;
+	uint16_t xattr_len;
+	uint64_t created_ms, parent_id;
+	const char *name; /* not terminated */
+	const uint8_t *xattrs;
+};
+
+uint32_t blob_image_encode(const struct blob_image *image, uint8_t *payload);
+int blob_image_decode(const uint8_t *payload, uint32_t used, struct blob_image *ret_image, struct blob_reason *why);
+
+int reap_decode(const uint8_t *payload, uint32_t used, uint32_t *ret_nodes, uint32_t *ret_nr, struct blob_reason *why);
+uint32_t reap_encode(uint8_t *payload, const uint32_t *nodes, uint32_t nr);
+
+#define JOURNAL_PAYLOAD_HEADER 16u
+#define JOURNAL_RECORDS_MAX    (PAGE_PAYLOAD - JOURNAL_PAYLOAD_HEADER)
+
+#endif

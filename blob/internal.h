@@ -1,0 +1,608 @@
+/*
+ * What the files of this room share: the store in memory, and the declarations of each file.
+ *
+ * Everything belongs to the store's owner thread unless it says otherwise.  Other threads read, without locks, what is
+ * _Atomic below: a blob's root and size, nodes, entries, and a few sequence numbers.
+ */
+#ifndef BLOB_INTERNAL_H
+#define BLOB_INTERNAL_H
+
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bdev/bdev.h"
+#include "blob/blob.h"
+#include "blob/format.h"
+#include "blob/mutant.h"
+#include "runtime/runtime.h"
+
+#define NAME_BUCKETS	4096u
+#define REQS_A_CHANNEL	512u
+#define REQ_IOVS	18u
+#define NR_FILLS	256u
+#define FILL_IOVS	36u
+#define PUNCH_FIBERS	16u
+#define ZERO_BYTES	65536u
+#define COMMIT_DELAY_US 500000u
+#define FUA_GROUP_FROM	4u /* so many FUA writes in flight on a channel share device flushes */
+
+/* --- memory freed once no other thread can see it ---------------------------------------------------------------- */
+
+struct retired {
+	struct retired *next;
+};
+
+/* --- maps -------------------------------------------------------------------------------------------------------- */
+
+/* An entry that is not full.  Owner: its leaf; own and base never change, bits of the mask are only set. */
+struct partial {
+	struct retired retired;
+	uint32_t own, base;
+	_Atomic uint64_t mask[];
+};
+
+/*
+ * A node of a map, shared by those who count in it.  slots: a leaf's entries (0 none; odd: full, own cluster << 1 | 1;
+ * else a struct partial), or an inner node's children.
+ */
+struct node {
+	struct retired retired;
+	uint32_t id;
+	uint8_t level;
+	bool lost;		     /* both its copies are: nothing is known of what it maps */
+	bool maybe_shared;	     /* a leaf: its clusters may have counts above 1 */
+	_Atomic uint32_t count;
+	_Atomic uint64_t last_seq;   /* journal page of the newest record that changed it */
+	uint32_t nr_present;
+	_Atomic uint64_t slots[];
+};
+
+/* An entry taken apart.  partial is NULL when full or none. */
+struct entry {
+	uint32_t own, base;
+	bool full;
+	struct partial *partial;
+};
+
+/* --- metadata pages ---------------------------------------------------------------------------------------------- */
+
+/* One page of a table.  Owner: its table. */
+struct mpage {
+	struct page_ref ref; /* where the newest checkpoint has it */
+	struct list dirty_link, frozen_link;
+	uint8_t *image; /* while frozen, once it changed again: the payload as frozen */
+	uint32_t image_used, index;
+	uint8_t image_type, table;
+	bool lost;
+};
+
+struct tpage {
+	struct page_ref ref;
+	bool dirty, lost;
+};
+
+struct mtable {
+	struct mpage **chunks; /* of TABLE_FANOUT */
+	uint64_t nr_chunks, nr_pages;
+	uint32_t height;
+	struct tpage *level[TABLE_LEVELS + 1]; /* [1] to [height] */
+	uint64_t nr_level[TABLE_LEVELS + 1];
+};
+
+struct u64_vec {
+	uint64_t *v;
+	size_t nr, cap;
+};
+
+/* --- waiting ----------------------------------------------------------------------------------------------------- */
+
+/* Somebody who tries again when kicked.  Owner: who waits. */
+struct waiter {
+	struct list link;
+	void (*retry)(struct waiter *waiter);
+};
+
+/* Waits for the next commit that begins from now on.  Owner: who waits, until done. */
+struct commit_wait {
+	struct list link;
+	bool flush; /* data of its own, written in place, must be flushed as well */
+	void (*done)(struct commit_wait *wait, int status);
+};
+
+enum op_kind { OP_THIN, OP_THICK, OP_FREEING };
+
+struct admission {
+	uint32_t nr_pages;
+	bool held;
+};
+
+/* A range of sub-blocks of a blob that is being changed.  Owner: who changes it. */
+struct range_lock {
+	struct list link, ready_link;
+	uint64_t first, end; /* sub-blocks of the blob */
+	bool held;
+	struct fiber_wait *wait;
+	void (*ready)(struct range_lock *lock);
+};
+
+/* --- requests ---------------------------------------------------------------------------------------------------- */
+
+enum req_state {
+	REQ_FREE,
+	REQ_DEVICE, /* its pieces are at the device */
+	REQ_OWNER,  /* at the owner thread: first writes, unmaps, commits */
+	REQ_FLUSH,  /* waits for its channel's device flush */
+	REQ_DONE,
+};
+
+/* One I/O, or a piece of one.  Owner: its channel's thread; the owner thread while REQ_OWNER. */
+struct req {
+	struct fifo_link link;
+	struct bdev_io bio;
+	struct blob_channel *ch;
+	struct blob_io *io;
+	struct req *parent; /* a piece's */
+	uint64_t pos;	    /* blocks handled */
+	uint32_t pending;
+	int status;
+	enum req_state state;
+	uint8_t parity;
+	bool bio_busy, go_slow, group_flush, counted;
+	struct task task;
+	struct list list;
+	struct waiter waiter;
+	struct commit_wait commit;
+	struct iovec iov[REQ_IOVS];
+};
+
+/* Owner: its thread.  internal: the store's own, not a runtime channel. */
+struct blob_channel {
+	struct store *store;
+	struct thread *thread;
+	struct bdev_channel *bch;
+	struct fifo free;    /* of struct req.link */
+	struct fifo waiting; /* of struct blob_io.link */
+	/* I/O that may know clusters and nodes, by the parity of the grace period in which it began */
+	uint32_t in_flight[2];
+	uint8_t parity;
+	bool draining;
+	uint32_t nr_fua;
+	/* group flush */
+	struct list flush_waiting, flush_current;
+	struct bdev_io flush_io;
+	bool flush_running;
+	struct req *reqs;
+	uint64_t nr_ops[BLOB_NR_OPS], nr_slow, nr_pool_waits, nr_flushes;
+};
+
+/* --- the store --------------------------------------------------------------------------------------------------- */
+
+struct journal {
+	uint64_t epoch;
+	uint64_t start_seq;  /* the newest durable checkpoint needs pages from here on */
+	uint64_t open_seq;   /* the page that is being filled */
+	uint32_t open_used, open_records;
+	bool has_data;	     /* records since the last device flush rely on data writes */
+	bool in_op;
+	_Atomic uint64_t committed_seq; /* all pages below are durable */
+	_Atomic uint64_t pending_seq;	/* all pages below hold records */
+	uint8_t *ram;	     /* ring of nr_ram pages; page of seq at seq % nr_ram */
+	uint32_t nr_ram;
+	uint32_t nr_admitted; /* operations that may each begin one more page */
+	struct list waiters;  /* struct commit_wait */
+	bool demanded, running;
+	struct fiber_cond wake;
+	struct timer timer;
+};
+
+struct freed {
+	uint32_t cluster;
+	uint64_t seq;
+};
+
+struct store {
+	struct thread *owner;
+	struct bdev_desc *desc;
+	struct bdev *bdev;
+	struct bdev_channel *bch;
+	struct blob_channel internal;
+	struct super super; /* as the newest checkpoint wrote it, or will */
+	uint64_t id;
+
+	/* geometry; constant */
+	uint8_t block_shift, cluster_shift, cluster_block_shift, leaf_shift, inner_shift;
+	uint32_t subs_a_cluster, mask_words, mask_bytes, blocks_a_sub, slots_a_cluster;
+	uint64_t nr_clusters, nr_data_clusters;
+	bool has_cache, can_unmap, opened_read_only;
+
+	struct task kick_task, event_task;
+	uint32_t nr_tasks; /* of these, that have yet to run */
+	_Atomic int failed; /* 0, or the error that writes get */
+	char read_only_reason[256];
+	void (*event)(struct store *store, enum store_event event, void *arg);
+	void *event_arg;
+	bool loading; /* replay: records change memory, nothing is freed or dirty pages counted for admission */
+
+	/* clusters: alloc.c */
+	_Atomic uint32_t *counts;
+	uint64_t *avail, *avail_summary; /* bits: may be allocated now */
+	uint64_t nr_avail, alloc_cursor;
+	uint64_t nr_promised; /* to thick blobs, not yet used */
+	uint64_t nr_metadata;
+	struct freed *coming; /* ring: freed, in order */
+	uint64_t coming_head, coming_tail, coming_cap;
+	uint64_t nr_freeing; /* taken off coming, not yet available */
+	struct retired *retired;
+	uint64_t nr_retired;
+	struct list space_waiters;
+	struct fiber_cond free_wake, freed_cond;
+	struct fiber_wait *grace_wait;
+	_Atomic uint32_t grace_left;
+
+	/* maps: map.c */
+	struct node **nodes; /* by id */
+	uint64_t nr_nodes, nodes_cap, nr_live_nodes;
+	struct u64_vec free_node_ids;
+	uint64_t resident_bytes;
+
+	/* metadata pages: page.c */
+	struct mtable table[NR_TABLES];
+	struct list dirty, frozen;
+	uint64_t nr_dirty, nr_frozen, nr_tpages, max_dirty;
+	struct u64_vec free_slots[2]; /* classes A and B */
+	struct u64_vec replaced, replaced_before; /* by the checkpoint under way or just over, and the one before */
+	uint64_t pages_admitted;
+	uint32_t hold; /* online checks: replaced pages stay */
+
+	struct journal journal;
+	struct list admit_waiters;
+
+	/* checkpoint.c */
+	struct fiber_cond ckpt_wake, ckpt_done;
+	bool ckpt_demanded, ckpt_running;
+	uint64_t nr_ckpt_begun, nr_ckpt_ended;
+
+	/* blobs */
+	struct list blobs; /* by id */
+	struct list *by_name, *by_uuid;
+	struct blob **slots; /* of the blob table */
+	uint64_t nr_slots, slots_cap, slot_hint;
+	uint32_t nr_blobs;
+
+	/* reaper */
+	uint32_t *reap;
+	uint64_t nr_reap, reap_cap;
+	struct fiber_cond reap_wake;
+
+	/* slow path */
+	struct fill *fills;
+	struct fifo free_fills;
+	struct list fill_waiters;
+	struct list punches; /* struct req.list */
+	uint32_t nr_punch_fibers, nr_trimming;
+	uint8_t *zeroes; /* ZERO_BYTES, DMA */
+
+	/* fibers that live as long as the store */
+	bool stopping, stopping_core; /* core: commits and checkpoints, which the others need to end */
+	uint32_t nr_fibers, nr_core_fibers;
+	struct fiber_cond fibers_gone;
+	struct page_writer *writer;
+	struct u64_vec heal; /* owners of pages of which one copy is bad */
+	bool checking;	     /* loaded by store_check(): both copies are read, findings told */
+
+	char **degraded;
+	uint32_t nr_degraded, nr_healed;
+	struct store_stats stats;
+	store_finding_fn found; /* check.c */
+	void *found_arg;
+	struct store_check_result *check_result;
+};
+
+struct blob {
+	struct store *store;
+	_Atomic(struct node *) root;
+	_Atomic uint64_t nr_clusters;
+	void *user;
+	uint64_t id, created_ms, parent_id;
+	uint64_t nr_allocated, promised, nr_held; /* held: clusters for first writes */
+	uint32_t slot, nr_open;
+	uint8_t flags;
+	bool trimming, degraded, deleting;
+	uint16_t xattr_len;
+	uint8_t *xattrs;
+	uuid_t uuid;
+	char *name;
+	struct list link, name_link, uuid_link;
+	struct list locks, lock_waiters;
+};
+
+static inline uint64_t cluster_page(const struct store *s, uint32_t cluster)
+{
+	return (uint64_t)cluster << (s->cluster_shift - PAGE_SHIFT_BITS);
+}
+
+static inline uint64_t page_block(const struct store *s, uint64_t page)
+{
+	return page << (PAGE_SHIFT_BITS - s->block_shift);
+}
+
+static inline uint64_t cluster_block(const struct store *s, uint32_t cluster)
+{
+	return (uint64_t)cluster << s->cluster_block_shift;
+}
+
+static inline bool store_writable(struct store *s)
+{
+	return atomic_load_explicit(&s->failed, memory_order_relaxed) == 0;
+}
+
+/* store.c */
+void store_fail(struct store *s, int status, const char *what); /* becomes read-only, for good */
+void store_fiber_start(struct store *s, const char *name, void (*fn)(void *arg));
+void store_fiber_over(struct store *s); /* the last thing such a fiber does */
+void store_core_over(struct store *s);
+void waiters_kick(struct list *waiters);
+fiber_fn void store_free(struct store *s);
+int store_attach(struct store *s, const char *bdev_name, bool write);
+fiber_fn int store_load(struct store *s, bool journal, struct blob_reason *reason);
+struct store *store_new(void);
+void store_set_geometry(struct store *s);
+void store_start_fibers(struct store *s);
+fiber_fn void store_stop_fibers(struct store *s);
+__attribute__((format(printf, 2, 3))) void store_degrade(struct store *s, const char *fmt, ...);
+
+/* vec.c */
+int vec_push(struct u64_vec *vec, uint64_t value);
+int vec_reserve(struct u64_vec *vec, size_t nr);
+void vec_free(struct u64_vec *vec);
+int array_grow(void *array_ptr, uint64_t *cap, uint64_t need, size_t elem_size); /* zeroes what is new */
+
+/* page.c */
+struct mpage *mpage_get(struct store *s, enum table_id table, uint64_t index); /* NULL: no memory */
+void mpage_touch(struct store *s, enum table_id table, uint64_t index);	      /* before its content changes */
+int mtable_grow(struct store *s, enum table_id table, uint64_t nr_pages);
+bool mpage_encode(struct store *s, const struct mpage *page, uint8_t *payload, uint32_t *ret_used, enum page_type *ret_type);
+void pages_freeze(struct store *s);
+uint64_t pages_needed(const struct store *s); /* slot pairs that the next checkpoint may take */
+uint64_t pages_free(const struct store *s);
+int slots_add_cluster(struct store *s, uint32_t cluster, unsigned class);
+void pages_destroy(struct store *s);
+
+/* alloc.c */
+int alloc_init(struct store *s);
+void alloc_destroy(struct store *s);
+void alloc_build_available(struct store *s); /* after loading: from counts */
+void cluster_ref(struct store *s, uint32_t cluster);
+void cluster_unref(struct store *s, uint32_t cluster);
+uint32_t cluster_alloc(struct store *s, struct blob *blob); /* 0: none now */
+void cluster_release(struct store *s, struct blob *blob, uint32_t cluster); /* allocated, never mapped */
+bool space_is_coming(const struct store *s);
+int meta_grow(struct store *s, enum op_kind kind); /* one more cluster of each class; 0 or -ENOSPC, -ENOMEM */
+uint64_t thick_promise(const struct store *s, uint64_t nr_clusters);
+uint64_t thick_overhead(const struct store *s, uint64_t nr_clusters);
+uint64_t clusters_unpromised(const struct store *s);
+void blob_promise(struct blob *b); /* after its size or map changed */
+void cluster_available(struct store *s, uint32_t cluster); /* it has come all the way back */
+
+/* grace.c */
+void retire(struct store *s, struct retired *mem);
+fiber_fn void grace_wait(struct store *s);
+void free_fiber(void *arg);
+static inline uint8_t in_flight_get(struct blob_channel *ch)
+{
+	ch->in_flight[ch->parity]++;
+	return ch->parity;
+}
+void channel_drained(struct blob_channel *ch);
+static inline void in_flight_put(struct blob_channel *ch, uint8_t parity)
+{
+	if (--ch->in_flight[parity] == 0 && __builtin_expect(ch->draining, 0) && parity != ch->parity)
+		channel_drained(ch);
+}
+
+/* admit.c */
+/* 0: admitted; -EAGAIN: wait on s->admit_waiters and try again; -ENOSPC; -EROFS… */
+int admit(struct store *s, struct admission *admission, uint32_t nr_pages, enum op_kind kind);
+fiber_fn int admit_wait(struct store *s, struct admission *admission, uint32_t nr_pages, enum op_kind kind);
+void admit_release(struct store *s, struct admission *admission);
+uint32_t freeing_pages(const struct store *s); /* the most that one freeing operation makes dirty */
+
+/* journal.c */
+int blob_journal_init(struct store *s);
+void blob_journal_destroy(struct store *s);
+void journal_begin(struct store *s, uint32_t max_bytes); /* an operation: its records come into one page */
+uint8_t *journal_record(struct store *s, uint8_t type, uint32_t body_bytes); /* its body, to be filled in */
+void journal_end(struct store *s);
+void journal_demand(struct store *s); /* a commit now */
+uint64_t journal_cut(struct store *s); /* what is recorded from now on comes into pages from this one on */
+void journal_wait_add(struct store *s, struct commit_wait *wait);
+fiber_fn int journal_commit_wait(struct store *s, bool flush);
+void commit_fiber(void *arg);
+
+/* record.c */
+enum record_type {
+	REC_MAP_FILL = 1,
+	REC_MAP_PUT,
+	REC_MAP_CLEAR,
+	REC_NODE_NEW,
+	REC_NODE_COPY,
+	REC_ROOT_GROW,
+	REC_BLOB_CREATE,
+	REC_BLOB_DELETE,
+	REC_BLOB_RESIZE,
+	REC_BLOB_ATTR,
+	REC_REAP,
+	REC_BLOB_SNAPSHOT,
+	REC_STORE_NAME,
+};
+#define RECORD_HEADER 4u
+int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct blob_reason *why);
+int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64_t *ret_nr, struct blob_reason *why);
+/* Adds a record of the current operation and applies it. */
+void rec_map_fill(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t first_sub, uint32_t nr_subs);
+void rec_map_put(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask);
+void rec_map_clear(struct store *s, struct blob *b, uint64_t first, uint32_t nr);
+void rec_node(struct store *s, uint8_t type, struct blob *b, uint64_t index, unsigned level, uint32_t node);
+void rec_root_grow(struct store *s, struct blob *b, uint32_t node);
+void rec_blob(struct store *s, uint8_t type, uint32_t slot, const struct blob_image *image);
+void rec_blob_delete(struct store *s, struct blob *b);
+void rec_blob_resize(struct store *s, struct blob *b, uint64_t nr_clusters);
+void rec_reap(struct store *s, uint32_t node);
+void rec_store_name(struct store *s, const char *name);
+void rec_blob_snapshot(struct store *s, struct blob *b, uint32_t slot, const struct blob_image *image);
+
+/* map.c */
+struct node *node_new(struct store *s, uint32_t id, unsigned level); /* count 1 */
+uint32_t node_id_alloc(struct store *s); /* 0: no memory */
+void node_discard(struct store *s, struct node *node); /* gone from memory and table; children are the caller's */
+int node_install(struct store *s, struct node *node);
+void node_set_count(struct store *s, struct node *node, uint32_t count);
+size_t node_bytes(const struct store *s, unsigned level);
+struct partial *partial_new(struct store *s, uint32_t own, uint32_t base);
+void entry_free(struct store *s, uint64_t entry);
+uint64_t entry_make(struct store *s, uint32_t own, uint32_t base, const uint64_t *mask); /* 0: no memory */
+/* Where the entry of index is; NULL: the path is not there. *ret_shared: a node on it is. */
+struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared);
+struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_leaf, bool *ret_shared);
+/* The next index from first on below end whose leaf exists; end: none. */
+uint64_t map_next(const struct blob *b, uint64_t first, uint64_t end);
+uint32_t map_path_pages(const struct blob *b, uint64_t index); /* pages that changing it makes dirty at most */
+void map_prepare_path(struct store *s, struct blob *b, uint64_t index); /* records: the path exists and is its own */
+bool map_height_fits(const struct store *s, const struct node *root, uint64_t index);
+uint64_t map_count(const struct store *s, const struct node *node);
+/* What records do.  0 or -EUCLEAN, -ENOMEM. */
+int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first, uint32_t nr, struct blob_reason *why);
+int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask, struct blob_reason *why);
+int map_apply_clear(struct blob *b, uint64_t first, uint32_t nr, struct blob_reason *why);
+int map_apply_node_new(struct blob *b, uint64_t index, unsigned level, uint32_t id, struct blob_reason *why);
+int map_apply_node_copy(struct blob *b, uint64_t index, unsigned level, uint32_t id, struct blob_reason *why);
+int map_apply_root_grow(struct blob *b, uint32_t id, struct blob_reason *why);
+int map_apply_reap(struct store *s, uint32_t id, struct blob_reason *why);
+int reap_push(struct store *s, uint32_t node);
+
+static inline unsigned map_slot(const struct store *s, uint64_t index, unsigned level)
+{
+	if (!level)
+		return index & ((1u << s->leaf_shift) - 1);
+	return index >> (s->leaf_shift + (level - 1) * s->inner_shift) & ((1u << s->inner_shift) - 1);
+}
+
+static inline uint32_t node_nr_slots(const struct store *s, unsigned level)
+{
+	return 1u << (level ? s->inner_shift : s->leaf_shift);
+}
+
+static inline struct entry entry_decode(uint64_t raw)
+{
+	struct entry e = { 0 };
+
+	if (raw & 1) {
+		e.own = raw >> 1;
+		e.full = true;
+	} else if (raw) {
+		e.partial = (struct partial *)(uintptr_t)raw;
+		e.own = e.partial->own;
+		e.base = e.partial->base;
+	}
+	return e;
+}
+
+static inline struct node *slot_node(uint64_t raw)
+{
+	return (struct node *)(uintptr_t)raw;
+}
+
+/* Whether sub-block sub is in the own cluster. */
+static inline bool entry_has(const struct entry *e, uint32_t sub)
+{
+	if (e->full)
+		return true;
+	return e->partial && atomic_load_explicit(&e->partial->mask[sub / 64], memory_order_acquire) >> (sub % 64) & 1;
+}
+
+bool entry_has_range(const struct entry *e, uint32_t first, uint32_t nr);
+bool mask_is_full(const struct store *s, const uint64_t *mask);
+bool mask_is_empty(const struct store *s, const uint64_t *mask);
+void entry_get_mask(const struct store *s, const struct entry *e, uint64_t *mask);
+void mask_set_range(uint64_t *mask, uint32_t first, uint32_t nr, bool on);
+
+/* blob.c */
+int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *image, struct node *root, struct blob **ret_blob);
+void blob_to_image(const struct blob *b, struct blob_image *image);
+int blob_take_attrs(struct blob *b, const struct blob_image *image);
+void blob_forget(struct blob *b); /* out of all lists, freed once no other thread can see it */
+void blob_free(struct blob *b);
+void blobs_sort(struct store *s);
+fiber_fn int blob_snapshot_quiet(struct blob *b, const char *name, struct blob **ret_blob); /* of a blob without I/O */
+
+/* control.c */
+void store_new_uuid(uuid_t uuid);
+
+/* lock.c */
+void range_lock_init(struct range_lock *l, uint64_t first, uint64_t end, void (*ready)(struct range_lock *lock));
+bool range_lock(struct blob *b, struct range_lock *l); /* false: ready comes later */
+void range_unlock(struct blob *b, struct range_lock *l);
+fiber_fn void range_lock_wait(struct blob *b, struct range_lock *l);
+
+/* io.c */
+int blob_channel_init(struct blob_channel *ch, struct store *s, uint32_t nr_reqs);
+void blob_channel_fini(struct blob_channel *ch);
+void req_finish(struct req *req, int status); /* on its thread, not within blob_submit() */
+void req_return(struct req *req, int status); /* from the owner, to its thread */
+/* Up to iovs pieces of iov, from byte skip on, for at most bytes; their number, and *ret_bytes what they hold. */
+unsigned blob_iov_slice(const struct iovec *iov, unsigned iovcnt, uint64_t skip, uint64_t bytes, struct iovec *out, unsigned max,
+		   uint64_t *ret_bytes);
+extern const struct device_ops blob_channel_ops;
+
+/* fill.c */
+int fills_init(struct store *s);
+void fills_destroy(struct store *s);
+void owner_start(void *arg); /* a request that the owner must serve */
+uint32_t fill_sibling_own(struct blob *b, uint64_t index);
+
+/* punch.c */
+void punch_start(struct req *req);
+fiber_fn int blob_punch(struct blob *b, uint64_t first_block, uint64_t nr_blocks);
+void blob_trim_start(struct blob *b);
+
+/* reaper.c */
+void reap_fiber(void *arg);
+
+/* checkpoint.c */
+void checkpoint_demand(struct store *s);
+void checkpoint_fiber(void *arg);
+fiber_fn int checkpoint_wait(struct store *s); /* for one that begins from now on */
+fiber_fn int checkpoint_run(struct store *s, bool clean);
+fiber_fn int super_write(struct store *s, const struct super *super);
+int page_writer_init(struct store *s);
+void page_writer_destroy(struct store *s);
+
+/* load.c */
+struct page_read {
+	uint64_t key; /* the reader's */
+	struct page_ref ref;
+	enum page_type type;
+	uint64_t owner;
+	void *ctx;
+};
+/* Reads all, several at a time, and hands each whole payload to take (NULL: lost); in check mode reads both copies. */
+fiber_fn int pages_read(struct store *s, const struct page_read *reads, uint64_t nr,
+			int (*take)(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
+				    enum page_type type));
+fiber_fn int load_tables(struct store *s);
+fiber_fn int load_all(struct store *s);
+
+/* recover.c */
+fiber_fn int supers_read(struct store *s, struct blob_reason *reason);
+fiber_fn int journal_replay(struct store *s, struct blob_reason *reason);
+
+/* check.c */
+__attribute__((format(printf, 4, 5))) void check_found(struct store *s, enum store_finding_kind kind, uint64_t page,
+						       const char *fmt, ...);
+
+#endif

@@ -1,0 +1,676 @@
+/*
+ * Loading a checkpoint: tables, counts, nodes, blobs, the reap list, each in large parallel reads.  A page of which one copy
+ * is bad is read from the other and marked to be written anew; of what is lost with both copies, the store says so and
+ * serves the rest.
+ */
+#include "blob/internal.h"
+
+#define READ_BATCH 128u
+
+typedef int (*take_fn)(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
+		       enum page_type type);
+
+/* --- reading pages ------------------------------------------------------------------------------------------------ */
+
+struct batch {
+	struct store *store;
+	uint8_t *buf;
+	unsigned left;
+	struct fiber_wait *wait;
+	struct batch_read {
+		struct batch *batch;
+		struct bdev_io io;
+		struct iovec iov;
+		int status;
+	} read[READ_BATCH];
+};
+
+static void batch_done(struct bdev_io *io, int status)
+{
+	struct batch_read *r = container_of(io, struct batch_read, io);
+
+	r->status = status;
+	if (--r->batch->left == 0)
+		fiber_wake(r->batch->wait, 0);
+}
+
+/* One copy of each of nr pages. */
+static fiber_fn void batch_run(struct batch *b, const struct page_read *reads, unsigned nr, bool copy_b)
+{
+	struct fiber_wait wait;
+
+	fiber_wait_init(&wait);
+	b->wait = &wait;
+	b->left = nr;
+	for (unsigned i = 0; i < nr; i++) {
+		struct batch_read *r = &b->read[i];
+
+		r->batch = b;
+		r->iov = (struct iovec){ .iov_base = b->buf + (size_t)i * PAGE_BYTES, .iov_len = PAGE_BYTES };
+		r->io.done = batch_done;
+		r->io.op = BDEV_READ;
+		r->io.flags = 0;
+		r->io.iov = &r->iov;
+		r->io.iovcnt = 1;
+		r->io.offset_blocks = page_block(b->store, copy_b ? reads[i].ref.b : reads[i].ref.a);
+		r->io.nr_blocks = page_block(b->store, 1);
+		bdev_submit(b->store->bch, &r->io);
+	}
+	if (nr)
+		fiber_wait(&wait);
+}
+
+static int copy_check(struct store *s, const struct page_read *read, bool copy_b, const uint8_t *page, int status,
+		      enum page_type *ret_type, uint32_t *ret_used, struct blob_reason *why)
+{
+	struct page_id id = { .type = read->type,
+			      .store = s->id,
+			      .address = copy_b ? read->ref.b : read->ref.a,
+			      .owner = read->owner,
+			      .generation = read->ref.generation };
+
+	if (status)
+		return refuse(why, "cannot be read: %s", strerror(-status));
+	if (!id.type) /* a node: a leaf or an inner one */
+		id.type = (get32(page + 4) & 0xff) == PAGE_INNER ? PAGE_INNER : PAGE_LEAF;
+	*ret_type = id.type;
+	return page_check(page, &id, ret_used, why);
+}
+
+static void copy_bad(struct store *s, const struct page_read *read, bool copy_b, const struct blob_reason *why)
+{
+	uint64_t page = copy_b ? read->ref.b : read->ref.a;
+
+	vec_push(&s->heal, read->owner);
+	s->nr_healed++;
+	if (s->checking)
+		check_found(s, STORE_FINDING_COPY, page, "copy %c of %llx: %s", copy_b ? 'B' : 'A',
+			    (unsigned long long)read->owner, why->text);
+	else
+		log_warning("store %s: page %llu, copy %c of %llx: %s; the other copy is used", s->super.name,
+			    (unsigned long long)page, copy_b ? 'B' : 'A', (unsigned long long)read->owner, why->text);
+}
+
+/* The other copy of one page. */
+static fiber_fn int other_copy(struct store *s, const struct page_read *read, uint8_t *buf, enum page_type *ret_type,
+			       uint32_t *ret_used, struct blob_reason *why)
+{
+	int status = bdev_read(s->bch, buf, page_block(s, read->ref.b), page_block(s, 1));
+
+	return copy_check(s, read, true, buf, status, ret_type, ret_used, why);
+}
+
+static fiber_fn int page_taken(struct store *s, const struct page_read *read, uint8_t *page, int status, take_fn take)
+{
+	struct blob_reason why_a = { "" }, why_b = { "" };
+	enum page_type type, type_b;
+	uint32_t used, used_b;
+	int a = copy_check(s, read, false, page, status, &type, &used, &why_a), b;
+	uint8_t *other;
+
+	if (s->check_result)
+		s->check_result->nr_pages++;
+	if (!a && !s->checking)
+		return take(s, read, page_payload(page), used, type);
+	other = dma_alloc(PAGE_BYTES, PAGE_BYTES);
+	if (!other)
+		return -ENOMEM;
+	b = other_copy(s, read, other, &type_b, &used_b, &why_b);
+	if (a && b) {
+		store_degrade(s, "page %llu and its copy %llu, of %llx: %.80s; %.80s", (unsigned long long)read->ref.a,
+			      (unsigned long long)read->ref.b, (unsigned long long)read->owner, why_a.text, why_b.text);
+		check_found(s, STORE_FINDING_LOST, read->ref.a, "both copies of %llx: %.80s; %.80s",
+			    (unsigned long long)read->owner, why_a.text, why_b.text);
+		b = take(s, read, NULL, 0, 0);
+	} else if (a) {
+		copy_bad(s, read, false, &why_a);
+		b = take(s, read, page_payload(other), used_b, type_b);
+	} else {
+		if (b)
+			copy_bad(s, read, true, &why_b);
+		b = take(s, read, page_payload(page), used, type);
+	}
+	dma_free(other);
+	return b;
+}
+
+fiber_fn int pages_read(struct store *s, const struct page_read *reads, uint64_t nr, take_fn take)
+{
+	struct batch *b = calloc(1, sizeof(*b));
+	int rc = 0;
+
+	if (!b)
+		return -ENOMEM;
+	b->store = s;
+	b->buf = dma_alloc((size_t)READ_BATCH * PAGE_BYTES, PAGE_BYTES);
+	if (!b->buf)
+		rc = -ENOMEM;
+	for (uint64_t at = 0; at < nr && !rc; at += READ_BATCH) {
+		unsigned n = nr - at < READ_BATCH ? nr - at : READ_BATCH;
+
+		batch_run(b, reads + at, n, false);
+		for (unsigned i = 0; i < n && !rc; i++)
+			rc = page_taken(s, &reads[at + i], b->buf + (size_t)i * PAGE_BYTES, b->read[i].status, take);
+	}
+	if (b->buf)
+		dma_free(b->buf);
+	free(b);
+	return rc;
+}
+
+/* A page that is whole says what cannot be: as bad as lost. */
+static void refused(struct store *s, const struct page_read *read, const struct blob_reason *why)
+{
+	store_degrade(s, "page %llu (%llx): %.160s", (unsigned long long)read->ref.a, (unsigned long long)read->owner,
+		      why->text);
+	check_found(s, STORE_FINDING_MAP, read->ref.a, "%llx: %.160s", (unsigned long long)read->owner, why->text);
+}
+
+/* --- tables ------------------------------------------------------------------------------------------------------- */
+
+static void mark_lost(struct store *s, unsigned table, uint32_t level, uint64_t index)
+{
+	struct mtable *t = &s->table[table];
+
+	for (uint64_t i = index * TABLE_FANOUT; i < (index + 1) * TABLE_FANOUT; i++) {
+		if (level > 1 && i < t->nr_level[level - 1]) {
+			t->level[level - 1][i].lost = true;
+			mark_lost(s, table, level - 1, i);
+		} else if (level == 1 && i < t->nr_pages) {
+			struct mpage *page = mpage_get(s, table, i);
+
+			if (page)
+				page->lost = true;
+		}
+	}
+}
+
+static int take_tpage(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
+		      enum page_type type)
+{
+	unsigned table = read->owner >> 56, level = read->owner >> 48 & 0xff;
+	uint64_t index = read->key;
+	struct mtable *t = &s->table[table];
+	struct page_ref refs[TABLE_FANOUT];
+	struct blob_reason why = { "" };
+
+	if (payload && table_decode(payload, used, level, s->super.nr_pages, refs, &why)) {
+		refused(s, read, &why);
+		payload = NULL;
+	}
+	if (!payload) {
+		t->level[level][index].lost = true;
+		mark_lost(s, table, level, index);
+		return 0;
+	}
+	for (unsigned i = 0; i < TABLE_FANOUT; i++) {
+		uint64_t child = index * TABLE_FANOUT + i;
+
+		if (!refs[i].a)
+			continue;
+		if (level > 1 && child < t->nr_level[level - 1]) {
+			t->level[level - 1][child].ref = refs[i];
+		} else if (level == 1 && child < t->nr_pages) {
+			struct mpage *page = mpage_get(s, table, child);
+
+			if (!page)
+				return -ENOMEM;
+			page->ref = refs[i];
+		} else {
+			refuse(&why, "names page %llu of a table of %llu", (unsigned long long)child,
+			       (unsigned long long)t->nr_pages);
+			refused(s, read, &why);
+		}
+	}
+	return 0;
+}
+
+static fiber_fn int load_table(struct store *s, unsigned table)
+{
+	const struct table_root *root = &s->super.table[table];
+	struct mtable *t = &s->table[table];
+	int rc = mtable_grow(s, table, root->nr_pages);
+
+	if (rc)
+		return rc;
+	if (t->height != root->height)
+		return -EUCLEAN;
+	for (uint32_t l = 1; l <= t->height; l++)
+		for (uint64_t i = 0; i < t->nr_level[l]; i++)
+			t->level[l][i].dirty = false;
+	if (t->height)
+		t->level[t->height][0].ref = root->ref;
+	for (uint32_t l = t->height; l >= 1 && !rc; l--) {
+		struct page_read *reads = calloc(t->nr_level[l], sizeof(*reads));
+		uint64_t nr = 0;
+
+		if (!reads)
+			return -ENOMEM;
+		for (uint64_t i = 0; i < t->nr_level[l]; i++)
+			if (t->level[l][i].ref.a)
+				reads[nr++] = (struct page_read){ .key = i,
+								  .ref = t->level[l][i].ref,
+								  .type = PAGE_TABLE,
+								  .owner = table_owner(table, l, i) };
+		rc = pages_read(s, reads, nr, take_tpage);
+		free(reads);
+	}
+	return rc;
+}
+
+fiber_fn int load_tables(struct store *s)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < NR_TABLES && !rc; i++)
+		rc = load_table(s, i);
+	return rc;
+}
+
+/* Hands every page of a table to take. */
+static fiber_fn int load_pages(struct store *s, unsigned table, enum page_type type, take_fn take)
+{
+	struct mtable *t = &s->table[table];
+	struct page_read *reads = calloc(t->nr_pages + 1, sizeof(*reads));
+	uint64_t nr = 0;
+	int rc;
+
+	if (!reads)
+		return -ENOMEM;
+	for (uint64_t i = 0; i < t->nr_pages; i++) {
+		struct mpage *page = i / TABLE_FANOUT < t->nr_chunks && t->chunks[i / TABLE_FANOUT] ?
+					     &t->chunks[i / TABLE_FANOUT][i % TABLE_FANOUT] :
+					     NULL;
+
+		if (page && page->ref.a)
+			reads[nr++] = (struct page_read){
+				.key = i, .ref = page->ref, .type = type, .owner = table_owner(table, 0, i)
+			};
+	}
+	rc = pages_read(s, reads, nr, take);
+	free(reads);
+	return rc;
+}
+
+static void lose(struct store *s, const struct page_read *read)
+{
+	struct mpage *page = mpage_get(s, read->owner >> 56, read->key);
+
+	if (page)
+		page->lost = true;
+}
+
+/* --- counts ------------------------------------------------------------------------------------------------------- */
+
+static int take_counts(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
+		       enum page_type type)
+{
+	uint64_t first = read->key * COUNTS_A_PAGE;
+
+	if (!payload)
+		lose(s, read);
+	for (uint64_t i = 0; payload && i < COUNTS_A_PAGE && first + i < s->nr_clusters; i++)
+		s->counts[first + i] = get32(payload + 4 * i);
+	return 0;
+}
+
+/* While loading, the counts of nodes wait in free_node_ids for their nodes. */
+static int take_node_counts(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
+			    enum page_type type)
+{
+	uint64_t first = read->key * COUNTS_A_PAGE;
+
+	if (!payload)
+		lose(s, read);
+	for (uint64_t i = 0; payload && i < COUNTS_A_PAGE && first + i < s->free_node_ids.nr; i++)
+		s->free_node_ids.v[first + i] = get32(payload + 4 * i);
+	return 0;
+}
+
+/* --- nodes -------------------------------------------------------------------------------------------------------- */
+
+static struct node *lost_node(struct store *s, uint32_t id)
+{
+	struct node *node = node_new(s, id, 0);
+
+	if (!node || node_install(s, node)) {
+		free(node);
+		return NULL;
+	}
+	node->lost = true;
+	node->count = 2; /* nobody writes in place below it */
+	return node;
+}
+
+static int take_leaf(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used, struct node *node)
+{
+	struct leaf_format format = { .nr_entries = node_nr_slots(s, 0),
+				      .mask_bytes = s->mask_bytes,
+				      .nr_clusters = s->nr_clusters };
+	struct blob_reason why = { "" };
+	struct leaf_reader r;
+	struct leaf_entry e;
+	int rc = leaf_read_begin(&r, payload, used, &format, &why);
+
+	while (!rc && (rc = leaf_read(&r, &e, &why)) == 1) {
+		uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64] = { 0 }, raw;
+
+		for (uint32_t i = 0; !e.full && i < s->mask_bytes; i++)
+			mask[i / 8] |= (uint64_t)e.mask[i] << (i % 8 * 8);
+		raw = entry_make(s, e.own, e.base, e.full ? NULL : mask);
+		if (!raw)
+			return -ENOMEM;
+		node->slots[e.index] = raw;
+		node->nr_present++;
+		rc = 0;
+	}
+	if (rc == -EUCLEAN) {
+		refused(s, read, &why);
+		node->lost = true;
+		node->count = 2;
+		rc = 0;
+	}
+	return rc;
+}
+
+static int take_inner(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
+		      struct node **ret_node)
+{
+	uint32_t children[256], nr = 1u << s->inner_shift;
+	struct blob_reason why = { "" };
+	unsigned level;
+	struct node *node;
+
+	if (inner_decode(payload, used, nr, &level, children, &why)) {
+		refused(s, read, &why);
+		*ret_node = lost_node(s, read->key);
+		return *ret_node ? 0 : -ENOMEM;
+	}
+	node = node_new(s, read->key, level);
+	if (!node || node_install(s, node))
+		return -ENOMEM;
+	for (uint32_t i = 0; i < nr; i++) {
+		node->slots[i] = children[i]; /* numbers, until link_node() */
+		node->nr_present += children[i] != 0;
+	}
+	*ret_node = node;
+	return 0;
+}
+
+static int take_node(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used, enum page_type type)
+{
+	struct node *node;
+
+	if (!payload) {
+		lose(s, read);
+		return lost_node(s, read->key) ? 0 : -ENOMEM;
+	}
+	if (type == PAGE_INNER)
+		return take_inner(s, read, payload, used, &node);
+	node = node_new(s, read->key, 0);
+	if (!node || node_install(s, node))
+		return -ENOMEM;
+	return take_leaf(s, read, payload, used, node);
+}
+
+static struct node *node_by_id(struct store *s, uint64_t id)
+{
+	if (!id || id >= s->table[TABLE_NODES].nr_pages)
+		return NULL;
+	if (id < s->nr_nodes && s->nodes[id])
+		return s->nodes[id];
+	store_degrade(s, "node %llu is missing", (unsigned long long)id);
+	check_found(s, STORE_FINDING_MAP, 0, "node %llu is named but missing", (unsigned long long)id);
+	return lost_node(s, id);
+}
+
+static void link_node(struct store *s, struct node *node)
+{
+	for (uint32_t i = 0; i < node_nr_slots(s, node->level); i++) {
+		uint64_t id = node->slots[i];
+		struct node *child;
+
+		if (!id)
+			continue;
+		child = node_by_id(s, id);
+		if (child && child->lost && child->level < node->level)
+			child->level = node->level - 1;
+		if (!child || child->level != node->level - 1) {
+			store_degrade(s, "node %u of level %u names %llu as its child, which it cannot be", node->id,
+				      node->level, (unsigned long long)id);
+			check_found(s, STORE_FINDING_MAP, 0, "node %u of level %u names %llu as its child", node->id,
+				    node->level, (unsigned long long)id);
+			node->lost = true;
+			return;
+		}
+		node->slots[i] = (uintptr_t)child;
+	}
+}
+
+static int link_nodes(struct store *s)
+{
+	uint64_t nr = s->nr_nodes;
+
+	for (uint64_t id = 1; id < nr; id++)
+		if (s->nodes[id] && s->nodes[id]->level && !s->nodes[id]->lost)
+			link_node(s, s->nodes[id]);
+	for (uint64_t id = 1; id < s->nr_nodes; id++) {
+		struct node *node = s->nodes[id];
+		uint32_t count = id < s->free_node_ids.nr ? s->free_node_ids.v[id] : 0;
+
+		if (!node)
+			continue;
+		node->count = count && count < COUNT_MAX ? count : 2;
+		if (node->lost && node->count < 2)
+			node->count = 2;
+		for (uint32_t i = 0; !node->level && !node->lost && i < node_nr_slots(s, 0); i++) {
+			struct entry e = entry_decode(node->slots[i]);
+
+			node->maybe_shared |= (e.own && s->counts[e.own] > 1) || e.base;
+		}
+	}
+	return 0;
+}
+
+/* --- blobs and the reap list -------------------------------------------------------------------------------------- */
+
+static int take_blob(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used, enum page_type type)
+{
+	struct blob_reason why = { "" };
+	struct blob_image image;
+	struct blob *b;
+	struct node *root;
+	int rc;
+
+	if (payload && blob_image_decode(payload, used, &image, &why)) {
+		refused(s, read, &why);
+		payload = NULL;
+	}
+	if (!payload) {
+		lose(s, read);
+		return 0;
+	}
+	root = node_by_id(s, image.root);
+	rc = blob_from_image(s, read->key, &image, root, &b);
+	if (rc)
+		return rc;
+	if (image.root && !root) {
+		refuse(&why, "names root %u, which is none", image.root);
+		refused(s, read, &why);
+		b->degraded = true;
+	}
+	return 0;
+}
+
+static int take_reap(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used, enum page_type type)
+{
+	uint32_t nodes[REAPS_A_PAGE], nr = 0;
+	struct blob_reason why = { "" };
+
+	if (payload && reap_decode(payload, used, nodes, &nr, &why)) {
+		refused(s, read, &why);
+		payload = NULL;
+	}
+	if (!payload) {
+		lose(s, read);
+		return 0;
+	}
+	if (array_grow(&s->reap, &s->reap_cap, s->nr_reap + nr, sizeof(s->reap[0])))
+		return -ENOMEM;
+	for (uint32_t i = 0; i < nr; i++)
+		if (node_by_id(s, nodes[i]))
+			s->reap[s->nr_reap++] = nodes[i];
+	return 0;
+}
+
+/* --- places ------------------------------------------------------------------------------------------------------- */
+
+static int compare_u64(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int use_ref(struct store *s, struct u64_vec *used, const struct page_ref *ref)
+{
+	if (!ref->a)
+		return 0;
+	return vec_push(&used[0], ref->a) || vec_push(&used[1], ref->b) ? -ENOMEM : 0;
+}
+
+static int collect_used(struct store *s, struct u64_vec *used)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < NR_TABLES; i++) {
+		struct mtable *t = &s->table[i];
+
+		for (uint32_t l = 1; l <= t->height; l++)
+			for (uint64_t k = 0; k < t->nr_level[l]; k++)
+				rc |= use_ref(s, used, &t->level[l][k].ref);
+		for (uint64_t k = 0; k < t->nr_chunks; k++)
+			for (unsigned p = 0; t->chunks[k] && p < TABLE_FANOUT; p++)
+				rc |= use_ref(s, used, &t->chunks[k][p].ref);
+	}
+	return rc ? -ENOMEM : 0;
+}
+
+/* Clusters that hold pages are metadata, whatever a lost page of counts would have said. */
+static void mark_metadata(struct store *s, const struct u64_vec *used, unsigned class)
+{
+	uint32_t mark = class ? COUNT_METADATA_B : COUNT_METADATA_A;
+
+	for (size_t i = 0; i < used->nr; i++) {
+		uint64_t c = used->v[i] / s->slots_a_cluster;
+
+		if (i && used->v[i] == used->v[i - 1])
+			check_found(s, STORE_FINDING_MAP, used->v[i], "two pages of metadata lie here");
+		if (s->counts[c] == mark)
+			continue;
+		if (!mpage_get(s, TABLE_COUNTS, c / COUNTS_A_PAGE)->lost) {
+			store_degrade(s, "page %llu lies in a cluster that is not metadata", (unsigned long long)used->v[i]);
+			check_found(s, STORE_FINDING_COUNT, used->v[i], "metadata in cluster %llu, whose count is %u",
+				    (unsigned long long)c, s->counts[c]);
+		}
+		s->counts[c] = mark;
+	}
+}
+
+static int build_slots(struct store *s, const struct u64_vec *used, unsigned class)
+{
+	uint32_t mark = class ? COUNT_METADATA_B : COUNT_METADATA_A;
+	size_t at = 0;
+
+	for (uint64_t c = 0; c < s->nr_clusters; c++) {
+		uint64_t first = cluster_page(s, c), end = first + s->slots_a_cluster;
+
+		if (s->counts[c] != mark)
+			continue;
+		s->nr_metadata++;
+		while (at < used->nr && used->v[at] < first)
+			at++;
+		for (uint64_t p = first; p < end; p++) {
+			bool is_used = at < used->nr && used->v[at] == p;
+
+			while (at < used->nr && used->v[at] == p)
+				at++;
+			if (!is_used && vec_push(&s->free_slots[class], p))
+				return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static int load_slots(struct store *s)
+{
+	struct u64_vec used[2] = { { 0 } };
+	int rc = collect_used(s, used);
+
+	for (unsigned i = 0; i < 2 && !rc; i++) {
+		if (used[i].nr)
+			qsort(used[i].v, used[i].nr, sizeof(uint64_t), compare_u64);
+		mark_metadata(s, &used[i], i);
+		rc = build_slots(s, &used[i], i);
+	}
+	vec_free(&used[0]);
+	vec_free(&used[1]);
+	return rc;
+}
+
+/* Counts that are lost are made again from the maps, if all maps are there; else nothing of that range is reused. */
+static void rebuild_counts(struct store *s)
+{
+	bool any_lost_node = false, any = false;
+	struct mtable *t = &s->table[TABLE_COUNTS];
+
+	for (uint64_t i = 0; i < t->nr_pages; i++)
+		any |= mpage_get(s, TABLE_COUNTS, i)->lost;
+	if (!any)
+		return;
+	for (uint64_t id = 1; id < s->nr_nodes; id++) {
+		struct node *node = s->nodes[id];
+
+		any_lost_node |= node && node->lost;
+		for (uint32_t i = 0; node && !node->level && !node->lost && i < node_nr_slots(s, 0); i++) {
+			struct entry e = entry_decode(node->slots[i]);
+
+			if (e.own && mpage_get(s, TABLE_COUNTS, e.own / COUNTS_A_PAGE)->lost)
+				s->counts[e.own]++;
+			if (e.base && mpage_get(s, TABLE_COUNTS, e.base / COUNTS_A_PAGE)->lost)
+				s->counts[e.base]++;
+		}
+	}
+	for (uint64_t c = 0; c < s->nr_clusters; c++)
+		if (any_lost_node && c / COUNTS_A_PAGE < t->nr_pages && mpage_get(s, TABLE_COUNTS, c / COUNTS_A_PAGE)->lost &&
+		    !s->counts[c])
+			s->counts[c] = COUNT_MAX; /* in use by nobody knows whom */
+}
+
+fiber_fn int load_all(struct store *s)
+{
+	uint64_t nr_nodes = s->table[TABLE_NODES].nr_pages;
+	int rc;
+
+	rc = vec_reserve(&s->free_node_ids, nr_nodes + 1);
+	if (rc)
+		return rc;
+	s->free_node_ids.nr = nr_nodes;
+	rc = load_pages(s, TABLE_COUNTS, PAGE_COUNTS, take_counts);
+	if (!rc)
+		rc = load_slots(s);
+	if (!rc)
+		rc = load_pages(s, TABLE_NODE_COUNTS, PAGE_NODE_COUNTS, take_node_counts);
+	if (!rc)
+		rc = load_pages(s, TABLE_NODES, 0, take_node);
+	if (!rc)
+		rc = link_nodes(s);
+	if (!rc)
+		rc = load_pages(s, TABLE_BLOBS, PAGE_BLOB, take_blob);
+	if (!rc)
+		rc = load_pages(s, TABLE_REAP, PAGE_REAP, take_reap);
+	if (!rc)
+		rebuild_counts(s);
+	s->free_node_ids.nr = 0;
+	return rc;
+}

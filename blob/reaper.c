@@ -1,0 +1,43 @@
+/* The reaper: takes deleted maps apart, one node a record, so that deleting answers at once and freeing is paced. */
+#include "blob/internal.h"
+
+#define COMING_MAX 8192u /* clusters on their way back before it waits */
+
+static fiber_fn void reap_one(struct store *s)
+{
+	struct admission admission = { 0 };
+	uint32_t pages = freeing_pages(s) + (1u << s->inner_shift) / REAPS_A_PAGE + 2;
+
+	if (admit_wait(s, &admission, pages, OP_FREEING)) {
+		fiber_cond_wait(&s->reap_wake); /* the store has failed, or is full beyond its reserve: try when something happens */
+		return;
+	}
+	if (s->nr_reap) {
+		journal_begin(s, 64);
+		rec_reap(s, s->reap[s->nr_reap - 1]);
+		journal_end(s);
+	}
+	admit_release(s, &admission);
+}
+
+void reap_fiber(void *arg)
+{
+	struct store *s = arg;
+
+	while (!s->stopping) {
+		if (!s->nr_reap || !store_writable(s)) {
+			fiber_cond_broadcast(&s->freed_cond);
+			fiber_cond_signal(&s->free_wake);
+			fiber_cond_wait(&s->reap_wake);
+			continue;
+		}
+		if (s->coming_tail - s->coming_head > COMING_MAX) {
+			journal_demand(s);
+			fiber_cond_timedwait(&s->freed_cond, 10000);
+			continue;
+		}
+		reap_one(s);
+		fiber_yield();
+	}
+	store_fiber_over(s);
+}

@@ -1,0 +1,335 @@
+/*
+ * Records: what each looks like in a journal page, and what it does.  Whoever changes a store makes a record and applies it
+ * with the same function that replays it, so that memory after a recovery is what it was before.
+ */
+#include "blob/internal.h"
+
+static int get_blob(struct store *s, const uint8_t *body, uint32_t len, struct blob **ret_blob, struct blob_reason *why)
+{
+	uint32_t slot;
+
+	if (len < 4)
+		return refuse(why, "a record of %u bytes", len);
+	slot = get32(body);
+	if (slot >= s->nr_slots || !s->slots[slot])
+		return refuse(why, "names blob slot %u, which is empty", slot);
+	*ret_blob = s->slots[slot];
+	return 0;
+}
+
+static int apply_put(struct blob *b, const uint8_t *body, uint32_t len, struct blob_reason *why)
+{
+	struct store *s = b->store;
+	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64] = { 0 };
+	uint32_t mask_bytes;
+
+	if (len < 20)
+		return refuse(why, "a map record of %u bytes", len);
+	mask_bytes = get16(body + 16);
+	if (mask_bytes != 0 && (mask_bytes != s->mask_bytes || len - 20 < mask_bytes))
+		return refuse(why, "a map record with a mask of %u bytes", mask_bytes);
+	memcpy(mask, body + 20, mask_bytes);
+	for (uint32_t i = 0; i < s->mask_words; i++)
+		mask[i] = le64toh(mask[i]);
+	return map_apply_put(b, get32(body + 4), get32(body + 8), get32(body + 12), mask_bytes ? mask : NULL, why);
+}
+
+static int apply_map(struct store *s, uint8_t type, const uint8_t *body, uint32_t len, struct blob_reason *why)
+{
+	static const uint8_t need[] = { [REC_MAP_FILL] = 16, [REC_MAP_PUT] = 20,	 [REC_MAP_CLEAR] = 12,
+					[REC_NODE_NEW] = 16, [REC_NODE_COPY] = 16, [REC_ROOT_GROW] = 8 };
+	struct blob *b = NULL;
+	int rc = get_blob(s, body, len, &b, why);
+
+	if (rc)
+		return rc;
+	if (len < need[type])
+		return refuse(why, "a map record of %u bytes", len);
+	switch (type) {
+	case REC_MAP_FILL:
+		return map_apply_fill(b, get32(body + 4), get32(body + 8), get16(body + 12), get16(body + 14), why);
+	case REC_MAP_PUT:
+		return apply_put(b, body, len, why);
+	case REC_MAP_CLEAR:
+		return map_apply_clear(b, get32(body + 4), get32(body + 8), why);
+	case REC_NODE_NEW:
+		return map_apply_node_new(b, get32(body + 4), body[8], get32(body + 12), why);
+	case REC_NODE_COPY:
+		return map_apply_node_copy(b, get32(body + 4), body[8], get32(body + 12), why);
+	default:
+		return map_apply_root_grow(b, get32(body + 4), why);
+	}
+}
+
+/* A blob's image has no length of its own in a record: it says how long name and attributes are. */
+static int get_image(const uint8_t *p, uint32_t len, struct blob_image *image, struct blob_reason *why)
+{
+	uint32_t used;
+
+	if (len < BLOB_FIXED_BYTES)
+		return refuse(why, "a blob record of %u bytes", len);
+	used = BLOB_FIXED_BYTES + p[37] + get16(p + 38);
+	if (used > len)
+		return refuse(why, "a blob record of %u bytes for a blob of %u", len, used);
+	return blob_image_decode(p, used, image, why);
+}
+
+static int apply_create(struct store *s, uint32_t slot, const struct blob_image *image, struct node *root,
+			struct blob_reason *why)
+{
+	struct blob *b = NULL;
+	int rc;
+
+	if (slot > s->nr_slots + (1u << 20) || (slot < s->nr_slots && s->slots[slot]))
+		return refuse(why, "creates a blob in slot %u, which it cannot", slot);
+	rc = blob_from_image(s, slot, image, root, &b);
+	if (rc)
+		return rc;
+	mpage_touch(s, TABLE_BLOBS, slot);
+	if (image->id >= s->super.next_blob_id)
+		s->super.next_blob_id = image->id + 1;
+	if (root)
+		node_set_count(s, root, root->count + 1);
+	return 0;
+}
+
+static int apply_delete(struct store *s, struct blob *b)
+{
+	struct node *root = b->root;
+
+	if (root && reap_push(s, root->id))
+		return -ENOMEM;
+	mpage_touch(s, TABLE_BLOBS, b->slot);
+	blob_forget(b);
+	return 0;
+}
+
+static int apply_resize(struct blob *b, const uint8_t *body, uint32_t len, struct blob_reason *why)
+{
+	if (len < 16 || get64(body + 8) > UINT32_MAX)
+		return refuse(why, "resizes a blob to what cannot be");
+	mpage_touch(b->store, TABLE_BLOBS, b->slot);
+	atomic_store(&b->nr_clusters, get64(body + 8));
+	return 0;
+}
+
+static int apply_blob(struct store *s, uint8_t type, const uint8_t *body, uint32_t len, struct blob_reason *why)
+{
+	struct blob_image image;
+	struct blob *b = NULL;
+	uint32_t skip = type == REC_BLOB_SNAPSHOT ? 8 : 4;
+	int rc;
+
+	if (len < skip)
+		return refuse(why, "a blob record of %u bytes", len);
+	if (type != REC_BLOB_CREATE) {
+		rc = get_blob(s, body, len, &b, why);
+		if (rc)
+			return rc;
+	}
+	if (type == REC_BLOB_DELETE)
+		return apply_delete(s, b);
+	if (type == REC_BLOB_RESIZE)
+		return apply_resize(b, body, len, why);
+	rc = get_image(body + skip, len - skip, &image, why);
+	if (rc)
+		return rc;
+	if (type == REC_BLOB_ATTR) {
+		mpage_touch(s, TABLE_BLOBS, b->slot);
+		return blob_take_attrs(b, &image);
+	}
+	return apply_create(s, get32(body + skip - 4), &image, b ? b->root : NULL, why);
+}
+
+static int apply_store_name(struct store *s, const uint8_t *body, uint32_t len, struct blob_reason *why)
+{
+	uint32_t n = len < 4 ? 0 : get32(body);
+
+	if (!n || n > BLOB_NAME_MAX || n > len - 4 || memchr(body + 4, 0, n))
+		return refuse(why, "a store name of %u bytes", n);
+	memset(s->super.name, 0, sizeof(s->super.name));
+	memcpy(s->super.name, body + 4, n);
+	return 0;
+}
+
+int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct blob_reason *why)
+{
+	const uint8_t *body = record + RECORD_HEADER;
+
+	len -= RECORD_HEADER;
+	switch (record[0]) {
+	case REC_MAP_FILL:
+	case REC_MAP_PUT:
+	case REC_MAP_CLEAR:
+	case REC_NODE_NEW:
+	case REC_NODE_COPY:
+	case REC_ROOT_GROW:
+		return apply_map(s, record[0], body, len, why);
+	case REC_BLOB_CREATE:
+	case REC_BLOB_DELETE:
+	case REC_BLOB_RESIZE:
+	case REC_BLOB_ATTR:
+	case REC_BLOB_SNAPSHOT:
+		return apply_blob(s, record[0], body, len, why);
+	case REC_REAP:
+		return len < 4 ? refuse(why, "a reap record of %u bytes", len) : map_apply_reap(s, get32(body), why);
+	case REC_STORE_NAME:
+		return apply_store_name(s, body, len, why);
+	}
+	return refuse(why, "a record of type %u", record[0]);
+}
+
+int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64_t *ret_nr, struct blob_reason *why)
+{
+	uint32_t nr, at = JOURNAL_PAYLOAD_HEADER;
+
+	if (used < JOURNAL_PAYLOAD_HEADER)
+		return refuse(why, "a journal page of %u bytes", used);
+	nr = get32(payload + 8);
+	for (uint32_t i = 0; i < nr; i++) {
+		uint32_t len = used - at < RECORD_HEADER ? 0 : get16(payload + at + 2);
+		struct blob_reason inner = { "" };
+		int rc;
+
+		if (len < RECORD_HEADER || len % 4 || len > used - at)
+			return refuse(why, "record %u has %u bytes where %u are left", i, len, used - at);
+		rc = record_apply(s, payload + at, len, &inner);
+		if (rc == -EUCLEAN)
+			return refuse(why, "record %u (type %u): %.180s", i, payload[at], inner.text);
+		if (rc)
+			return rc;
+		at += len;
+		(*ret_nr)++;
+	}
+	return at == used ? 0 : refuse(why, "%u bytes after the last record", used - at);
+}
+
+/* --- making them -------------------------------------------------------------------------------------------------- */
+
+static void apply_own(struct store *s, const uint8_t *body)
+{
+	const uint8_t *record = body - RECORD_HEADER;
+	struct blob_reason why = { "no memory" };
+	int rc = record_apply(s, record, get16(record + 2), &why);
+
+	if (rc)
+		store_fail(s, rc, why.text);
+}
+
+void rec_map_fill(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t first_sub, uint32_t nr_subs)
+{
+	uint8_t *p = journal_record(s, REC_MAP_FILL, 16);
+
+	put32(p, b->slot);
+	put32(p + 4, index);
+	put32(p + 8, own);
+	put16(p + 12, first_sub);
+	put16(p + 14, nr_subs);
+	s->journal.has_data = true;
+	apply_own(s, p);
+}
+
+void rec_map_put(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask)
+{
+	bool full = !mask || mask_is_full(s, mask);
+	uint8_t *p = journal_record(s, REC_MAP_PUT, 20 + (full ? 0 : s->mask_bytes));
+
+	put32(p, b->slot);
+	put32(p + 4, index);
+	put32(p + 8, own);
+	put32(p + 12, full ? 0 : base);
+	if (!full) {
+		uint64_t le[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64];
+
+		for (uint32_t i = 0; i < s->mask_words; i++)
+			le[i] = htole64(mask[i]);
+		put16(p + 16, s->mask_bytes);
+		memcpy(p + 20, le, s->mask_bytes);
+	}
+	s->journal.has_data = true;
+	apply_own(s, p);
+}
+
+void rec_map_clear(struct store *s, struct blob *b, uint64_t first, uint32_t nr)
+{
+	uint8_t *p = journal_record(s, REC_MAP_CLEAR, 12);
+
+	put32(p, b->slot);
+	put32(p + 4, first);
+	put32(p + 8, nr);
+	apply_own(s, p);
+}
+
+void rec_node(struct store *s, uint8_t type, struct blob *b, uint64_t index, unsigned level, uint32_t node)
+{
+	uint8_t *p = journal_record(s, type, 16);
+
+	put32(p, b->slot);
+	put32(p + 4, index);
+	p[8] = level;
+	put32(p + 12, node);
+	apply_own(s, p);
+}
+
+void rec_root_grow(struct store *s, struct blob *b, uint32_t node)
+{
+	uint8_t *p = journal_record(s, REC_ROOT_GROW, 8);
+
+	put32(p, b->slot);
+	put32(p + 4, node);
+	apply_own(s, p);
+}
+
+void rec_blob(struct store *s, uint8_t type, uint32_t slot, const struct blob_image *image)
+{
+	uint8_t *p = journal_record(s, type, 4 + BLOB_FIXED_BYTES + image->name_len + image->xattr_len);
+
+	put32(p, slot);
+	blob_image_encode(image, p + 4);
+	apply_own(s, p);
+}
+
+void rec_blob_delete(struct store *s, struct blob *b)
+{
+	uint8_t *p = journal_record(s, REC_BLOB_DELETE, 4);
+
+	put32(p, b->slot);
+	apply_own(s, p);
+}
+
+void rec_blob_resize(struct store *s, struct blob *b, uint64_t nr_clusters)
+{
+	uint8_t *p = journal_record(s, REC_BLOB_RESIZE, 16);
+
+	put32(p, b->slot);
+	put64(p + 8, nr_clusters);
+	apply_own(s, p);
+}
+
+void rec_reap(struct store *s, uint32_t node)
+{
+	uint8_t *p = journal_record(s, REC_REAP, 4);
+
+	put32(p, node);
+	apply_own(s, p);
+}
+
+void rec_store_name(struct store *s, const char *name)
+{
+	uint32_t len = strlen(name);
+	uint8_t *p = journal_record(s, REC_STORE_NAME, 4 + len);
+
+	put32(p, len);
+	memcpy(p + 4, name, len);
+	apply_own(s, p);
+}
+
+void rec_blob_snapshot(struct store *s, struct blob *b, uint32_t slot, const struct blob_image *image)
+{
+	uint8_t *p = journal_record(s, REC_BLOB_SNAPSHOT, 8 + BLOB_FIXED_BYTES + image->name_len + image->xattr_len);
+
+	put32(p, b->slot);
+	put32(p + 4, slot);
+	blob_image_encode(image, p + 8);
+	apply_own(s, p);
+}
