@@ -1,3 +1,4 @@
 # test
 include %D%/sim/local.mk
 include %D%/scenario/local.mk
+include %D%/fuzz/local.mk
