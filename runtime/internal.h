@@ -188,6 +188,7 @@ void clock_init(void);
 
 /* memory.c, eal.c, iobuf.c */
 void memory_use_eal(bool on);
+bool memory_uses_eal(void);
 void *dma_alloc_dirty(size_t len, size_t align);
 int eal_start(const struct runtime_opts *opts, unsigned mem_mib, unsigned main_core);
 void eal_stop(void);

@@ -15,6 +15,11 @@ void memory_use_eal(bool on)
 	use_eal = on;
 }
 
+bool memory_uses_eal(void)
+{
+	return use_eal;
+}
+
 void *dma_alloc_dirty(size_t len, size_t align)
 {
 	if (align < ALIGN_MINIMUM)
