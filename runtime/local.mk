@@ -35,3 +35,4 @@ check_PROGRAMS += %D%/ring_test
 check_PROGRAMS += %D%/start_test
 %C%_start_test_SOURCES = %D%/start_test.c %D%/testing.h
 %C%_start_test_LDADD = $(LIBS_RUNTIME) $(CHECK_LIBS)
+EXTRA_DIST += doc/runtime.md
