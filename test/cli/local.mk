@@ -1,0 +1,1 @@
+dist_check_SCRIPTS += %D%/nvme_cli_test
