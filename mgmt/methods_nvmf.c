@@ -107,11 +107,10 @@ static fiber_fn void create_transport(struct rpc_call *call)
 	transport_opts_of_call(call, &opts);
 	rc = nvmf_transport_create(target, trtype, &opts);
 	if (rc == 0) {
-		char key[16];
+		char key[16] = "";
 
-		for (size_t i = 0; i < sizeof(key); i++)
+		for (size_t i = 0; i < sizeof(key) - 1 && trtype[i]; i++)
 			key[i] = (char)(trtype[i] >= 'a' && trtype[i] <= 'z' ? trtype[i] - 32 : trtype[i]);
-		key[sizeof(key) - 1] = '\0';
 		rpc_save(call, STATE_TRANSPORT, "", key);
 		rpc_ok(call, NULL);
 	} else if (rc == -EEXIST) {
