@@ -1,1 +1,5 @@
 EXTRA_DIST += %D%/install-deps
+
+dist_man_MANS += %D%/man/ferrule.1 %D%/man/ferruled.8
+bashcompletiondir = $(datadir)/bash-completion/completions
+dist_bashcompletion_DATA = %D%/completion/ferrule
