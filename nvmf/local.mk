@@ -38,3 +38,7 @@ check_PROGRAMS += %D%/connect_test
 check_PROGRAMS += %D%/io_test
 %C%_io_test_SOURCES = %D%/io_test.c %D%/fake_transport_test.h
 %C%_io_test_LDADD = $(LIBS_NVMF) $(CHECK_LIBS)
+
+check_PROGRAMS += %D%/admin_test
+%C%_admin_test_SOURCES = %D%/admin_test.c %D%/fake_transport_test.h
+%C%_admin_test_LDADD = $(LIBS_NVMF) $(CHECK_LIBS)
