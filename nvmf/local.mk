@@ -42,3 +42,7 @@ check_PROGRAMS += %D%/io_test
 check_PROGRAMS += %D%/admin_test
 %C%_admin_test_SOURCES = %D%/admin_test.c %D%/fake_transport_test.h
 %C%_admin_test_LDADD = $(LIBS_NVMF) $(CHECK_LIBS)
+
+check_PROGRAMS += %D%/subsystem_test
+%C%_subsystem_test_SOURCES = %D%/subsystem_test.c %D%/fake_transport_test.h
+%C%_subsystem_test_LDADD = $(LIBS_NVMF) $(CHECK_LIBS)
