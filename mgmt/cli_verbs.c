@@ -364,8 +364,10 @@ static size_t total_length(json_t *array, const char *path)
 	size_t i, n = 0;
 	json_t *v;
 
-	json_array_foreach(array, i, v)
-		n += json_array_size(cli_at(v, path));
+	json_array_foreach(array, i, v) {
+		if (cli_at(v, "serial_number")) /* discovery has none */
+			n += json_array_size(cli_at(v, path));
+	}
 	return n;
 }
 
@@ -450,7 +452,7 @@ const struct cli_verb cli_verbs[] = {
 	{ "store", "delete", "deletes a store with its volumes", { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" } },
 	  .method = "bdev_lvol_delete_lvstore" },
 	{ "store", "check", "checks every page and count of the store in a file or block device that no daemon uses",
-	  { { "PATH", CLI_ARG_STRING, "path", true, "the file or block device" } }, .run = NULL/*check*/ },
+	  { { "PATH", CLI_ARG_STRING, "path", true, "the file or block device" } }, .run = cli_store_check },
 
 	{ "volume", "list", "lists volumes", { { "STORE", CLI_ARG_STRING, "store", false, "only of this store" } },
 	  .method = "bdev_get_bdevs", .columns = volume_columns, .what = "volumes", .run = list_volumes },

@@ -59,7 +59,8 @@ json_t *driver_specific_json(const struct bdev *bdev)
 {
 	json_t *params = json_object_get(made, bdev->name), *out = json_object(), *one;
 
-	one = NULL;/*lvol*/	if (one) {
+	one = lvol_specific_json(bdev);
+	if (one) {
 		json_object_set_new(out, "lvol", one);
 	} else if (strcmp(bdev->product_name, "AIO disk") == 0) {
 		one = json_pack("{s:O*,s:b,s:b,s:b}", "filename", json_object_get(params, "filename"), "block_size_override",

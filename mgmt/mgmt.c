@@ -72,7 +72,7 @@ static void on_ns_gone(struct nvmf_subsystem *subsystem, uint32_t nsid, const ch
 	if (rpc_is_stopping()) /* the daemon ends: that is no change */
 		return;
 	nvmf_subsystem_info(subsystem, &info);
-	log_notice("namespace %u of %s is gone with its device %s", nsid, info.nqn, bdev_name);
+	log_debug("namespace %u of %s is gone with %s: forgotten", nsid, info.nqn, bdev_name);
 	call = calloc(1, sizeof(*call));
 	if (call)
 		rpc_submit(call, METHOD_NS_GONE, json_pack("{s:s,s:I}", "nqn", info.nqn, "nsid", (json_int_t)nsid),
@@ -91,7 +91,8 @@ static void register_methods(void)
 	rpc_register(app_methods);
 	rpc_register(bdev_methods);
 	rpc_register(bdev_show_methods);
-/*lvol*/	rpc_register(nvmf_methods);
+	rpc_register(lvol_methods);
+	rpc_register(nvmf_methods);
 	rpc_register(nvmf_export_methods);
 	rpc_register(nvmf_show_methods);
 	rpc_register(internal_methods);

@@ -59,7 +59,8 @@ static fiber_fn void end_main(void *arg)
 	mgmt_stop(daemon_state.mgmt);
 	if (daemon_state.target)
 		nvmf_target_destroy(daemon_state.target);
-/*lvol_fini*/	remove_devices();
+	lvol_fini();
+	remove_devices();
 	runtime_stop(daemon_state.result);
 }
 
@@ -122,7 +123,8 @@ static fiber_fn void start_main(void *arg)
 	runtime_on_terminate(on_terminate, NULL);
 	rc = start_target();
 	if (!rc) {
-/*lvol_init*/		rc = start_mgmt();
+		lvol_init();
+		rc = start_mgmt();
 	}
 	daemon_state.started = true;
 	daemon_state.result = rc;
