@@ -165,10 +165,12 @@ static void receive(struct conn *c)
 		n = stream_recv(host->stream, host->rx + host->rx_len, want - host->rx_len);
 		if (n == -EAGAIN)
 			return;
-		if (n <= 0)
-			c->ended = true;
-		else
+		if (n > 0) {
 			host->rx_len += n;
+			continue;
+		}
+		c->ended = true;
+		stream_pause(host->stream, true);
 	}
 }
 
