@@ -66,7 +66,8 @@ struct thread {
 	/* iobuf's lock */
 	struct list iobuf_granted;
 
-	struct list link; /* reactor->threads or reactor->incoming */
+	/* its reactor's alone, on cache lines that no sender reads */
+	_Alignas(64) struct list link; /* reactor->threads or reactor->incoming */
 	struct msg_queue local;
 	struct fifo tasks, tasks_next;
 	struct task *task_running;
@@ -103,11 +104,12 @@ struct reactor {
 	uint64_t wake_count; /* where the read of wake_fd puts it */
 	struct list threads;
 	struct iobuf_cache iobufs[IOBUF_NR_CLASSES];
-	/* any thread */
+	/* read by any thread for statistics */
+	atomic_uint_fast64_t busy_ticks, idle_ticks, sleep_ticks;
+	/* any thread; a sender reads asleep for each message, so nothing beside it is written often */
 	_Alignas(64) atomic_int asleep;
 	atomic_bool has_incoming;
 	struct list incoming; /* registry.lock */
-	atomic_uint_fast64_t busy_ticks, idle_ticks, sleep_ticks;
 };
 
 /* Owner: any thread; written by starting and stopping. */

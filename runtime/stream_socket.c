@@ -23,6 +23,7 @@
 #define ACCEPTS_PER_TURN   64
 #define ACCEPT_BACKOFF_US  100000
 #define UNIX_SOCKET_MODE   0660
+#define UNIX_RETRY_US	   1000
 
 struct socket_stream {
 	struct stream stream;
@@ -563,6 +564,12 @@ int stream_socket_connect(const struct stream_addr *addr, uint64_t timeout_us, s
 	if (fd < 0)
 		return -errno;
 	rc = connect(fd, (struct sockaddr *)&sa, len) ? -errno : 0;
+	/* A Unix socket says so when its listener's queue is full, and there is nothing to poll for. */
+	while (rc == -EAGAIN && timeout_us > UNIX_RETRY_US) {
+		fiber_sleep(UNIX_RETRY_US);
+		timeout_us -= UNIX_RETRY_US;
+		rc = connect(fd, (struct sockaddr *)&sa, len) ? -errno : 0;
+	}
 	if (rc == -EINPROGRESS)
 		rc = wait_connected(fd, timeout_us);
 	if (rc)
