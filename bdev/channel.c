@@ -16,7 +16,7 @@ static size_t leaf_ctx_offset(void)
 	return (sizeof(struct bdev_channel) + LEAF_CTX_ALIGN - 1) & ~(size_t)(LEAF_CTX_ALIGN - 1);
 }
 
-size_t channel_size(const struct bdev *bdev)
+size_t bdev_channel_size(const struct bdev *bdev)
 {
 	return leaf_ctx_offset() + bdev->ops->channel_ctx_size;
 }
@@ -53,7 +53,7 @@ void bdev_io_complete_later(struct bdev_io *io, int status)
 	}
 }
 
-int channel_init(void *device, void *ctx)
+int bdev_channel_init(void *device, void *ctx)
 {
 	struct bdev_core *core = device;
 	struct bdev *bdev = core->bdev;
@@ -102,7 +102,7 @@ static void op_stats_add(struct bdev_op_stats *to, const struct bdev_op_stats *f
 	to->latency_ticks += __atomic_load_n(&from->latency_ticks, __ATOMIC_RELAXED);
 }
 
-void channel_fini(void *device, void *ctx)
+void bdev_channel_fini(void *device, void *ctx)
 {
 	struct bdev_core *core = device;
 	struct bdev_channel *ch = ctx;
@@ -135,7 +135,7 @@ static void __attribute__((noinline)) account_first(struct bdev_channel *ch, uns
 	__atomic_store_n(&ch->hist[op], calloc(1, sizeof(*ch->hist[op])), __ATOMIC_RELEASE);
 }
 
-void channel_account(struct bdev_channel *ch, const struct bdev_io *io, int status)
+void bdev_channel_account(struct bdev_channel *ch, const struct bdev_io *io, int status)
 {
 	struct bdev_op_stats *s = &ch->stats[io->op];
 	uint64_t ticks = clock_ticks() - io->start_ticks;

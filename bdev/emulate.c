@@ -109,7 +109,7 @@ static void emul_end(struct emul *e, int status)
 
 		next->flags &= ~(IO_QUEUED | IO_EMULATED);
 		list_add_tail(&ch->in_flight, &next->link);
-		submit_dispatch(ch, next);
+		bdev_submit_dispatch(ch, next);
 	}
 	bdev_io_complete(parent, status);
 }

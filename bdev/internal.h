@@ -91,13 +91,13 @@ static inline bool ranges_overlap(uint64_t a, uint64_t nr_a, uint64_t b, uint64_
 }
 
 /* channel.c */
-int channel_init(void *device, void *ctx);
-void channel_fini(void *device, void *ctx);
-size_t channel_size(const struct bdev *bdev);
-void channel_account(struct bdev_channel *ch, const struct bdev_io *io, int status);
+int bdev_channel_init(void *device, void *ctx);
+void bdev_channel_fini(void *device, void *ctx);
+size_t bdev_channel_size(const struct bdev *bdev);
+void bdev_channel_account(struct bdev_channel *ch, const struct bdev_io *io, int status);
 
 /* submit.c */
-void submit_dispatch(struct bdev_channel *ch, struct bdev_io *io);
+void bdev_submit_dispatch(struct bdev_channel *ch, struct bdev_io *io);
 
 /* range_lock.c */
 #define DRAINS_INLINE 8

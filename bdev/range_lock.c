@@ -160,7 +160,7 @@ static void resubmit(void *arg)
 	struct bdev_channel *ch = io->channel;
 
 	list_add_tail(&ch->in_flight, &io->link);
-	submit_dispatch(ch, io);
+	bdev_submit_dispatch(ch, io);
 }
 
 void range_lock_put(struct range_lock *lock)

@@ -97,9 +97,9 @@ static struct bdev_core *core_create(struct bdev *bdev)
 	list_init(&core->locks);
 	list_init(&core->lock_queue);
 	pthread_mutex_init(&core->mutex, NULL);
-	core->device_ops.ctx_size = channel_size(bdev);
-	core->device_ops.channel_create = channel_init;
-	core->device_ops.channel_destroy = channel_fini;
+	core->device_ops.ctx_size = bdev_channel_size(bdev);
+	core->device_ops.channel_create = bdev_channel_init;
+	core->device_ops.channel_destroy = bdev_channel_fini;
 	return core;
 }
 

@@ -46,7 +46,7 @@ static inline int io_check(const struct bdev_channel *ch, const struct bdev_io *
 	return 0;
 }
 
-void submit_dispatch(struct bdev_channel *ch, struct bdev_io *io)
+void bdev_submit_dispatch(struct bdev_channel *ch, struct bdev_io *io)
 {
 	uint32_t bit = OP_BIT(io->op);
 
@@ -78,7 +78,7 @@ void bdev_submit(struct bdev_channel *ch, struct bdev_io *io)
 		bdev_io_complete_later(io, rc);
 		return;
 	}
-	submit_dispatch(ch, io);
+	bdev_submit_dispatch(ch, io);
 }
 
 void bdev_io_complete(struct bdev_io *io, int status)
@@ -94,7 +94,7 @@ void bdev_io_complete(struct bdev_io *io, int status)
 	if (unlikely(!list_empty(&ch->drains)) && io->op < BDEV_NR_OPS)
 		range_lock_write_done(ch, io);
 	if (likely(io->op < BDEV_NR_OPS))
-		channel_account(ch, io, status);
+		bdev_channel_account(ch, io, status);
 	__atomic_store_n(&ch->nr_completed, ch->nr_completed + 1, __ATOMIC_RELAXED);
 	io->flags &= ~IO_CORE;
 	io->in_flight = false;
