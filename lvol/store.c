@@ -126,6 +126,7 @@ fiber_fn int lvol_store_create(const struct lvol_store_create_opts *opts, struct
 	struct store_create_opts create = { .name = opts->name, .cluster_size_bytes = opts->cluster_size_bytes,
 					    .overwrite = opts->overwrite };
 	struct store_open_opts open = { .event = store_event };
+	struct bdev *base = bdev_find(opts->base_bdev);
 	struct lvol_store *store;
 	int rc;
 
@@ -133,6 +134,8 @@ fiber_fn int lvol_store_create(const struct lvol_store_create_opts *opts, struct
 		return -EINVAL;
 	if (lvol_store_find(opts->name))
 		return -EEXIST;
+	if (base && bdev_is_claimed(base, NULL))
+		return -EPERM;
 	store = store_new();
 	if (!store)
 		return -ENOMEM;

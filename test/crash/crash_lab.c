@@ -203,6 +203,13 @@ static void make_history(struct history *h, uint64_t seed)
 	h->nr_fibers = 2 + history_rand(&rng) % 3;
 	h->nr_ops = 60 + history_rand(&rng) % 80;
 	h->max_blocks = 512u << history_rand(&rng) % 3;
+	if (opt.verbose)
+		printf("seed %lu: %lu MiB, atomic %u, %s%s, delays to %lu us; clusters of %u, journal of %u pages, leaves 2^%u, "
+		       "inner 2^%u; %u threads of %u fibers, %u operations, volumes to %lu blocks\n",
+		       (unsigned long)seed, (unsigned long)(disk.nr_blocks * disk.block_size / mib), disk.atomic_blocks,
+		       disk.write_through ? "write-through" : "write-back", disk.unmap_keeps ? ", unmap keeps" : "",
+		       (unsigned long)disk.max_delay_us, h->cluster_bytes, h->journal_pages, h->leaf_shift, h->inner_shift,
+		       h->nr_threads, h->nr_fibers, h->nr_ops, (unsigned long)h->max_blocks);
 	h->disk = crash_disk_create(&disk);
 	h->oracle = oracle_create();
 	if (!h->disk || !h->oracle) {

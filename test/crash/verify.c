@@ -53,8 +53,9 @@ static void found(const struct store_finding *finding, void *arg)
 const char *verify_check(struct history *h, bool crashed)
 {
 	struct findings f = { .crashed = crashed };
+	struct store_check_result result;
 	struct blob_reason reason = { "" };
-	int rc = store_check("disk", found, &f, NULL, &reason);
+	int rc = store_check("disk", found, &f, &result, &reason);
 
 	if (rc == -EILSEQ && h->oracle->may_lack_store)
 		return NULL;
