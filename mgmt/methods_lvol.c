@@ -120,6 +120,8 @@ static fiber_fn void create_lvstore(struct rpc_call *call)
 	struct lvol_store_info info;
 	struct lvol_store *store;
 	char uuid[UUID_STR_LEN];
+	const char *claimer;
+	struct bdev *bdev;
 	int rc;
 
 	if (cluster && (cluster < BLOB_CLUSTER_MIN || cluster > BLOB_CLUSTER_MAX || (cluster & (cluster - 1)))) {
@@ -128,7 +130,9 @@ static fiber_fn void create_lvstore(struct rpc_call *call)
 		rpc_blame(call, "cluster_sz");
 		return;
 	}
-	rc = lvol_store_create(&opts, &store, &reason);
+	bdev = bdev_find(opts.base_bdev);
+	/* What is in use is told before what is on it. */
+	rc = bdev && bdev_is_claimed(bdev, &claimer) ? -EPERM : lvol_store_create(&opts, &store, &reason);
 	if (rc) {
 		create_lvstore_failed(call, rc, &reason);
 		return;

@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""Stores and volumes through the daemon: shapes and errors, restarts, kills, full stores, a thousand of them."""
+import json
+import os
+import re
+import subprocess
+import time
+
+import ferrule
+from ferrule import MIB
+
+NQN = "nqn.2026-01.io.ferrule:t"
+UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+
+
+class Volumes(ferrule.Case):
+    def store(self, daemon, size=256 * MIB, name="pool"):
+        rpc = daemon.rpc()
+        daemon.make_file(name, size)
+        rpc("bdev_uring_create", {"name": "disk-" + name, "filename": name, "block_size": 512})
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "disk-" + name, "lvs_name": name})
+        return rpc
+
+    def test_stores_as_they_are_shown_and_refused(self):
+        daemon = self.daemon("--ephemeral")
+        rpc = daemon.rpc()
+        daemon.make_file("disk", 256 * MIB)
+        rpc("bdev_uring_create", {"name": "d", "filename": "disk"})
+        uuid = rpc("bdev_lvol_create_lvstore", {"bdev_name": "d", "lvs_name": "lvs0", "cluster_sz": 4 * MIB,
+                                                "clear_method": "none"})
+        self.assertRegex(uuid, UUID)
+        store = rpc("bdev_lvol_get_lvstores", {"lvs_name": "lvs0"})[0]
+        self.assertEqual((store["uuid"], store["name"], store["base_bdev"], store["cluster_size"], store["block_size"]),
+                         (uuid, "lvs0", "d", 4 * MIB, 512))
+        self.assertGreater(store["total_data_clusters"], 50)
+        self.assertLessEqual(store["free_clusters"], store["total_data_clusters"])
+        self.assertGreater(store["max_growable_size"], 0)
+        self.assertEqual(rpc("bdev_lvol_get_lvstores", {"uuid": uuid}), [store])
+        self.assertEqual(rpc("bdev_lvol_get_lvstores"), [store])
+        self.assertTrue(rpc("bdev_get_bdevs", {"name": "d"})[0]["claimed"])
+        create = "bdev_lvol_create_lvstore"
+        self.assert_error(-1, "Operation not permitted", rpc, create, {"bdev_name": "d", "lvs_name": "x"},
+                          parameter="bdev_name")
+        self.assert_error(-19, "No such device", rpc, create, {"bdev_name": "none", "lvs_name": "x"}, parameter="bdev_name")
+        rpc("bdev_malloc_create", {"name": "m", "block_size": 512, "num_blocks": 131072})
+        self.assert_error(-32602, "File exists", rpc, create, {"bdev_name": "m", "lvs_name": "lvs0"}, parameter="lvs_name")
+        self.assert_error(-32602, "Invalid argument", rpc, create,
+                          {"bdev_name": "m", "lvs_name": "x", "cluster_sz": 1000000}, parameter="cluster_sz")
+        self.assert_error(-19, "No such device", rpc, "bdev_lvol_get_lvstores", {"lvs_name": "x"}, parameter="lvs_name")
+        self.assert_error(-22, "Invalid argument", rpc, "bdev_lvol_delete_lvstore", {"lvs_name": "lvs0", "uuid": uuid})
+        self.assert_error(-32603, "spdk_json_decode_object failed", rpc, create, {"bdev_name": "m"}, parameter="lvs_name")
+        self.assertTrue(rpc("bdev_lvol_delete_lvstore", {"uuid": uuid}))
+        self.assertEqual(rpc("bdev_lvol_get_lvstores"), [])
+        self.assertFalse(rpc("bdev_get_bdevs", {"name": "d"})[0]["claimed"])
+
+    def test_volumes_as_they_are_shown_and_refused(self):
+        daemon = self.daemon("--ephemeral")
+        rpc = self.store(daemon)
+        uuid = rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 100, "thin_provision": True,
+                                        "clear_method": "none"})
+        self.assertRegex(uuid, UUID)
+        bdev = rpc("bdev_get_bdevs", {"name": "pool/v"})[0]
+        self.assertEqual((bdev["name"], bdev["aliases"], bdev["uuid"], bdev["product_name"]),
+                         (uuid, ["pool/v"], uuid, "Logical Volume"))
+        self.assertEqual(bdev["block_size"] * bdev["num_blocks"], 100 * MIB)
+        lvol = bdev["driver_specific"]["lvol"]
+        self.assertEqual((lvol["base_bdev"], lvol["thin_provision"], lvol["num_allocated_clusters"], lvol["snapshot"],
+                          lvol["clone"], lvol["esnap_clone"]), ("disk-pool", True, 0, False, False, False))
+        listed = rpc("bdev_lvol_get_lvols", {"lvs_name": "pool"})[0]
+        self.assertEqual((listed["alias"], listed["uuid"], listed["name"], listed["is_thin_provisioned"],
+                          listed["is_snapshot"], listed["is_degraded"], listed["lvs"]["name"]),
+                         ("pool/v", uuid, "v", True, False, False, "pool"))
+        # older clients give bytes, and sizes as text
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "old", "size": 32 * MIB})
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "text", "size_in_mib": "7"})
+        self.assertEqual(rpc("bdev_get_bdevs", {"name": "pool/old"})[0]["num_blocks"], 65536)
+        create = lambda **more: rpc("bdev_lvol_create", {"lvol_name": "x", "size_in_mib": 1, "lvs_name": "pool", **more})
+        self.assert_error(-17, "File exists", lambda: create(lvol_name="v"), parameter="lvol_name")
+        self.assert_error(-19, "No such device", lambda: create(lvs_name="none"), parameter="lvs_name")
+        self.assert_error(-32602, "No space left on device", lambda: create(size_in_mib=100000), parameter="size_in_mib")
+        self.assert_error(-32602, "Invalid argument", lambda: create(lvol_name="a/b"), parameter="lvol_name")
+        self.assert_error(-32603, "spdk_json_decode_object failed", rpc, "bdev_lvol_create",
+                          {"lvs_name": "pool", "lvol_name": "x"}, parameter="size_in_mib")
+        for method in ["bdev_lvol_delete", "bdev_lvol_resize", "bdev_lvol_rename"]:
+            params = {"bdev_lvol_delete": {"name": "pool/none"}, "bdev_lvol_resize": {"name": "pool/none", "size_in_mib": 1},
+                      "bdev_lvol_rename": {"old_name": "pool/none", "new_name": "y"}}[method]
+            self.assert_error(-19, "No such device", rpc, method, params)
+        self.assert_error(-32602, "File exists", rpc, "bdev_lvol_rename", {"old_name": "pool/v", "new_name": "old"},
+                          parameter="new_name")
+        self.assertTrue(rpc("bdev_lvol_rename", {"old_name": "pool/v", "new_name": "w"}))
+        self.assertTrue(rpc("bdev_lvol_resize", {"name": uuid, "size_in_mib": 50}))
+        self.assertEqual(rpc("bdev_get_bdevs", {"name": "pool/w"})[0]["num_blocks"], 102400)
+        self.assertTrue(rpc("bdev_lvol_delete", {"name": "pool/w"}))
+        self.assertEqual(sorted(v["name"] for v in rpc("bdev_lvol_get_lvols")), ["old", "text"])
+
+    def test_a_volume_and_its_export_come_back(self):
+        daemon = self.daemon()
+        rpc = self.store(daemon)
+        uuid = rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 64, "thin_provision": True})
+        port = ferrule.export(rpc, "pool/v")
+        data = os.urandom(MIB)
+        ferrule.nvme(port, "write", "--offset", "1048576", "--length", str(MIB), data=data)
+        ferrule.nvme(port, "flush")
+        shown = rpc("nvmf_get_subsystems", {"nqn": NQN})
+        for end in [daemon.stop, daemon.kill]:
+            end()
+            daemon.start()
+            rpc = daemon.rpc()
+            self.assertEqual(rpc("nvmf_get_subsystems", {"nqn": NQN}), shown)
+            self.assertEqual(ferrule.nvme(port, "read", "--offset", "1048576", "--length", str(MIB)), data)
+            self.assertEqual(ferrule.nvme(port, "read", "--length", str(MIB)), b"\0" * MIB)
+        self.assertEqual(rpc("bdev_get_bdevs", {"name": "pool/v"})[0]["name"], uuid)
+
+    def test_deleting_an_exported_volume_takes_its_namespace_for_good(self):
+        daemon = self.daemon()
+        rpc = self.store(daemon)
+        for name in "vw":
+            rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": name, "size_in_mib": 64, "thin_provision": True})
+        ferrule.export(rpc, "pool/v")
+        rpc("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": "pool/w"}})
+        rpc("bdev_lvol_delete", {"name": "pool/v"})
+        self.assertEqual([n["nsid"] for n in rpc("nvmf_get_subsystems", {"nqn": NQN})[0]["namespaces"]], [2])
+        daemon.restart()
+        rpc = daemon.rpc()
+        self.assertEqual([n["nsid"] for n in rpc("nvmf_get_subsystems", {"nqn": NQN})[0]["namespaces"]], [2])
+        rpc("bdev_lvol_delete_lvstore", {"lvs_name": "pool"})
+        self.assertEqual(rpc("nvmf_get_subsystems", {"nqn": NQN})[0]["namespaces"], [])
+        daemon.restart()
+        self.assertEqual(daemon.rpc()("nvmf_get_subsystems", {"nqn": NQN})[0]["namespaces"], [])
+        self.assertNotIn("ERROR", daemon.log())
+
+    def test_a_store_whose_file_is_away_comes_back_with_it(self):
+        daemon = self.daemon()
+        rpc = self.store(daemon)
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 64, "thin_provision": True})
+        port = ferrule.export(rpc, "pool/v")
+        ferrule.nvme(port, "write", "--length", "4096", data=b"w" * 4096)
+        ferrule.nvme(port, "flush")
+        path = os.path.join(daemon.files, "pool")
+        os.rename(path, path + ".away")
+        daemon.restart()
+        self.assertEqual(daemon.rpc()("bdev_lvol_get_lvstores"), [])
+        os.rename(path + ".away", path)
+        daemon.restart()
+        self.assertEqual(ferrule.nvme(port, "read", "--length", "4096"), b"w" * 4096)
+
+    def test_check_finds_a_store_sound_and_a_damaged_one_not(self):
+        daemon = self.daemon("--ephemeral")
+        rpc = self.store(daemon)
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 64, "thin_provision": True})
+        port = ferrule.export(rpc, "pool/v")
+        ferrule.nvme(port, "write", "--length", str(4 * MIB), data=os.urandom(4 * MIB))
+        daemon.stop()
+        path = os.path.join(daemon.files, "pool")
+        good = daemon.cli("--json", "store", "check", path)
+        self.assertEqual(json.loads(good.stdout)["nr_findings"], 0)
+        self.assertEqual(json.loads(good.stdout)["volumes"], 1)
+        with open(path, "r+b") as f:
+            f.seek(100)
+            f.write(b"\xff" * 64)
+        bad = daemon.cli("store", "check", path, check=False)
+        self.assertEqual(bad.returncode, 1, bad.stdout)
+        self.assertIn("page 0", bad.stdout)
+        with open(path, "r+b") as f:
+            f.write(b"\0" * 4 * MIB)
+        none = daemon.cli("store", "check", path, check=False)
+        self.assertEqual(none.returncode, 1)
+        self.assertTrue(none.stderr.startswith("ferrule: "))
+
+    def test_a_full_store_says_so_and_keeps_what_it_has(self):
+        daemon = self.daemon("--ephemeral")
+        rpc = self.store(daemon, 64 * MIB)
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 1024, "thin_provision": True})
+        port = ferrule.export(rpc, "pool/v")
+        first = os.urandom(MIB)
+        ferrule.nvme(port, "write", "--length", str(MIB), data=first)
+        result = ferrule.nvme(port, "write", "--offset", str(8 * MIB), "--length", str(128 * MIB),
+                              data=b"f" * (128 * MIB), check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr.decode().lower(), "capacity exceeded|0?/?81")
+        self.assertEqual(ferrule.nvme(port, "read", "--length", str(MIB)), first)
+        # what is given back can be used again
+        ferrule.nvme(port, "trim", "--offset", str(8 * MIB), "--length", str(40 * MIB))
+        ferrule.nvme(port, "write", "--offset", str(500 * MIB), "--length", str(8 * MIB), data=b"g" * (8 * MIB))
+
+    def test_a_thousand_volumes(self):
+        daemon = self.daemon()
+        rpc = self.store(daemon, 1024 * MIB)
+        rpc("nvmf_create_transport", {"trtype": "TCP"})
+        rpc("nvmf_create_subsystem", {"nqn": NQN, "allow_any_host": True, "max_namespaces": 1024})
+        start = time.monotonic()
+        for i in range(1000):
+            rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": f"v{i}", "size_in_mib": 100, "thin_provision": True})
+        made = time.monotonic()
+        for i in range(1000):
+            rpc.send("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": f"pool/v{i}"}})
+        for i in range(1000):
+            self.assertNotIn("error", rpc.receive())
+        exported = time.monotonic()
+        port = ferrule.listen(rpc, NQN)
+        ferrule.nvme(port, "write", "--nsid", "1000", "--length", "4096", data=b"k" * 4096)
+        ferrule.nvme(port, "flush", "--nsid", "1000")
+        daemon.kill()
+        killed = time.monotonic()
+        daemon.start()
+        started = time.monotonic()
+        # Reported, not judged: the machine may be busy with anything.
+        print(f"1,000 volumes: made in {made - start:.2f} s, exported in {exported - made:.2f} s, "
+              f"started in {started - killed:.2f} s", flush=True)
+        rpc = daemon.rpc()
+        self.assertEqual(len(rpc("bdev_lvol_get_lvols")), 1000)
+        self.assertEqual(len(rpc("nvmf_get_subsystems", {"nqn": NQN})[0]["namespaces"]), 1000)
+        self.assertEqual(ferrule.nvme(port, "read", "--nsid", "1000", "--length", "4096"), b"k" * 4096)
+        rpc("bdev_lvol_delete_lvstore", {"lvs_name": "pool"})
+        self.assertEqual(rpc("nvmf_get_subsystems", {"nqn": NQN})[0]["namespaces"], [])
+
+
+class Quickstart(ferrule.Case):
+    def run_it(self, *args, **env):
+        source = os.environ.get("SRC") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+        return subprocess.run([os.path.join(source, "quickstart"), *args], capture_output=True, text=True,
+                              timeout=ferrule.DEADLINE, env={**os.environ, **env})
+
+    def test_quickstart_makes_proves_and_ends(self):
+        daemon = self.daemon(start=False)
+        env = {"NO_BUILD": "1", "BUILD_DIR": ferrule.BUILD, "DATA_DIR": os.path.join(daemon.dir, "quick"),
+               "PORT": str(ferrule.free_port()), "HTTP_PORT": str(ferrule.free_port())}
+        self.addCleanup(self.run_it, "stop", **env)
+        first = self.run_it(**env)
+        self.assertEqual(first.returncode, 0, first.stderr)
+        self.assertIn("the bytes are the same", first.stdout)
+        self.assertIn("nvme connect -t tcp", first.stdout)
+        again = self.run_it(**env)
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertIn("runs already", again.stdout)
+        other = self.run_it(**{**env, "DATA_DIR": os.path.join(daemon.dir, "other")})
+        self.assertEqual(other.returncode, 1)
+        self.assertIn("is another process's", other.stderr)
+        stopped = self.run_it("stop", **env)
+        self.assertEqual(stopped.returncode, 0, stopped.stderr)
+        self.assertIn("ended ferruled", stopped.stdout)
+        self.assertEqual(self.run_it(**env).returncode, 0)
+        self.assertEqual(self.run_it("stop", **env).returncode, 0)
+        self.assertIn("no daemon", self.run_it("stop", **env).stdout)
+
+
+if __name__ == "__main__":
+    ferrule.main()
