@@ -1,3 +1,9 @@
 # The real daemon on loopback, from outside: each script is one program of make check.
-EXTRA_DIST += %D%/ferrule.py
-dist_check_SCRIPTS += %D%/command_line.py %D%/http_calls.py %D%/rpc_methods.py %D%/rpc_wire.py %D%/state.py %D%/volumes.py
+EXTRA_DIST += %D%/ferrule.py %D%/nvme_host.py
+dist_check_SCRIPTS += %D%/command_line.py %D%/http_calls.py %D%/kill.py %D%/rpc_methods.py %D%/rpc_wire.py %D%/state.py %D%/volumes.py
+
+# The same kill -9 under load, longer: make check-kill ROUNDS=100 [SEED=N].
+ROUNDS = 100
+.PHONY: check-kill
+check-kill: ferruled$(EXEEXT) ferrule$(EXEEXT)
+	BUILD='$(abs_top_builddir)' ROUNDS=$(ROUNDS) SEED='$(SEED)' SCENARIO_SECONDS=36000 $(top_srcdir)/test/scenario/kill.py
