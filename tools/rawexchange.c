@@ -31,9 +31,10 @@
 
 static struct {
 	unsigned depth, size, seconds;
-	int server_core, client_core;
+	int server_core, client_core, buffer_bytes;
 	bool write, json;
-} opts = {.depth = 128, .size = 4096, .seconds = 3, .server_core = 0, .client_core = 1};
+	const char *congestion;
+} opts = {.depth = 128, .size = 4096, .seconds = 3, .server_core = 0, .client_core = 1, .buffer_bytes = 2 << 20};
 
 /* One direction's other end: how much of a message is here, and how many are to be sent. */
 struct end {
@@ -88,6 +89,12 @@ static void end_init(struct end *e, int fd, size_t msg_in_bytes, size_t msg_out_
 	if (!e->in || !e->msg[0].iov_base || (e->msg_iovs == 2 && !e->msg[1].iov_base))
 		die("memory");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (opts.congestion && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, opts.congestion, (socklen_t)strlen(opts.congestion)))
+		die("--congestion: sysctl net.ipv4.tcp_available_congestion_control lists them");
+	if (opts.buffer_bytes) {
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &opts.buffer_bytes, sizeof(opts.buffer_bytes));
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &opts.buffer_bytes, sizeof(opts.buffer_bytes));
+	}
 }
 
 /* Whole messages that have come; -1 at the end. */
@@ -181,9 +188,11 @@ static uint64_t exchange(int fd, double *ret_seconds)
 static void usage(FILE *to)
 {
 	fprintf(to,
-		"usage: rawexchange [--qd N] [--size BYTES] [--write] [--time SECONDS] [--server-core N] [--client-core N] [--json]\n"
+		"usage: rawexchange [--qd N] [--size BYTES] [--write] [--time SECONDS] [--server-core N] [--client-core N] \n"
+		"       [--buffer BYTES] [--congestion NAME] [--json]\n"
 		"Exchanges messages of NVMe/TCP's sizes between two processes over loopback: the limit for a target's numbers.\n"
-		"A core of -1 leaves that process unpinned.\n");
+		"A core of -1 leaves that process unpinned; --buffer is of the sockets (2 MiB; 0: as the kernel likes), --congestion\n"
+		"the algorithm (the system's: one that paces, such as bbr, halves large transfers over loopback).\n");
 }
 
 static void parse(int argc, char **argv)
@@ -191,7 +200,7 @@ static void parse(int argc, char **argv)
 	static const struct option longs[] = {
 		{"qd", 1, NULL, 'q'},	       {"size", 1, NULL, 's'},	      {"write", 0, NULL, 'w'},
 		{"time", 1, NULL, 't'},	       {"server-core", 1, NULL, 'S'}, {"client-core", 1, NULL, 'C'},
-		{"json", 0, NULL, 'j'},	       {"help", 0, NULL, 'h'},	      {0},
+		{"buffer", 1, NULL, 'b'},      {"congestion", 1, NULL, 'c'}, {"json", 0, NULL, 'j'},	       {"help", 0, NULL, 'h'},	      {0},
 	};
 
 	for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
@@ -213,6 +222,12 @@ static void parse(int argc, char **argv)
 			break;
 		case 'C':
 			opts.client_core = atoi(optarg);
+			break;
+		case 'b':
+			opts.buffer_bytes = atoi(optarg);
+			break;
+		case 'c':
+			opts.congestion = optarg;
 			break;
 		case 'j':
 			opts.json = true;
