@@ -6,7 +6,7 @@
 
 #define TX_IOVS		512u
 #define TX_ARENA_SIZE	(48u * 1024)
-#define TX_DATA_BYTES	(1u << 20) /* of a batch, about: what is built early cannot be overtaken by a new R2T */
+#define TX_DATA_BYTES	(256u << 10) /* of a batch, about: the target takes the first while the rest is copied */
 #define RX_BUFFER_SIZE	(256u * 1024)
 #define QPAIR_MAX_SIZE	4096u /* twelve bits of a CID; the other four count its uses */
 #define QPAIR_TICK_US	250000u
