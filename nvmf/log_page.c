@@ -139,6 +139,9 @@ static void log_effects(struct nvmf_req *req)
 	struct nvme_log_effects log;
 
 	nvmf_log_effects_fill(&log);
+	/* CAP.CSS says that sets can be chosen, so nvme-cli asks for the zoned one too and takes no error for an answer. */
+	if (req->cmd.get_log.csi != NVME_CSI_NVM)
+		memset(log.io, 0, sizeof(log.io));
 	nvmf_log_put(req, 0, &log, sizeof(log));
 	nvmf_req_complete(req, NVME_SC_SUCCESS);
 }
@@ -188,8 +191,6 @@ uint16_t nvmf_log_page_prepare(struct nvmf_req *req)
 		return INVALID_FIELD;
 	/* Pages are the controller's: no namespace has one of its own. */
 	if (req->cmd.nsid && req->cmd.nsid != NVME_NSID_ALL)
-		return INVALID_FIELD;
-	if (lid == NVME_LID_EFFECTS && req->cmd.get_log.csi != NVME_CSI_NVM)
 		return INVALID_FIELD;
 	req->len = (uint32_t)len;
 	return NVME_SC_SUCCESS;
