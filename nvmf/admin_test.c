@@ -376,8 +376,6 @@ STAGE_TEST(features_that_are_not_offered_are_invalid_fields)
 		if (!is)
 			ck_assert_uint_eq(fake_set_feature(host.admin, fid, 0), NVME_SC_INVALID_FIELD);
 	}
-	/* No bdev has a cache: there is no feature that rules it. */
-	ck_assert_uint_eq(fake_get_feature(host.admin, NVME_FID_VWC, 0, 0, &dw0), NVME_SC_INVALID_FIELD);
 	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_POWER, 1), NVME_SC_INVALID_FIELD);
 	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_ERROR_RECOVERY, 0x10000), NVME_SC_INVALID_FIELD);
 	fake_host_drop(&host);

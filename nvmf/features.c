@@ -103,25 +103,21 @@ static uint16_t recovery_set(struct nvmf_req *req)
 	return NVME_SC_SUCCESS;
 }
 
-void nvmf_features_set_write_through(struct nvmf_ctrlr *ctrlr)
+static void set_write_cache(struct nvmf_ctrlr *ctrlr, bool enabled)
 {
-	atomic_store_explicit(&ctrlr->write_through, ctrlr->cache_hidden || !ctrlr->wce, memory_order_relaxed);
+	ctrlr->wce = enabled;
+	atomic_store_explicit(&ctrlr->write_through, !enabled, memory_order_relaxed);
 }
 
 static uint16_t cache_get(struct nvmf_req *req, bool default_value, uint32_t *ret_dw0)
 {
-	if (!nvmf_gsub_has_write_cache(ctrlr_of(req)->gsub))
-		return INVALID_FIELD;
 	*ret_dw0 = default_value || ctrlr_of(req)->wce;
 	return NVME_SC_SUCCESS;
 }
 
 static uint16_t cache_set(struct nvmf_req *req)
 {
-	if (!nvmf_gsub_has_write_cache(ctrlr_of(req)->gsub))
-		return INVALID_FIELD;
-	ctrlr_of(req)->wce = req->cmd.cdw11 & 1;
-	nvmf_features_set_write_through(ctrlr_of(req));
+	set_write_cache(ctrlr_of(req), req->cmd.cdw11 & 1);
 	return NVME_SC_SUCCESS;
 }
 
@@ -346,8 +342,7 @@ void nvmf_features_reset(struct nvmf_ctrlr *ctrlr)
 	ctrlr->async_events = 0;
 	ctrlr->nr_queues = (uint16_t)ctrlr->opts->max_io_qpairs_per_ctrlr;
 	ctrlr->behavior = (struct nvme_host_behavior){ 0 };
-	ctrlr->wce = true;
-	nvmf_features_set_write_through(ctrlr);
+	set_write_cache(ctrlr, true);
 }
 
 void nvmf_log_feature_effects_fill(const struct nvmf_ctrlr *ctrlr, struct nvme_log_feature_effects *log)

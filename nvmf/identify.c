@@ -11,15 +11,6 @@
 #define INVALID_FIELD (NVME_SC_INVALID_FIELD | NVME_SC_DNR)
 #define INVALID_NS    (NVME_SC_INVALID_NS | NVME_SC_DNR)
 
-bool nvmf_gsub_has_write_cache(const struct nvmf_group_subsystem *gsub)
-{
-	for (uint32_t nsid = 1; nsid < gsub->nr_slots; nsid++) {
-		if (gsub->ns[nsid] && gsub->ns[nsid]->has_write_cache)
-			return true;
-	}
-	return false;
-}
-
 /* --- the controller ----------------------------------------------------------------------------------------------------- */
 
 static void put_text(char *field, size_t size, const char *text)
@@ -64,7 +55,6 @@ static void fill_discovery(const struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr 
 static void fill_io(struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr *id)
 {
 	const struct nvmf_subsystem *sub = ctrlr->subsystem;
-	bool cached = nvmf_gsub_has_write_cache(ctrlr->gsub);
 
 	id->cntrltype = NVME_CNTRLTYPE_IO;
 	id->cmic = NVME_CMIC_MULTI_PORT | NVME_CMIC_MULTI_CTRLR;
@@ -81,12 +71,13 @@ static void fill_io(struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr *id)
 	id->mnan = sub->max_namespaces;
 	id->oncs = NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_SAVE | NVME_ONCS_VERIFY;
 	id->fuses = NVME_FUSES_COMPARE_AND_WRITE;
-	id->vwc = NVME_VWC_FLUSH_ALL_YES | (cached ? NVME_VWC_PRESENT : 0);
+	/*
+	 * Present whatever the namespaces are today: a host looks once, when it connects, and one that heard of no cache would
+	 * send no flush to the namespace with a cache that comes later.  A flush that has nothing to do is answered at once.
+	 */
+	id->vwc = NVME_VWC_FLUSH_ALL_YES | NVME_VWC_PRESENT;
 	id->acwu = NVMF_MAX_XFER / NVMF_PAGE_SIZE - 1;
 	id->ofcs = NVME_OFCS_DISCONNECT;
-	/* A host that hears of no cache will not flush: should one come, its writes go through it until it has looked again. */
-	ctrlr->cache_hidden = !cached;
-	nvmf_features_set_write_through(ctrlr);
 }
 
 static uint16_t identify_ctrlr(struct nvmf_req *req, void *page)

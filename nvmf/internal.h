@@ -213,7 +213,7 @@ struct nvmf_ctrlr {
 	/* any thread */
 	atomic_uint refs;
 	atomic_bool traffic;	 /* a command came since the keep-alive timer last looked */
-	atomic_bool write_through; /* WCE is 0, or the host was told that there is no cache: every write is a FUA write */
+	atomic_bool write_through; /* WCE is 0: every write is a FUA write */
 	/* app thread */
 	struct list sub_link;
 	bool ending; /* told to end */
@@ -229,7 +229,6 @@ struct nvmf_ctrlr {
 	unsigned nr_io_queues; /* and what else holds the association's end back */
 	bool clean_shutdown;
 	/* features */
-	bool cache_hidden; /* Identify said that there is none */
 	bool wce;
 	uint32_t arbitration, temperature_over_k, temperature_under_k, error_recovery, write_atomicity, async_events;
 	uint16_t nr_queues; /* granted; I/O queues 1 to nr_queues */
@@ -321,8 +320,6 @@ uint16_t nvmf_set_features_prepare(struct nvmf_req *req);
 void nvmf_set_features_execute(struct nvmf_req *req);
 void nvmf_features_reset(struct nvmf_ctrlr *ctrlr);
 void nvmf_log_feature_effects_fill(const struct nvmf_ctrlr *ctrlr, struct nvme_log_feature_effects *log);
-void nvmf_features_set_write_through(struct nvmf_ctrlr *ctrlr);
-bool nvmf_gsub_has_write_cache(const struct nvmf_group_subsystem *gsub); /* identify.c */
 
 /* abort.c */
 void nvmf_abort_execute(struct nvmf_req *req);

@@ -23,7 +23,7 @@ bool nvmf_io_range_ok(const struct nvmf_group_ns *gns, uint64_t slba, uint64_t n
 	return slba < size && nr_blocks <= size - slba;
 }
 
-/* A write is through the cache when it says so, or when the host does not reckon with one. */
+/* A write is through the cache when it says so, or when the host has switched the cache off. */
 uint8_t nvmf_io_fua(struct nvmf_req *req, const struct nvmf_group_ns *gns)
 {
 	if (req->cmd.rw.control & NVME_RW_FUA)

@@ -265,22 +265,26 @@ STAGE_TEST(fua_reaches_the_bdev_and_so_does_a_disabled_cache)
 	fake_host_drop(&host);
 }
 
-STAGE_TEST(writes_of_a_host_that_was_told_of_no_cache_go_through_one_that_came_later)
+STAGE_TEST(a_cache_is_reported_before_a_namespace_that_has_one_comes)
 {
 	struct nvmf_ns_opts opts = { .bdev_name = "gate" };
 	struct nvme_id_ctrlr id;
 	struct fake_host host;
 	struct gate *gate;
 	char buf[512] = { 0 };
+	uint32_t dw0;
 
 	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 1);
 	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_CTRLR, 0, &id), 0);
-	ck_assert(!(id.vwc & NVME_VWC_PRESENT));
+	ck_assert(id.vwc & NVME_VWC_PRESENT);
+	ck_assert_uint_eq(fake_get_feature(host.admin, NVME_FID_VWC, 0, 0, &dw0), 0);
+	ck_assert_uint_eq(dw0, 1);
+	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_VWC, 0), 0);
 	gate = gate_create("gate", true);
 	ck_assert_int_eq(nvmf_subsystem_add_ns(stage->sub, &opts, NULL), 0);
 	ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_WRITE, 2, 0, 1, buf), 0);
 	ck_assert_uint_eq(gate->last_flags, BDEV_IO_FUA);
-	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_CTRLR, 0, &id), 0);
+	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_VWC, 1), 0);
 	ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_WRITE, 2, 0, 1, buf), 0);
 	ck_assert_uint_eq(gate->last_flags, 0);
 	fake_host_drop(&host);
@@ -674,7 +678,7 @@ int main(void)
 		a_failing_verify_and_read_are_read_errors_and_a_failing_write_is_a_write_fault,
 		a_read_only_bdev_is_a_write_protected_namespace,
 		fua_reaches_the_bdev_and_so_does_a_disabled_cache,
-		writes_of_a_host_that_was_told_of_no_cache_go_through_one_that_came_later,
+		a_cache_is_reported_before_a_namespace_that_has_one_comes,
 		a_flush_of_all_namespaces_flushes_each,
 		a_failed_read_sends_no_data,
 		more_io_than_there_are_buffers_waits_and_all_of_it_is_done,
