@@ -73,8 +73,8 @@ jcheck "$J/smart-log" "d['critical_warning'] == 0" "d['host_read_commands'] >= 2
 jcheck "$J/error-log" "d['errors'][0]['error_count'] >= 1" "d['errors'][0]['nsid'] == 1" "d['errors'][0]['lba'] == 9999999" "d['errors'][0]['sqid'] >= 1"
 jcheck "$J/fw-log" "d['nvme0']['Active Firmware Slot (afi)'] & 7 == 1" "'Firmware Rev Slot 1' in d['nvme0']"
 jcheck "$J/effects-log" \
-    "{k.split()[0]: v & 1 for k, v in d[0]['admin_cmd_set'].items()}.items() >= {f'ACS_{n}': 1 for n in (2, 6, 8, 9, 10, 12, 24)}.items()" \
-    "{k.split()[0]: v & 1 for k, v in d[0]['io_cmd_set'].items()}.items() >= {f'IOCS_{n}': 1 for n in (0, 1, 2, 5, 8, 9)}.items()"
+    "{k.split()[0]: v & 1 for k, v in [e for e in d if e['command_set_identifier'] == 0][0]['admin_cmd_set'].items()}.items() >= {f'ACS_{n}': 1 for n in (2, 6, 8, 9, 10, 12, 24)}.items()" \
+    "{k.split()[0]: v & 1 for k, v in [e for e in d if e['command_set_identifier'] == 0][0]['io_cmd_set'].items()}.items() >= {f'IOCS_{n}': 1 for n in (0, 1, 2, 5, 8, 9)}.items()"
 jcheck "$J/supported-log-pages" "{0, 1, 2, 3, 4, 5, 0x12} <= {int(k.split('_')[1], 16) for e in d['supported_logs'] for k in e}"
 jcheck "$J/show-regs" "d['vs'] >= 0x20000" "d['csts'] & 1 == 1" "d['cap'] & 0xffff >= 127" "d['cap'] >> 37 & 1 == 1"
 
