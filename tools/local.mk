@@ -11,3 +11,7 @@ EXTRA_DIST += %D%/bench
 .PHONY: bench
 bench: all
 	$(top_srcdir)/tools/bench --build $(abs_top_builddir) --limit $(BENCH_OPTIONS)
+
+noinst_PROGRAMS += %D%/bdevbench
+%C%_bdevbench_SOURCES = %D%/bdevbench.c
+%C%_bdevbench_LDADD = $(LIBS_LVOL)
