@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lvol/lvol.h"
 #include "test/sim/stack.h"
 #include "transport/tcp/tcp.h"
 
@@ -16,6 +17,23 @@ static void must(int rc, const char *what)
 	abort();
 }
 
+static fiber_fn void open_store(const struct stack_opts *opts)
+{
+	const struct lvol_store_create_opts store_opts = {
+		.name = "pool", .base_bdev = "disk", .cluster_size_bytes = 128 * 1024
+	};
+	const struct lvol_create_opts volume_opts = { .name = "vol", .size_bytes = opts->volume_bytes, .thin = true };
+	struct lvol_store *store;
+	struct lvol *lvol;
+
+	if (opts->create) {
+		must(lvol_store_create(&store_opts, &store, NULL), "create the store");
+		must(lvol_create(store, &volume_opts, &lvol), "create the volume");
+	}
+	bdev_wait_for_examine();
+	must(bdev_find("pool/vol") ? 0 : -1, "find the volume");
+}
+
 fiber_fn void stack_start(const struct stack_opts *opts, struct crash_disk *disk)
 {
 	const struct nvmf_subsystem_opts subsystem_opts = { .nqn = STACK_NQN, .allow_any_host = true };
@@ -28,7 +46,11 @@ fiber_fn void stack_start(const struct stack_opts *opts, struct crash_disk *disk
 	uint32_t nsid;
 
 	stack_opts = *opts;
+	if (opts->store)
+		lvol_init();
 	must(bdev_crash_create("disk", disk, &bdev), "show the disk");
+	if (opts->store)
+		open_store(opts);
 	must(nvmf_target_create(&target_opts, &target), "create the target");
 	must(nvmf_target_register_transport(target, &tcp_transport_ops), "register TCP");
 	must(nvmf_transport_default_opts(target, "tcp", &transport_opts), "TCP's defaults");
@@ -44,5 +66,7 @@ fiber_fn void stack_start(const struct stack_opts *opts, struct crash_disk *disk
 fiber_fn void stack_stop(void)
 {
 	nvmf_target_destroy(target);
+	if (stack_opts.store)
+		lvol_fini();
 	bdev_unregister_all();
 }

@@ -171,27 +171,52 @@ static void plan_round(struct plan *p)
 	plan_hosts(p, &state);
 }
 
+static _Noreturn void round_child(struct plan *p, FILE *said)
+{
+	int rc;
+
+	if (!p->verbose)
+		dup2(fileno(said), STDERR_FILENO);
+	plan = p;
+	log_set_level(p->verbose ? LOG_INFO : LOG_WARNING);
+	rc = sim_run(&p->sim, round_main, NULL);
+	if (rc)
+		fprintf(stderr, "the simulation ended with %d\n", rc);
+	exit(rc ? EXIT_FAILURE : EXIT_SUCCESS);
+}
+
+/* What a child said matters when it failed; else it is about faults that were meant. */
+static void show(FILE *said)
+{
+	char line[1024];
+
+	rewind(said);
+	while (fgets(line, sizeof(line), said))
+		fputs(line, stderr);
+}
+
 /* Runs in a child; true: as it should. */
 static bool run_round(struct plan *p, bool *ret_cut)
 {
+	FILE *said = tmpfile();
+	bool ok = false;
 	pid_t pid;
-	int status, rc;
+	int status;
 
 	plan_round(p);
 	fflush(NULL);
-	pid = fork();
-	if (pid == 0) {
-		plan = p;
-		log_set_level(p->verbose ? LOG_INFO : LOG_ERROR);
-		rc = sim_run(&p->sim, round_main, NULL);
-		if (rc)
-			fprintf(stderr, "the simulation ended with %d\n", rc);
-		exit(rc ? EXIT_FAILURE : EXIT_SUCCESS);
+	pid = said ? fork() : -1;
+	if (pid == 0)
+		round_child(p, said);
+	if (pid > 0 && waitpid(pid, &status, 0) == pid) {
+		*ret_cut = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CUT;
+		ok = *ret_cut || (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS);
 	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return false;
-	*ret_cut = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CUT;
-	return *ret_cut || (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS);
+	if (!ok && said)
+		show(said);
+	if (said)
+		fclose(said);
+	return ok;
 }
 
 struct totals {
@@ -208,6 +233,16 @@ static void add_totals(struct totals *t, const struct model *m)
 	t->nr_reconnects += m->nr_reconnects;
 	t->nr_cuts += m->nr_cuts;
 	t->nr_checked += m->nr_checked;
+}
+
+static void say_failed(const struct plan *p)
+{
+	fprintf(stderr,
+		"seed %llu failed in round %u (%u reactors, resets %u ppm, disk errors %u ppm on reads, %u on writes, power cut "
+		"after %llu events%s)\nreplay: whole_stack %s --seeds %llu-%llu\n",
+		(unsigned long long)p->seed, p->round, p->sim.nr_reactors, p->sim.reset_ppm, p->read_error_ppm,
+		p->write_error_ppm, (unsigned long long)p->cut_after, p->model->after_cut ? "; after a power cut" : "",
+		p->store ? "--store" : "--disk", (unsigned long long)p->seed, (unsigned long long)p->seed);
 }
 
 static bool run_seed(uint64_t seed, unsigned rounds, bool store, bool verbose, struct totals *totals)
@@ -230,14 +265,15 @@ static bool run_seed(uint64_t seed, unsigned rounds, bool store, bool verbose, s
 	}
 	for (p.round = 0; p.round < rounds && ok; p.round++) {
 		ok = run_round(&p, &cut);
-		if (!ok)
-			fprintf(stderr, "seed %llu failed in round %u: replay with --seeds %llu-%llu%s\n",
-				(unsigned long long)seed, p.round, (unsigned long long)seed, (unsigned long long)seed,
-				store ? " --store" : " --disk");
-		else if (cut) {
+		if (!ok) {
+			say_failed(&p);
+		} else if (cut) {
 			crash_disk_lose_power(p.disk, CRASH_FATE_SEEDED, seed * 100 + p.round);
 			p.model->after_cut = true;
 			p.model->nr_cuts++;
+		} else if (p.write_error_ppm) {
+			/* A store that could not write its journal has told so, and kept what was flushed. */
+			p.model->after_cut = true;
 		}
 	}
 	add_totals(totals, p.model);
