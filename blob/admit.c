@@ -29,28 +29,25 @@ static bool pages_fit(const struct store *s, uint32_t nr_pages, enum op_kind kin
 	return pages_free(s) >= need;
 }
 
-static bool journal_fits(const struct store *s, enum op_kind kind)
-{
-	const struct journal *j = &s->journal;
-	uint64_t used = j->open_seq + 1 - j->start_seq + j->nr_admitted;
-	uint64_t in_ram = j->open_seq + 1 - j->committed_seq + j->nr_admitted;
-
-	if (in_ram + 1 > j->nr_ram)
-		return false;
-	/* The last eighth is for freeing, so that first writes cannot crowd it out. */
-	return used + 1 <= s->super.journal_pages - (kind == OP_FREEING ? 0 : s->super.journal_pages / 8);
-}
-
+/* Each operation admitted may begin one more page. */
 static int admit_journal(struct store *s, enum op_kind kind)
 {
 	struct journal *j = &s->journal;
+	uint64_t used = j->open_seq + 1 - j->start_seq, in_ram = j->open_seq + 1 - j->committed_seq;
+	/* The last eighth is for freeing, so that first writes cannot crowd it out. */
+	uint64_t ring = s->super.journal_pages - (kind == OP_FREEING ? 0 : s->super.journal_pages / 8);
 
-	if (journal_fits(s, kind))
-		return 0;
-	journal_demand(s);
-	if (j->open_seq + 1 - j->start_seq + j->nr_admitted > s->super.journal_pages / 2)
-		checkpoint_demand(s);
-	return -EAGAIN;
+	if (used + j->nr_admitted + 1 > ring) {
+		if (used > ring / 2 || !j->nr_admitted)
+			checkpoint_demand(s);
+		return -EAGAIN;
+	}
+	if (in_ram + j->nr_admitted + 1 > j->nr_ram) {
+		if (in_ram > 1)
+			journal_demand(s);
+		return -EAGAIN;
+	}
+	return 0;
 }
 
 int admit(struct store *s, struct admission *a, uint32_t nr_pages, enum op_kind kind)

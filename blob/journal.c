@@ -197,7 +197,7 @@ static fiber_fn void commit_round(struct store *s)
 	struct journal *j = &s->journal;
 	struct list now, *it;
 	bool data = j->has_data;
-	uint64_t target;
+	uint64_t target, before = j->committed_seq;
 	int rc = 0;
 
 	list_init(&now);
@@ -228,7 +228,8 @@ static fiber_fn void commit_round(struct store *s)
 	while ((it = list_pop(&now)))
 		list_entry(it, struct commit_wait, link)->done(list_entry(it, struct commit_wait, link), rc);
 	fiber_cond_signal(&s->free_wake);
-	waiters_kick(&s->admit_waiters);
+	if (rc || before != target)
+		waiters_kick(&s->admit_waiters);
 }
 
 void commit_fiber(void *arg)
@@ -245,6 +246,7 @@ void commit_fiber(void *arg)
 		j->demanded = false;
 		commit_round(s);
 		j->running = false;
+		fiber_yield(); /* a round without I/O does not suspend by itself */
 		if (j->committed_seq != j->pending_seq && !timer_armed(&j->timer) && store_writable(s))
 			timer_arm(&j->timer, COMMIT_DELAY_US);
 	}

@@ -15,3 +15,6 @@ EXTRA_DIST += %D%/testing.h
 check_PROGRAMS += %D%/store_test
 %C%_store_test_SOURCES = %D%/store_test.c
 %C%_store_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/model_test
+%C%_model_test_SOURCES = %D%/model_test.c
+%C%_model_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

@@ -132,7 +132,8 @@ static inline void fill_blocks(uint8_t *buf, uint64_t nr, uint8_t value)
 static inline void assert_blocks(const uint8_t *buf, uint64_t nr, uint8_t value)
 {
 	for (uint64_t i = 0; i < nr * BLOCK; i++)
-		ck_assert_msg(buf[i] == value, "byte %lu is %02x, not %02x", (unsigned long)i, buf[i], value);
+		if (buf[i] != value)
+			ck_abort_msg("byte %lu is %02x, not %02x", (unsigned long)i, buf[i], value);
 }
 
 /* Power goes; what the fate leaves is opened anew. */
