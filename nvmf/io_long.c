@@ -4,6 +4,18 @@
 /* --- Flush -------------------------------------------------------------------------------------------------------------- */
 
 static bool flush_next(struct nvmf_req *req);
+static void flush_done(struct bdev_io *io, int err);
+
+/* A flush has no range, whatever the command's fields say. */
+static void flush_submit(struct nvmf_req *req, struct nvmf_group_ns *gns)
+{
+	req->io.op = BDEV_FLUSH;
+	req->io.flags = 0;
+	req->io.iovcnt = 0;
+	req->io.offset_blocks = 0;
+	req->io.nr_blocks = 0;
+	nvmf_io_start(req, gns, flush_done);
+}
 
 static void flush_done(struct bdev_io *io, int err)
 {
@@ -22,8 +34,7 @@ static bool flush_next(struct nvmf_req *req)
 	while (++req->step < gsub->nr_slots) {
 		if (!gsub->ns[req->step])
 			continue;
-		req->io.flags = 0;
-		nvmf_io_submit(req, gsub->ns[req->step], BDEV_FLUSH, flush_done);
+		flush_submit(req, gsub->ns[req->step]);
 		return true;
 	}
 	return false;
@@ -34,7 +45,6 @@ void nvmf_flush_execute(struct nvmf_req *req)
 	uint16_t status = NVME_SC_SUCCESS;
 	struct nvmf_group_ns *gns;
 
-	req->iovcnt = 0;
 	req->step = 0;
 	if (req->cmd.nsid == NVME_NSID_ALL) {
 		if (!flush_next(req))
@@ -46,8 +56,7 @@ void nvmf_flush_execute(struct nvmf_req *req)
 		nvmf_req_complete(req, status);
 		return;
 	}
-	req->io.flags = 0;
-	nvmf_io_submit(req, gns, BDEV_FLUSH, flush_done);
+	flush_submit(req, gns);
 }
 
 /* --- Write Zeroes -------------------------------------------------------------------------------------------------------- */
