@@ -54,12 +54,14 @@ static json_t *forget(const char *name)
 
 static void setup(void)
 {
+	json_t *first = put("first", 1);
 	char *dump;
 	size_t len;
 
 	memset(&file, 0, sizeof(file));
 	ck_assert_int_eq(journal_init(&file.journal), 0);
-	ck_assert_int_eq(journal_apply(&file.journal, put("first", 1)), 0);
+	ck_assert_int_eq(journal_apply(&file.journal, first), 0);
+	json_decref(first);
 	dump = journal_dump(&file.journal, &len);
 	append(dump, len);
 }
@@ -201,9 +203,10 @@ START_TEST(a_change_is_whole_or_not_there)
 {
 	struct journal_damage damage;
 	size_t base = file.len;
-	json_t *both = put("x", 1);
+	json_t *both = put("x", 1), *second = forget("first");
 
-	json_array_extend(both, forget("first"));
+	json_array_extend(both, second);
+	json_decref(second);
 	change(both, false);
 	for (size_t len = base; len < file.len; len++)
 		ck_assert_int_eq(load(len, &damage), 1);
