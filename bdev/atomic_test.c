@@ -122,8 +122,7 @@ static void emulation(void *arg)
 	ck_assert_mem_eq(slow->data + 7 * BS, a, len);
 	io.op = BDEV_WRITE_ZEROES;
 	ck_assert_int_eq(bdev_submit_wait(ch, &io), 0);
-	for (size_t i = 0; i < len; i++)
-		ck_assert_int_eq(slow->data[7 * BS + i], 0);
+	ck_assert(all_bytes(slow->data + 7 * BS, len, 0));
 	ck_assert_int_eq((uint8_t)slow->data[7 * BS - 1], 0xee);
 	ck_assert_int_eq((uint8_t)slow->data[3007 * BS], 0xee);
 	free(a);
@@ -267,8 +266,7 @@ static void intruding(void *arg)
 	for (unsigned block = 8; block < 16; block++) {
 		char expected = block >= 9 && block < 15 ? 'C' : workers[0].nr_won ? 'B' : 0;
 
-		for (unsigned i = 0; i < BS; i++)
-			ck_assert_int_eq(slow->data[block * BS + i], expected);
+		ck_assert(all_bytes(slow->data + block * BS, BS, expected));
 	}
 	bdev_close(desc);
 }

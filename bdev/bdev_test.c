@@ -40,8 +40,7 @@ static void write_and_read_back(void *arg)
 	memset(out, 0x5a, sizeof(out));
 	memset(in, 1, sizeof(in));
 	ck_assert_int_eq(bdev_read(o.ch, in, 100, 4), 0);
-	for (unsigned i = 0; i < sizeof(in); i++)
-		ck_assert_int_eq(in[i], 0);
+	ck_assert(all_bytes(in, sizeof(in), 0));
 	ck_assert_int_eq(bdev_write(o.ch, out, 100, 4, 0), 0);
 	ck_assert_int_eq(bdev_read(o.ch, in, 100, 4), 0);
 	ck_assert_mem_eq(in, out, sizeof(in));
@@ -79,8 +78,7 @@ static void null_zeroes(void *arg)
 	memset(buf, 0xff, sizeof(buf));
 	ck_assert_int_eq(bdev_write(ch, buf, 0, 8, 0), 0);
 	ck_assert_int_eq(bdev_read(ch, buf, 0, 8), 0);
-	for (unsigned i = 0; i < sizeof(buf); i++)
-		ck_assert_int_eq(buf[i], 0);
+	ck_assert(all_bytes(buf, sizeof(buf), 0));
 	bdev_channel_put(ch);
 	bdev_close(desc);
 }

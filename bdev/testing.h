@@ -7,6 +7,18 @@
 #include "bdev/bdev.h"
 #include "runtime/sim.h"
 
+/* One assertion for many bytes: each costs a system call. */
+static inline bool all_bytes(const void *buf, size_t len, char c)
+{
+	const char *p = buf;
+
+	for (size_t i = 0; i < len; i++) {
+		if (p[i] != c)
+			return false;
+	}
+	return true;
+}
+
 static void (*testing_body)(void *arg);
 
 static inline void testing_main(void *arg)

@@ -72,16 +72,14 @@ static void contents(void *arg)
 	stat(path, &after);
 	ck_assert_msg(after.st_blocks < before.st_blocks, "%ld to %ld", (long)before.st_blocks, (long)after.st_blocks);
 	ck_assert_int_eq(bdev_read(ch, in, 96, 64), 0);
-	for (unsigned i = 0; i < 64 * BS; i++)
-		ck_assert_int_eq(in[i], 0);
+	ck_assert(all_bytes(in, 64 * BS, 0));
 	for (int flags = 0; flags < 4; flags++) {
 		ck_assert_int_eq(bdev_write(ch, buf, 96, 64, BDEV_IO_FUA), 0);
 		io.flags = flags;
 		ck_assert_int_eq(bdev_submit_wait(ch, &io), 0);
 		ck_assert_int_eq(bdev_read(ch, in, 96, 64), 0);
 		ck_assert_mem_eq(in, buf, 14 * BS);
-		for (unsigned i = 14 * BS; i < 19 * BS; i++)
-			ck_assert_int_eq(in[i], 0);
+		ck_assert(all_bytes(in + 14 * BS, 5 * BS, 0));
 		ck_assert_mem_eq(in + 19 * BS, buf + 19 * BS, 45 * BS);
 	}
 	ck_assert_int_eq(bdev_read(ch, in, SIZE / BS, 1), -ERANGE);

@@ -1,2 +1,6 @@
 noinst_LIBRARIES += %D%/liblvol.a
 %C%_liblvol_a_SOURCES = %D%/lvol.h %D%/internal.h %D%/bdev.c %D%/store.c %D%/volume.c
+
+check_PROGRAMS += %D%/lvol_test
+%C%_lvol_test_SOURCES = %D%/lvol_test.c
+%C%_lvol_test_LDADD = $(LIBS_LVOL) $(CHECK_LIBS)

@@ -22,6 +22,7 @@
 #include "test/crash/history.h"
 
 #define CHILD_SECONDS 60
+#define VIRTUAL_US    (60ull * 1000 * 1000) /* a phase that has not ended by then hangs */
 #define KILLED	      42 /* exit status of a phase that was ended on purpose */
 
 static struct {
@@ -63,7 +64,8 @@ static void at_event(struct crash_disk *disk, uint64_t event, void *arg)
 static void phase_child(struct history *h, unsigned phase)
 {
 	struct sim_opts sim = { .seed = h->seed * 1000 + phase, .nr_reactors = 1 + h->seed % 3,
-				.max_virtual_us = 600ull * 1000 * 1000 };
+				.max_virtual_us = VIRTUAL_US,
+				.nr_small = 128, .nr_large = 32 };
 	struct workload w = { .h = h, .phase = phase };
 	int rc;
 
@@ -72,8 +74,10 @@ static void phase_child(struct history *h, unsigned phase)
 	alarm(CHILD_SECONDS);
 	crash_disk_on_event(h->disk, at_event, NULL);
 	rc = sim_run(&sim, workload_main, &w);
-	if (rc)
+	if (rc) {
 		printf("  seed %lu phase %u: the simulation ended with %s\n", (unsigned long)h->seed, phase, strerror(-rc));
+		workload_print_waiting();
+	}
 	fflush(stdout);
 	_exit(rc || !w.clean ? 5 : 0);
 }
@@ -84,7 +88,8 @@ static void look_child(struct history *h, uint64_t event, unsigned nr)
 {
 	struct oracle *copy = malloc(sizeof(*copy));
 	uint64_t seed = h->seed * 1000003 + event * 17 + nr;
-	struct sim_opts sim = { .seed = seed, .nr_reactors = 1, .max_virtual_us = 600ull * 1000 * 1000 };
+	struct sim_opts sim = { .seed = seed, .nr_reactors = 1, .max_virtual_us = VIRTUAL_US,
+				.nr_small = 128, .nr_large = 32 };
 	struct verification v = { .h = h, .seed = seed };
 	enum crash_fate fate = nr == 0 ? CRASH_FATE_LOSE_ALL : CRASH_FATE_SEEDED;
 	int rc;
@@ -201,7 +206,7 @@ static void make_history(struct history *h, uint64_t seed)
 	h->inner_shift = 1 + history_rand(&rng) % 3;
 	h->nr_threads = 1 + history_rand(&rng) % 3;
 	h->nr_fibers = 2 + history_rand(&rng) % 3;
-	h->nr_ops = 60 + history_rand(&rng) % 80;
+	h->nr_ops = 60 + history_rand(&rng) % 160;
 	h->max_blocks = 512u << history_rand(&rng) % 3;
 	if (opt.verbose)
 		printf("seed %lu: %lu MiB, atomic %u, %s%s, delays to %lu us; clusters of %u, journal of %u pages, leaves 2^%u, "
@@ -227,9 +232,9 @@ static bool run_history(uint64_t seed)
 	make_history(&h, seed);
 	for (unsigned phase = 0; phase < opt.nr_phases && ok; phase++) {
 		uint64_t at = crash_disk_nr_events(h.disk), die = history_rand(&rng) % 3, fate_seed;
-		bool killed;
+		bool killed = false;
 
-		kill_at = at + 1 + history_rand(&rng) % 250;
+		kill_at = at + 1 + history_rand(&rng) % 160;
 		ok = run_phase(&h, phase, &killed);
 		fate_seed = history_rand(&rng);
 		if (opt.verbose)

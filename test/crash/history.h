@@ -22,6 +22,7 @@ struct history {
 
 /* workload.c: in a process of its own.  Phase 0 makes the store; later ones open what is left, judge it and go on. */
 void workload_main(void *history_and_phase);
+void workload_print_waiting(void); /* what it waits for, should it hang */
 
 struct workload {
 	struct history *h;

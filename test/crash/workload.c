@@ -32,6 +32,9 @@ static struct {
 	unsigned ops_left, nr_running;
 	uint64_t nr_names;
 	struct fiber_wait over;
+	/* what each kind of call is waiting for now, should it never end */
+	unsigned nr_waiting[BDEV_NR_OPS];
+	const char *volume_call;
 } work;
 
 /* Ends this process at once: the driver sees that the history is broken. */
@@ -48,6 +51,28 @@ static void fail_errno(const char *what, int rc)
 
 	snprintf(text, sizeof(text), "%s: %s", what, strerror(-rc));
 	fail(text);
+}
+
+void workload_print_waiting(void)
+{
+	static const char *const names[] = { "read", "write", "flush", "unmap", "write zeroes", "compare", "compare-and-write" };
+
+	printf("  waiting: %s", work.volume_call ? work.volume_call : "no call on a volume");
+	for (unsigned op = 0; op < BDEV_NR_OPS; op++) {
+		if (work.nr_waiting[op])
+			printf(", %u of %s", work.nr_waiting[op], names[op]);
+	}
+	printf("; %u operations to go\n", work.ops_left);
+}
+
+static fiber_fn int submit(struct bdev_channel *ch, struct bdev_io *io)
+{
+	int rc;
+
+	work.nr_waiting[io->op]++;
+	rc = bdev_submit_wait(ch, io);
+	work.nr_waiting[io->op]--;
+	return rc;
 }
 
 /* --- I/O --- */
@@ -115,7 +140,7 @@ static fiber_fn void one_read(struct bdev_channel *ch, const struct range *r, ch
 	int rc;
 
 	io.iovcnt = scatter(iov, buf, (size_t)r->nr * ORACLE_BLOCK);
-	rc = bdev_submit_wait(ch, &io);
+	rc = submit(ch, &io);
 	if (rc)
 		fail_errno("read", rc);
 	wrong = oracle_judge(work.h->oracle, r->slot, r->first, r->nr, buf, false);
@@ -136,7 +161,7 @@ static fiber_fn void one_change(struct bdev_channel *ch, const struct range *r, 
 		oracle_fill(work.h->oracle, r->slot, r->first, r->nr, version, buf);
 		io.iovcnt = scatter(iov, buf, (size_t)r->nr * ORACLE_BLOCK);
 	}
-	rc = bdev_submit_wait(ch, &io);
+	rc = submit(ch, &io);
 	if (rc && rc != -ENOSPC)
 		fail_errno("change", rc);
 	oracle_change_end(work.h->oracle, version, rc == 0, flags & BDEV_IO_FUA);
@@ -145,7 +170,8 @@ static fiber_fn void one_change(struct bdev_channel *ch, const struct range *r, 
 static fiber_fn void one_flush(struct bdev_channel *ch)
 {
 	uint64_t moment = oracle_flush_begin(work.h->oracle);
-	int rc = bdev_flush(ch);
+	struct bdev_io io = { .op = BDEV_FLUSH };
+	int rc = submit(ch, &io);
 
 	if (rc)
 		fail_errno("flush", rc);
@@ -250,7 +276,9 @@ static fiber_fn void one_create(unsigned i)
 	uuid_copy(opts.uuid, h->oracle->volumes[i].uuid);
 	opts.name = name;
 	opts.size_bytes = clusters * info.cluster_size_bytes;
+	work.volume_call = "create";
 	rc = lvol_create(lvol_store_first(), &opts, &lvol);
+	work.volume_call = NULL;
 	if (rc && rc != -ENOSPC)
 		fail_errno("create", rc);
 	oracle_create_end(h->oracle, i, rc == 0);
@@ -264,7 +292,9 @@ static fiber_fn void one_delete(unsigned i)
 
 	slot_close(i);
 	oracle_delete_begin(work.h->oracle, i);
+	work.volume_call = "delete";
 	rc = lvol_delete(work.slots[i].lvol);
+	work.volume_call = NULL;
 	if (rc)
 		fail_errno("delete", rc);
 	oracle_delete_end(work.h->oracle, i, true);
@@ -277,7 +307,9 @@ static fiber_fn void one_rename(unsigned i)
 
 	snprintf(name, sizeof(name), "r%lu-%u", (unsigned long)++work.nr_names, work.h->oracle->next_generation);
 	oracle_rename_begin(work.h->oracle, i, name);
+	work.volume_call = "rename";
 	rc = lvol_rename(work.slots[i].lvol, name);
+	work.volume_call = NULL;
 	if (rc)
 		fail_errno("rename", rc);
 	oracle_rename_end(work.h->oracle, i, true);
@@ -309,7 +341,9 @@ static fiber_fn void one_resize(unsigned i)
 		wait_tail(i, blocks);
 	}
 	oracle_resize_begin(work.h->oracle, i, blocks);
+	work.volume_call = "resize";
 	rc = lvol_resize(s->lvol, blocks * ORACLE_BLOCK);
+	work.volume_call = NULL;
 	if (rc && rc != -ENOSPC)
 		fail_errno("resize", rc);
 	oracle_resize_end(work.h->oracle, i, rc == 0);
