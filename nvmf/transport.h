@@ -70,8 +70,8 @@ struct nvmf_req {
 	uint32_t len;	  /* bytes of data to move; after execution of a to-host command what is to be sent */
 	uint32_t sgl_len; /* what the host's SGL offers; set by parse_sgl */
 	/*
-	 * The data.  in_capsule: the transport's memory, pointed to before nvmf_req_begin(), 4096-aligned so that a drive can take
-	 * it as it is; else pool buffers of nvmf.
+	 * The data.  in_capsule: the transport's memory, pointed to by parse_sgl(); it lies where it was received, at any
+	 * alignment, and a device that needs another copies it.  Else pool buffers of nvmf.
 	 */
 	bool in_capsule;
 	bool zero_copy; /* iov points into memory that nvmf lends: it stays until release */
