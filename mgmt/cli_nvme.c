@@ -76,6 +76,7 @@ enum opt_id {
 	O_SEED,
 	O_CORE,
 	O_PROGRESS,
+	O_BATCH,
 };
 
 static const struct opt {
@@ -111,6 +112,7 @@ static const struct opt {
 	{"verify", NULL, O_VERIFY, V_PERF, "write stamped blocks, check them on reading, and read all of them again at the end"},
 	{"seed", "N", O_SEED, V_PERF, "of the random places (default 1)"},
 	{"core", "LIST", O_CORE, V_PERF, "pin to these cores, a thread each, such as 1 or 1,3"},
+	{"batch", "BYTES", O_BATCH, V_PERF, "data in one send, about (default 256K); which is fastest differs by target"},
 	{"progress", NULL, O_PROGRESS, V_PERF, "a line each second on standard error (the default on a terminal)"},
 	{"json", NULL, O_JSON, V_JSON, "print JSON"},
 	{"help", NULL, O_HELP, V_ALL, "this"},
@@ -239,6 +241,7 @@ static int set_number(const struct opt *opt, const char *value)
 	case O_QD:
 		min = 1, max = 4095;
 		break;
+	case O_BATCH:
 	case O_BS:
 		min = 512, max = 1 << 30;
 		break;
@@ -276,6 +279,9 @@ static int set_number(const struct opt *opt, const char *value)
 		break;
 	case O_QD:
 		o->queue_depth = (uint32_t)n;
+		break;
+	case O_BATCH:
+		o->connect.batch_bytes = (uint32_t)n;
 		break;
 	case O_BS:
 		o->io_bytes = (uint32_t)n;

@@ -797,6 +797,7 @@ static void answer_amid_data(struct fake_conn *conn, union nvme_cmd *cmd)
 SIM_TEST(a_write_that_is_refused_amid_its_data_keeps_its_memory_until_it_is_out)
 {
 	all_arrived = false;
+	opts.batch_bytes = 1u << 20; /* all eight PDUs in one batch, built before the answer */
 	lie = answer_amid_data;
 	fake.command = lying_script;
 	connect_ok(4);

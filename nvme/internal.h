@@ -6,7 +6,7 @@
 
 #define TX_IOVS		512u
 #define TX_ARENA_SIZE	(48u * 1024)
-#define TX_DATA_BYTES	(256u << 10) /* of a batch, about: the target takes the first while the rest is copied */
+#define TX_BATCH_BYTES	(256u * 1024) /* by default: the target takes the first while the rest is copied */
 #define RX_BUFFER_SIZE	(256u * 1024)
 #define QPAIR_MAX_SIZE	4096u /* twelve bits of a CID; the other four count its uses */
 #define QPAIR_TICK_US	250000u
@@ -34,7 +34,7 @@ struct tx_batch {
 	struct nvme_request *owner[TX_IOVS]; /* of caller's data; NULL for the arena */
 	unsigned first, count;
 	bool blocked; /* the socket is full: STREAM_WRITABLE will say when not */
-	uint32_t data_bytes;
+	uint32_t data_bytes, max_data_bytes;
 	uint32_t arena_used;
 	uint8_t arena[TX_ARENA_SIZE];
 };

@@ -299,6 +299,7 @@ static struct nvme_qpair *qpair_alloc(struct nvme_ctrlr *ctrlr, uint16_t qid, ui
 	qpair->timeout_ticks = (uint32_t)(timeout_us / QPAIR_TICK_US) + 1;
 	qpair->in_capsule_max = NVME_TCP_ADMIN_CAPSULE_DATA;
 	qpair->flush_task.fn = flush_task;
+	qpair->tx.max_data_bytes = ctrlr->opts.batch_bytes ? ctrlr->opts.batch_bytes : TX_BATCH_BYTES;
 	fifo_init(&qpair->ready);
 	list_init(&qpair->h2c);
 	timer_init(&qpair->tick_timer, ic_timeout, qpair);

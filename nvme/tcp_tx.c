@@ -17,7 +17,7 @@
 
 static bool has_room(const struct tx_batch *tx, const struct nvme_request *req)
 {
-	return tx->data_bytes < TX_DATA_BYTES && TX_IOVS - 1 - tx->count >= req->iovcnt + 2 &&
+	return tx->data_bytes < tx->max_data_bytes && TX_IOVS - 1 - tx->count >= req->iovcnt + 2 &&
 	       TX_ARENA_SIZE - TERM_MAX - tx->arena_used >= PDU_ARENA_MAX;
 }
 
