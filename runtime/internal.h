@@ -77,7 +77,9 @@ struct thread {
 	struct timer_heap timers;
 	struct list fibers_ready;
 	unsigned nr_fibers;
-	struct list streams_ready;
+	struct list streams_ready, streams_hot;
+	unsigned nr_streams, nr_streams_hot;
+	bool streams_worked; /* something came in this turn */
 	struct list channels;
 	unsigned nr_ring_ops;
 	unsigned nr_visits; /* walks over all threads that it started and that are not over */
@@ -150,7 +152,7 @@ void reactor_adopt(struct reactor *reactor); /* takes in new threads */
 /* thread.c */
 enum turn_result thread_turn(struct thread *thread, unsigned msgs_max);
 bool thread_has_work(struct thread *thread);
-bool thread_may_sleep(struct thread *thread); /* arms its pollers' wake sources */
+bool thread_may_sleep(struct thread *thread); /* has its streams watched, and its pollers' wake sources armed */
 void threads_lock(void);
 void threads_unlock(void);
 extern struct list threads_all; /* under threads_lock(), oldest first */
@@ -207,6 +209,7 @@ void ring_sleep(struct reactor *reactor, uint64_t timeout_us);
 
 /* stream.c */
 bool streams_run(struct thread *thread);
+void streams_before_sleep(struct thread *thread);
 
 /* sim.c */
 extern bool sim_on;

@@ -126,22 +126,26 @@ void pollers_discard(struct thread *thread)
 	reap(&thread->timed_pollers, true);
 }
 
-bool thread_may_sleep(struct thread *thread)
+static bool arm_pollers(struct thread *thread)
 {
-	bool may = true;
 	struct list *it;
 
-	if (likely(!thread->nr_wake_pollers))
-		return true;
-	thread_running = thread;
 	list_for_each (it, &thread->pollers) {
 		struct poller *poller = list_entry(it, struct poller, link);
 
-		if (!poller->stopped && poller->arm && !poller->arm(poller->arg)) {
-			may = false;
-			break;
-		}
+		if (!poller->stopped && poller->arm && !poller->arm(poller->arg))
+			return false;
 	}
+	return true;
+}
+
+bool thread_may_sleep(struct thread *thread)
+{
+	bool may;
+
+	thread_running = thread;
+	streams_before_sleep(thread);
+	may = !thread->nr_wake_pollers || arm_pollers(thread);
 	thread_running = NULL;
 	return may;
 }

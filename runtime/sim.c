@@ -228,9 +228,9 @@ static void log_left(void)
 		struct thread *thread = list_entry(it, struct thread, registry_link);
 		bool channels = !list_empty(&thread->channels);
 
-		log_error("  thread %s: %sexiting, %u pollers, %u timed, %u fibers, %u streams and ring operations, %u walks%s",
+		log_error("  thread %s: %sexiting, %u pollers, %u timed, %u fibers, %u streams, %u ring operations, %u walks%s",
 			  thread->name, thread->exiting ? "" : "not ", thread->nr_pollers, thread->nr_timed_pollers,
-			  thread->nr_fibers, thread->nr_ring_ops, thread->nr_visits, channels ? ", channels" : "");
+			  thread->nr_fibers, thread->nr_streams, thread->nr_ring_ops, thread->nr_visits, channels ? ", channels" : "");
 	}
 	fiber_walk(log_fiber, NULL);
 }

@@ -16,6 +16,7 @@ void stream_init(struct stream *stream, const struct stream_ops *ops)
 	stream->ops = ops;
 	stream->events = STREAM_READABLE;
 	list_init(&stream->link);
+	list_init(&stream->hot_link);
 }
 
 static unsigned events_to_tell(const struct stream *stream)
@@ -48,10 +49,53 @@ void stream_drained(struct stream *stream)
 	relist(stream);
 }
 
+void stream_try_again(struct stream *stream)
+{
+	struct thread *thread = stream->thread;
+
+	if (!list_empty(&stream->hot_link))
+		return;
+	list_add_tail(&thread->streams_hot, &stream->hot_link);
+	thread->nr_streams_hot++;
+}
+
+static void cool_down(struct stream *stream)
+{
+	if (list_empty(&stream->hot_link))
+		return;
+	list_del(&stream->hot_link);
+	stream->thread->nr_streams_hot--;
+}
+
+/* Those that had bytes a moment ago may have more: that costs one system call, and a poll of the ring costs more. */
+static void heat_up(struct thread *thread)
+{
+	struct list *link;
+
+	while ((link = list_pop(&thread->streams_hot)))
+		stream_notify(list_entry(link, struct stream, hot_link), STREAM_READABLE);
+	thread->nr_streams_hot = 0;
+}
+
+void streams_before_sleep(struct thread *thread)
+{
+	struct list *link;
+
+	while ((link = list_pop(&thread->streams_hot))) {
+		struct stream *stream = list_entry(link, struct stream, hot_link);
+
+		stream->ops->before_sleep(stream);
+	}
+	thread->nr_streams_hot = 0;
+}
+
 bool streams_run(struct thread *thread)
 {
 	struct list batch, *link;
 
+	thread->streams_worked = !list_empty(&thread->streams_ready);
+	if (thread->nr_streams_hot)
+		heat_up(thread);
 	if (likely(list_empty(&thread->streams_ready)))
 		return false;
 	list_init(&batch);
@@ -65,13 +109,14 @@ bool streams_run(struct thread *thread)
 		if (events)
 			stream->ready(stream->arg, events);
 	}
-	return true;
+	return thread->streams_worked;
 }
 
 void stream_attach(struct stream *stream, stream_ready_fn ready, void *arg)
 {
 	assert(thread_running && !stream->thread);
 	stream->thread = thread_running;
+	stream->thread->nr_streams++;
 	stream->ready = ready;
 	stream->arg = arg;
 	stream_notify(stream, STREAM_READABLE);
@@ -93,6 +138,7 @@ void stream_pause(struct stream *stream, bool paused)
 
 void stream_detached(struct stream *stream)
 {
+	stream->thread->nr_streams--;
 	stream->thread = NULL;
 	thread_send(thread_running, stream->detached, stream->detached_arg);
 }
@@ -101,6 +147,7 @@ void stream_detach(struct stream *stream, msg_fn done, void *arg)
 {
 	assert(stream->thread == thread_running);
 	list_del(&stream->link);
+	cool_down(stream);
 	stream->paused = false;
 	stream->detached = done;
 	stream->detached_arg = arg;
@@ -122,6 +169,8 @@ ssize_t stream_recvv(struct stream *stream, const struct iovec *iov, unsigned io
 	rc = stream->ops->recvv(stream, iov, iovcnt);
 	if (rc == -EAGAIN)
 		stream_drained(stream);
+	else if (stream->thread)
+		stream->thread->streams_worked = true;
 	return rc;
 }
 
@@ -146,6 +195,9 @@ void stream_close(struct stream *stream, bool abort)
 {
 	assert(!stream->thread || stream->thread == thread_running);
 	list_del(&stream->link);
+	cool_down(stream);
+	if (stream->thread)
+		stream->thread->nr_streams--;
 	stream->ready = NULL;
 	stream->ops->close(stream, abort);
 }

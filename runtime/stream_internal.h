@@ -8,6 +8,7 @@ struct stream_ops {
 	ssize_t (*recvv)(struct stream *stream, const struct iovec *iov, unsigned iovcnt);
 	ssize_t (*sendv)(struct stream *stream, const struct iovec *iov, unsigned iovcnt);
 	void (*attach)(struct stream *stream);
+	void (*before_sleep)(struct stream *stream); /* after stream_try_again(): have it watched */
 	void (*detach)(struct stream *stream); /* ends with stream_detached(), in this call or later */
 	void (*want_write)(struct stream *stream);
 	void (*shutdown_write)(struct stream *stream);
@@ -25,6 +26,7 @@ struct stream {
 	stream_ready_fn ready;
 	void *arg;
 	struct list link; /* thread->streams_ready: has events to tell */
+	struct list hot_link; /* thread->streams_hot: to be tried next turn */
 	unsigned events;
 	bool paused;
 	msg_fn detached;
@@ -43,6 +45,7 @@ struct stream_listener {
 void stream_init(struct stream *stream, const struct stream_ops *ops);
 void stream_notify(struct stream *stream, unsigned events);
 void stream_drained(struct stream *stream); /* nothing to read until the next STREAM_READABLE */
+void stream_try_again(struct stream *stream); /* STREAM_READABLE next turn, unless the reactor sleeps first */
 void stream_detached(struct stream *stream);
 
 /* stream_socket.c */

@@ -283,13 +283,11 @@ static ssize_t sim_sendv(struct stream *stream, const struct iovec *iov, unsigne
 
 static void sim_attach(struct stream *stream)
 {
-	stream->thread->nr_ring_ops++;
 	schedule_arrival(to_sim(stream));
 }
 
 static void sim_detach(struct stream *stream)
 {
-	stream->thread->nr_ring_ops--;
 	stream_detached(stream);
 }
 
@@ -317,8 +315,6 @@ static void sim_close(struct stream *stream, bool abort)
 {
 	struct sim_stream *end = to_sim(stream);
 
-	if (stream->thread)
-		stream->thread->nr_ring_ops--;
 	stream->thread = NULL;
 	end->closed = true;
 	if (end->peer->closed) {

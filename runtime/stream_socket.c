@@ -1,6 +1,10 @@
 /*
- * Streams and listeners that are sockets: readiness by multishot poll in the reactor's ring, bytes by plain non-blocking
- * recvmsg and sendmsg.
+ * Streams and listeners that are sockets: bytes by plain non-blocking recvmsg and sendmsg, readiness by a poll in the
+ * reactor's ring, or by trying.
+ *
+ * A socket that had bytes a moment ago is tried again in the following turns: a try in vain costs a fifth of what arming a
+ * poll, its wake-up and its completion do.  One that has been found empty too often, or whose reactor goes to sleep, is
+ * polled; the poll looks at the socket as it is armed, so nothing is lost in between.
  *
  * A stream is freed when its polls have ended: closing cancels them and the last completion closes the descriptor.
  */
@@ -21,6 +25,8 @@
 #include "runtime/stream_internal.h"
 
 #define ACCEPTS_PER_TURN   64
+/* Turns for which an empty socket is tried before it is polled, when it is the only one; many share them. */
+#define TRIES_MAX	   64
 #define ACCEPT_BACKOFF_US  100000
 #define UNIX_SOCKET_MODE   0660
 #define UNIX_RETRY_US	   1000
@@ -29,8 +35,8 @@ struct socket_stream {
 	struct stream stream;
 	int fd;
 	bool tcp;
-	bool hup; /* the peer has said its last: a short read does not mean that nothing follows */
 	bool read_armed, write_armed, closing;
+	unsigned nr_misses; /* tries in vain since the last that found bytes */
 	struct ring_op read_poll, write_poll;
 };
 
@@ -122,6 +128,27 @@ static size_t iov_len(const struct iovec *iov, unsigned iovcnt)
 	return len;
 }
 
+static void arm_read(struct socket_stream *sock)
+{
+	if (sock->read_armed || !sock->stream.thread)
+		return;
+	sock->read_armed = true;
+	ring_poll(&sock->read_poll, sock->fd, POLLIN | POLLRDHUP, false);
+}
+
+/* Found empty: tries again next turn while that has paid of late, or else has the socket polled. */
+static void found_empty(struct socket_stream *sock)
+{
+	struct thread *thread = sock->stream.thread;
+
+	if (!thread || sock->read_armed)
+		return;
+	if (++sock->nr_misses <= TRIES_MAX / (thread->nr_streams_hot + 1))
+		stream_try_again(&sock->stream);
+	else
+		arm_read(sock);
+}
+
 static ssize_t socket_recvv(struct stream *stream, const struct iovec *iov, unsigned iovcnt)
 {
 	struct socket_stream *sock = to_socket(stream);
@@ -137,11 +164,18 @@ static ssize_t socket_recvv(struct stream *stream, const struct iovec *iov, unsi
 
 		rc = recvmsg(sock->fd, &msg, MSG_DONTWAIT);
 	}
-	if (rc < 0)
-		return errno == EINTR ? -EAGAIN : -errno;
-	/* TCP gives all it has: a short read has emptied the socket, and what comes later comes with an event. */
-	if (rc && sock->tcp && !sock->hup && iovcnt < IOV_MAX && (size_t)rc < iov_len(iov, iovcnt))
+	if (rc < 0) {
+		rc = errno == EINTR ? -EAGAIN : -errno;
+		if (rc == -EAGAIN)
+			found_empty(sock);
+		return rc;
+	}
+	sock->nr_misses = 0;
+	/* TCP gives all it has: a short read has emptied the socket. */
+	if (rc && sock->tcp && iovcnt < IOV_MAX && (size_t)rc < iov_len(iov, iovcnt)) {
 		stream_drained(stream);
+		found_empty(sock);
+	}
 	return rc;
 }
 
@@ -167,12 +201,6 @@ static ssize_t socket_sendv(struct stream *stream, const struct iovec *iov, unsi
 
 /* Readiness. */
 
-static void arm_read(struct socket_stream *sock)
-{
-	sock->read_armed = true;
-	ring_poll(&sock->read_poll, sock->fd, POLLIN | POLLRDHUP, true);
-}
-
 /* True when the descriptor has been closed, and the stream freed. */
 static bool finish_close(struct socket_stream *sock)
 {
@@ -196,8 +224,6 @@ static void read_polled(struct ring_op *op, int res, bool more)
 	struct socket_stream *sock = container_of(op, struct socket_stream, read_poll);
 
 	sock->read_armed = more;
-	if (res > 0 && (res & (POLLRDHUP | POLLHUP | POLLERR)))
-		sock->hup = true;
 	if (sock->closing || sock->stream.detached) {
 		if (!more)
 			finish(sock);
@@ -205,8 +231,6 @@ static void read_polled(struct ring_op *op, int res, bool more)
 	}
 	/* An error of the poll itself: the socket's next recv says what it is. */
 	stream_notify(&sock->stream, STREAM_READABLE);
-	if (!more && res >= 0)
-		arm_read(sock);
 }
 
 static void write_polled(struct ring_op *op, int res, bool more)
@@ -227,7 +251,12 @@ static void socket_attach(struct stream *stream)
 	struct socket_stream *sock = to_socket(stream);
 
 	stream->detached = NULL;
-	arm_read(sock);
+	sock->nr_misses = TRIES_MAX;
+}
+
+static void socket_before_sleep(struct stream *stream)
+{
+	arm_read(to_socket(stream));
 }
 
 static void cancel_polls(struct socket_stream *sock)
@@ -301,6 +330,7 @@ static const struct stream_ops socket_ops = {
 	.recvv = socket_recvv,
 	.sendv = socket_sendv,
 	.attach = socket_attach,
+	.before_sleep = socket_before_sleep,
 	.detach = socket_detach,
 	.want_write = socket_want_write,
 	.shutdown_write = socket_shutdown_write,

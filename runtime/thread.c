@@ -74,6 +74,7 @@ static struct thread *thread_alloc(const char *name, struct reactor *reactor)
 	list_init(&thread->timed_pollers);
 	list_init(&thread->fibers_ready);
 	list_init(&thread->streams_ready);
+	list_init(&thread->streams_hot);
 	list_init(&thread->channels);
 	return thread;
 }
@@ -114,7 +115,7 @@ void thread_exit(struct thread *thread)
 static bool thread_is_finished(struct thread *thread)
 {
 	return thread->exiting && !thread->nr_pollers && !thread->nr_timed_pollers && !thread->nr_fibers &&
-	       !thread->nr_ring_ops && !thread->nr_visits && list_empty(&thread->channels) &&
+	       !thread->nr_ring_ops && !thread->nr_streams && !thread->nr_visits && list_empty(&thread->channels) &&
 	       list_empty(&thread->streams_ready) && fifo_empty(&thread->tasks) &&
 	       fifo_empty(&thread->tasks_next) && !msg_pending(thread);
 }
