@@ -23,9 +23,9 @@ static void spoil_subnqn_unknown(struct fake_cmd *cmd, struct nvme_connect_data 
 	data->subnqn[strlen(data->subnqn) - 1] ^= 1;
 }
 
-static void spoil_hostnqn_empty(struct fake_cmd *cmd, struct nvme_connect_data *data)
+static void spoil_hostnqn_form(struct fake_cmd *cmd, struct nvme_connect_data *data)
 {
-	data->hostnqn[0] = 0;
+	strcpy(data->hostnqn, "host");
 }
 
 static void spoil_cntlid(struct fake_cmd *cmd, struct nvme_connect_data *data)
@@ -82,7 +82,7 @@ STAGE_TEST(a_bad_connect_is_told_which_field_was_wrong)
 {
 	static const struct bad_connect bad[] = {
 		{ spoil_subnqn_nul, 1, 256 },	   { spoil_hostnqn_nul, 1, 512 },      { spoil_subnqn_unknown, 1, 256 },
-		{ spoil_hostnqn_empty, 1, 512 },   { spoil_cntlid, 1, 16 },	       { spoil_static_cntlid, 1, 16 },
+		{ spoil_hostnqn_form, 1, 512 },    { spoil_cntlid, 1, 16 },	       { spoil_static_cntlid, 1, 16 },
 		{ spoil_sqsize_zero, 0, 44 },	   { spoil_sqsize_large, 0, 44 },      { spoil_sqsize_wraps, 0, 44 },
 		{ spoil_qid_large, 0, 42 },	   { spoil_io_bogus_cntlid, 1, 16 },   { spoil_io_dynamic_cntlid, 1, 16 },
 		{ spoil_discovery_io, 0, 42 },
@@ -101,6 +101,18 @@ STAGE_TEST(a_bad_connect_is_told_which_field_was_wrong)
 	}
 	/* And the connection is as good as new. */
 	ck_assert_uint_eq(fake_connect(conn, &(struct fake_connect){ 0 }, NULL), 0);
+	fake_drop(conn);
+}
+
+STAGE_TEST(a_host_without_a_name_is_let_in_only_where_any_host_may_come)
+{
+	struct fake_connect how = { .hostnqn = "" };
+	struct fake_conn *conn = fake_open(stage->target, 4420);
+
+	ck_assert_int_eq(nvmf_subsystem_allow_any_host(stage->sub, false), 0);
+	ck_assert_uint_eq(fake_connect(conn, &how, NULL), NVME_SC_CONNECT_INVALID_HOST);
+	ck_assert_int_eq(nvmf_subsystem_allow_any_host(stage->sub, true), 0);
+	ck_assert_uint_eq(fake_connect(conn, &how, NULL), 0);
 	fake_drop(conn);
 }
 
@@ -551,6 +563,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		a_bad_connect_is_told_which_field_was_wrong,
+		a_host_without_a_name_is_let_in_only_where_any_host_may_come,
 		a_connect_of_another_format_is_incompatible,
 		connect_data_that_is_short_is_refused_and_data_in_pieces_is_read_whole,
 		nothing_but_connect_is_answered_before_connect,
