@@ -38,7 +38,7 @@ struct fiber {
 	char name[NAME_LEN];
 	const char *state;
 	const void *pc;
-	uint64_t since_us;
+	uint64_t since_ticks;
 	bool finished;
 };
 
@@ -151,7 +151,9 @@ static void fiber_entry(void)
 static void set_state(struct fiber *fiber, const char *state, const void *pc)
 {
 	__atomic_store_n(&fiber->pc, pc, __ATOMIC_RELAXED);
-	__atomic_store_n(&fiber->since_us, clock_now_us(), __ATOMIC_RELAXED);
+	/* The turn's start is near enough, and costs no look at a clock. */
+	__atomic_store_n(&fiber->since_ticks, reactor_current ? reactor_current->now_ticks : clock_ticks(),
+			 __ATOMIC_RELAXED);
 	__atomic_store_n(&fiber->state, state, __ATOMIC_RELAXED);
 }
 
@@ -273,6 +275,13 @@ struct fiber *fiber_from_link(struct list *link)
 	return list_entry(link, struct fiber, link);
 }
 
+static uint64_t ticks_to_us(uint64_t then_ticks)
+{
+	uint64_t now_ticks = clock_ticks(), ago_ticks = now_ticks > then_ticks ? now_ticks - then_ticks : 0;
+
+	return clock_now_us() - (uint64_t)((double)ago_ticks * 1e6 / (double)clock_tick_rate());
+}
+
 void fiber_walk(void (*fn)(const struct fiber_info *info, void *arg), void *arg)
 {
 	struct list *it;
@@ -285,7 +294,7 @@ void fiber_walk(void (*fn)(const struct fiber_info *info, void *arg), void *arg)
 			.thread = fiber->thread->name,
 			.state = __atomic_load_n(&fiber->state, __ATOMIC_RELAXED),
 			.pc = __atomic_load_n(&fiber->pc, __ATOMIC_RELAXED),
-			.since_us = __atomic_load_n(&fiber->since_us, __ATOMIC_RELAXED),
+			.since_us = ticks_to_us(__atomic_load_n(&fiber->since_ticks, __ATOMIC_RELAXED)),
 		};
 
 		fn(&info, arg);
