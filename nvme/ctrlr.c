@@ -94,6 +94,8 @@ static fiber_fn int fabrics_connect(struct nvme_ctrlr *ctrlr, struct nvme_qpair 
 	cmd.connect.qid = qpair->qid;
 	cmd.connect.sqsize = (uint16_t)qpair->depth;
 	cmd.connect.kato_ms = qpair->qid ? 0 : ctrlr->opts.kato_ms;
+	/* We never look at SQHD; and C2HData's SUCCESS, which saves a response for each read, is only for those who do not. */
+	cmd.connect.cattr = NVME_CONNECT_NO_SQ_FLOW_CONTROL;
 	memcpy(data->hostid, ctrlr->opts.hostid, sizeof(data->hostid));
 	data->cntlid = qpair->qid ? ctrlr->cntlid : ctrlr->opts.cntlid;
 	memcpy(data->subnqn, ctrlr->opts.subnqn, sizeof(data->subnqn));
