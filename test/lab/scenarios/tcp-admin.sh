@@ -125,7 +125,7 @@ X
 
 step "a namespace that is added appears, one that grows grows, one that is removed disappears"
 rpc nvmf_subsystem_add_ns nqn="$NQN" namespace='{"bdev_name": "m1"}'
-guest "wait_block /dev/nvme0n2 50; dd if=/dev/nvme0n2 of=/dev/null bs=1M count=4 iflag=direct status=none; test \$(cat /sys/block/nvme0n2/uuid) = $UUID"
+guest "wait_block /dev/nvme0n2 50; dd if=/dev/nvme0n2 of=/dev/null bs=1M count=4 iflag=direct status=none; test \$(cat /sys/block/nvme0n2/uuid) = $UUID; grep -q back /sys/block/nvme0n2/queue/write_cache"
 guest "nvme list-ns /dev/nvme0 -o json" > "$T/list-ns"
 jcheck "$T/list-ns" "[n['nsid'] for n in d['nsid_list']] == [1, 2]"
 rpc bdev_lvol_resize name=lvs/vol size_in_mib=64
