@@ -42,6 +42,7 @@
 #define MAX_THREADS    16
 #define MAX_OP_SECTORS 1024
 #define MARK_SLOT      4096
+#define WELL_UNDER_WAY 20
 #define MAGIC          0x5245474445464c31ull
 
 enum op_kind { OP_WRITE, OP_FUA, OP_ZERO, OP_DISCARD, OP_READ, OP_FLUSH };
@@ -76,7 +77,7 @@ static struct {
 	time_t end;
 	pthread_mutex_t lock;
 	/* Under lock. */
-	uint64_t nr_marks, nr_breaks, tainted[MAX_THREADS];
+	uint64_t nr_marks, nr_new_marks, nr_breaks, tainted[MAX_THREADS];
 	/* Owned by thread t, read by all. */
 	_Atomic uint64_t submitted[MAX_THREADS], completed[MAX_THREADS];
 	/* Owned by the sector's thread: the last operation submitted on it that changes it. */
@@ -227,6 +228,8 @@ static void mark_put(enum mark_kind kind, unsigned t, const uint64_t *from, cons
 		return;
 	}
 	n = write(G.marks_fd, slot, SECTOR);
+	if (++G.nr_new_marks == WELL_UNDER_WAY)
+		printf("ledger: under way\n"); /* for whoever waits for that before it breaks something */
 	pthread_mutex_unlock(&G.lock);
 	if (n != SECTOR)
 		die("writing a mark: %s", strerror(errno));

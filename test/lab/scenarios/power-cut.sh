@@ -17,8 +17,8 @@ guest_boot -c 4 -m 2048 -- "${DISK[@]}"
 step "a store and a volume"
 guest -t 120 <<X
 cp -r /lab/daemon /lab/ledger /lab/rpc.py /tmp/
-mkdir -p /tmp/state /tmp/run
-LD_LIBRARY_PATH=/tmp/daemon/lib RUNTIME_DIRECTORY=/tmp/run /tmp/daemon/ferruled --no-huge --cores 0 --mem 512 --state-dir /tmp/state \
+mkdir -p /tmp/state
+LD_LIBRARY_PATH=/tmp/daemon/lib /tmp/daemon/ferruled --no-huge --cores 0 --mem 512 --state-dir /tmp/state \
     --rpc-socket /tmp/rpc.sock --http 127.0.0.1:0 --file-dir /dev > /lab/daemon.log 2>&1 < /dev/null &
 echo \$! > /tmp/pid
 rpc() { /tmp/rpc.py /tmp/rpc.sock "\$@" > /dev/null; }

@@ -45,17 +45,29 @@ ls -l /sys/block; cat /sys/block/nvme0n*/uuid; nvme id-ctrl /dev/nvme0 | grep -E
 
 check_ledger() { guest "/tmp/ledger -m /tmp/marks check /dev/nvme0n1"; }
 
+# The first kill of a round comes after the ledger has something to lose, however slow the guest is.
+wait_under_way() {
+    local i
+    for i in $(seq 600); do
+        grep -qs 'under way' "$SHARE/q/ledger.out" && return
+        [ ! -e "$SHARE/q/ledger.rc" ] || return 0
+        sleep 0.1
+    done
+    fail "the ledger does not get under way"
+}
+
 for round in $(seq "$ROUNDS"); do
     # Odd rounds end with the kill: what was written last is looked at as it is.  Even rounds write on across two kills.
     kills=$((2 - round % 2))
     step "round $round: $kills kills"
-    options="-w ${STRICT:+-x} -r $((6 + 4 * kills))"
-    [ $kills = 2 ] || options="$options -b"
+    options="-w ${STRICT:+-x} -r 16"
+    [ $kills = 2 ] || options="-w ${STRICT:+-x} -b -r 120"
     guest_bg ledger "/tmp/ledger -m /tmp/marks -s $SEED -t 6 $options run /dev/nvme0n1"
     # A stock program's view: every write is FUA, so all of them must be there whenever the daemon died.
     guest_bg fio "fio_verified /dev/nvme0n2 16k 1 --rw=randwrite --iodepth=8 --sync=1 --size=48m --rate=4m --randseed=$RANDOM"
     for _ in $(seq $kills); do
-        sleep $((2 + RANDOM % 3)).$((RANDOM % 1000 + 1000))
+        wait_under_way
+        sleep $((RANDOM % 3)).$((RANDOM % 1000 + 1000))
         target_kill9
         sleep $((RANDOM % 2)).$((RANDOM % 1000 + 1000))
         target_start
