@@ -1,9 +1,13 @@
-/* `ferrule store check`: reads the store in a file or block device and proves it, in a runtime of its own, without a daemon. */
+/*
+ * `ferrule store check`: reads the store in a file or block device and proves it, in a runtime of its own, without a daemon;
+ * or has the daemon check one of its stores while I/O goes on.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bdev/bdev.h"
 #include "blob/blob.h"
@@ -83,6 +87,28 @@ static void show(struct check *check)
 	       r->nr_records);
 }
 
+static int check_online(struct cli *cli, const char *name)
+{
+	json_t *result = cli_call(cli, "bdev_lvol_check_lvstore", json_pack("{s:s}", "lvs_name", name)), *f;
+	json_int_t nr_findings;
+	size_t i;
+
+	if (!result)
+		return EXIT_FAILURE;
+	nr_findings = json_integer_value(json_object_get(result, "nr_findings"));
+	if (cli->json) {
+		cli_show_json(result);
+	} else {
+		json_array_foreach(json_object_get(result, "findings"), i, f)
+			printf("%-8s page %" JSON_INTEGER_FORMAT ": %s\n", json_string_value(json_object_get(f, "kind")),
+			       json_integer_value(json_object_get(f, "page")), json_string_value(json_object_get(f, "text")));
+		printf("%s: %" JSON_INTEGER_FORMAT " findings in %" JSON_INTEGER_FORMAT " pages\n", name, nr_findings,
+		       json_integer_value(json_object_get(result, "pages")));
+	}
+	json_decref(result);
+	return nr_findings ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 int cli_store_check(struct cli *cli, json_t *args, const struct cli_verb *verb)
 {
 	struct runtime_opts opts = { .name = "ferrule" };
@@ -93,6 +119,11 @@ int cli_store_check(struct cli *cli, json_t *args, const struct cli_verb *verb)
 	};
 	int status = EXIT_FAILURE;
 
+	/* Stores' names have no slash; a file in this folder is ./NAME. */
+	if (!strchr(check.path, '/') && access(check.path, F_OK) < 0) {
+		json_decref(check.findings);
+		return check_online(cli, check.path);
+	}
 	log_set_level(LOG_ERROR);
 	if (runtime_run(&opts, check_main, &check)) {
 		cli_error("store check: the runtime does not start");

@@ -451,8 +451,8 @@ const struct cli_verb cli_verbs[] = {
 	  .method = "bdev_lvol_create_lvstore" },
 	{ "store", "delete", "deletes a store with its volumes", { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" } },
 	  .method = "bdev_lvol_delete_lvstore" },
-	{ "store", "check", "checks every page and count of the store in a file or block device that no daemon uses",
-	  { { "PATH", CLI_ARG_STRING, "path", true, "the file or block device" } }, .run = cli_store_check },
+	{ "store", "check", "checks every page and count: of one of the daemon's stores, or of a file that no daemon uses",
+	  { { "NAME|PATH", CLI_ARG_STRING, "path", true, "a store's name, or the path of a file or block device" } }, .run = cli_store_check },
 
 	{ "volume", "list", "lists volumes", { { "STORE", CLI_ARG_STRING, "store", false, "only of this store" } },
 	  .method = "bdev_get_bdevs", .columns = volume_columns, .what = "volumes", .run = list_volumes },

@@ -1,12 +1,14 @@
 /* The methods that change the NVMe-oF target: transports, subsystems, hosts. */
 #include "mgmt/methods_nvmf.h"
+#include "nvmf/transport.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define TARGET_NAME "nvmf_tgt"
+#define TARGET_NAME    "nvmf_tgt"
+#define MAX_IN_CAPSULE (64u * 1024)
 
 static struct nvmf_target *the_target;
 
@@ -74,17 +76,40 @@ static const struct rpc_param create_transport_params[] = {
 	{ NULL, 0, 0, NULL },
 };
 
-static void transport_opts_of_call(const struct rpc_call *call, struct nvmf_transport_opts *o)
+/* A limit below its range is refused; one above is what the target can do at most, since clients ask for other targets'. */
+static bool take_limit(struct rpc_call *call, const char *key, uint32_t min, uint32_t max, uint32_t *limit)
 {
-	o->max_queue_depth = (uint32_t)rpc_u64(call, "max_queue_depth", o->max_queue_depth);
-	o->max_io_qpairs_per_ctrlr = (uint32_t)rpc_u64(call, "max_io_qpairs_per_ctrlr", o->max_io_qpairs_per_ctrlr);
-	o->in_capsule_data_size = (uint32_t)rpc_u64(call, "in_capsule_data_size", o->in_capsule_data_size);
-	o->max_io_size = (uint32_t)rpc_u64(call, "max_io_size", o->max_io_size);
-	o->max_aq_depth = (uint32_t)rpc_u64(call, "max_aq_depth", o->max_aq_depth);
+	uint64_t value = rpc_u64(call, key, *limit);
+
+	if (value < min) {
+		rpc_fail_param(call, key, "%s is at least %u", key, min);
+		return false;
+	}
+	*limit = value > max ? max : (uint32_t)value;
+	return true;
+}
+
+static bool transport_opts_of_call(struct rpc_call *call, struct nvmf_transport_opts *o)
+{
 	o->abort_timeout_sec = (uint32_t)rpc_u64(call, "abort_timeout_sec", o->abort_timeout_sec);
 	o->acceptor_backlog = (uint32_t)rpc_u64(call, "acceptor_backlog", o->acceptor_backlog);
 	o->sock_priority = (uint32_t)rpc_u64(call, "sock_priority", o->sock_priority);
 	o->c2h_success = rpc_bool(call, "c2h_success", o->c2h_success);
+	if (!take_limit(call, "max_queue_depth", 2, 4096, &o->max_queue_depth) ||
+	    !take_limit(call, "max_io_qpairs_per_ctrlr", 1, NVMF_MAX_IO_QUEUES, &o->max_io_qpairs_per_ctrlr) ||
+	    !take_limit(call, "in_capsule_data_size", 0, MAX_IN_CAPSULE, &o->in_capsule_data_size) ||
+	    !take_limit(call, "max_io_size", 4096, NVMF_MAX_XFER, &o->max_io_size) ||
+	    !take_limit(call, "max_aq_depth", 32, 4096, &o->max_aq_depth))
+		return false;
+	if (o->in_capsule_data_size % 16) {
+		rpc_fail_param(call, "in_capsule_data_size", "in_capsule_data_size is a multiple of 16");
+		return false;
+	}
+	if (o->max_io_size & (o->max_io_size - 1)) {
+		rpc_fail_param(call, "max_io_size", "max_io_size is a power of two");
+		return false;
+	}
+	return true;
 }
 
 static fiber_fn void create_transport(struct rpc_call *call)
@@ -104,7 +129,8 @@ static fiber_fn void create_transport(struct rpc_call *call)
 		rpc_blame(call, "trtype");
 		return;
 	}
-	transport_opts_of_call(call, &opts);
+	if (!transport_opts_of_call(call, &opts))
+		return;
 	rc = nvmf_transport_create(target, trtype, &opts);
 	if (rc == 0) {
 		char key[16] = "";
@@ -119,7 +145,7 @@ static fiber_fn void create_transport(struct rpc_call *call)
 		rpc_blame(call, "trtype");
 	} else {
 		snprintf(message, sizeof(message), "Transport type '%.64s' create failed", trtype);
-		rpc_fail(call, RPC_INTERNAL_ERROR, message, "%s; a limit is out of its range", strerror(-rc));
+		rpc_fail(call, RPC_INTERNAL_ERROR, message, "%s", strerror(-rc));
 	}
 }
 
@@ -171,6 +197,7 @@ static bool printable(const char *text, size_t max)
 /* Refuses what nvmf would refuse without saying which. */
 static int check_subsystem(struct rpc_call *call, const struct nvmf_subsystem_opts *opts)
 {
+	uint16_t max_cntlid = opts->max_cntlid ? opts->max_cntlid : 0xffef;
 	char message[512];
 
 	if (opts->serial && !printable(opts->serial, NVMF_SERIAL_MAX)) {
@@ -185,6 +212,17 @@ static int check_subsystem(struct rpc_call *call, const struct nvmf_subsystem_op
 		rpc_fail(call, RPC_INVALID_PARAMS, message, "model_number is at most %d printable ASCII characters",
 			 NVMF_MODEL_MAX);
 		rpc_blame(call, "model_number");
+		return -EINVAL;
+	}
+	if (opts->max_namespaces > 65535 || (rpc_has(call, "max_namespaces") && !opts->max_namespaces)) {
+		rpc_fail_param(call, "max_namespaces", "max_namespaces is 1 to 65535");
+		return -EINVAL;
+	}
+	if (opts->min_cntlid > max_cntlid || max_cntlid > 0xffef) {
+		snprintf(message, sizeof(message), "Subsystem %.223s: invalid cntlid range [%u-%u]", opts->nqn,
+			 opts->min_cntlid ? opts->min_cntlid : 1, max_cntlid);
+		rpc_fail(call, RPC_INVALID_PARAMS, message, "min_cntlid is at least 1, max_cntlid no less and at most 65519");
+		rpc_blame(call, "max_cntlid");
 		return -EINVAL;
 	}
 	if (rpc_bool(call, "passthrough", false)) {
@@ -232,9 +270,7 @@ static fiber_fn void create_subsystem(struct rpc_call *call)
 		rpc_fail(call, RPC_INTERNAL_ERROR, message, "a subsystem of this NQN exists already");
 		rpc_blame(call, "nqn");
 	} else {
-		rpc_fail(call, RPC_INTERNAL_ERROR, message,
-			 "%s; max_namespaces is 1 to 65535, min_cntlid at least 1 and max_cntlid no less and at most 65519",
-			 strerror(-rc));
+		rpc_fail(call, RPC_INTERNAL_ERROR, message, "%s", strerror(-rc));
 	}
 }
 

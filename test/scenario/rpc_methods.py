@@ -163,6 +163,9 @@ class Methods(ferrule.Case):
                                                            "num_shared_buffers": 4096, "buf_cache_size": 32}))
         self.assert_error(-32602, "Transport type 'tcp' already exists", self.rpc, "nvmf_create_transport",
                           {"trtype": "tcp"}, parameter="trtype")
+        for limit in [{"max_queue_depth": 1}, {"max_io_size": 12345}, {"in_capsule_data_size": 100}, {"max_aq_depth": 8}]:
+            self.assert_error(-32602, "Invalid parameters", self.rpc, "nvmf_create_transport", {"trtype": "TCP", **limit},
+                              parameter=next(iter(limit)))
         self.assert_error(-32602, "Invalid transport type 'XYZ'", self.rpc, "nvmf_create_transport", {"trtype": "XYZ"})
         transport = self.rpc("nvmf_get_transports")[0]
         self.assertEqual((transport["trtype"], transport["in_capsule_data_size"]), ("TCP", 8192))
@@ -204,6 +207,10 @@ class Methods(ferrule.Case):
         other = {"nqn": NQN + "2"}
         self.assert_error(-32602, f"Subsystem {NQN}2: invalid serial number '{'9' * 21}'", self.rpc, "nvmf_create_subsystem",
                           {**other, "serial_number": "9" * 21}, parameter="serial_number")
+        self.assert_error(-32602, f"Subsystem {NQN}2: invalid cntlid range [9-8]", self.rpc, "nvmf_create_subsystem",
+                          {**other, "min_cntlid": 9, "max_cntlid": 8}, parameter="max_cntlid")
+        self.assert_error(-32602, "Invalid parameters", self.rpc, "nvmf_create_subsystem", {**other, "max_namespaces": 0},
+                          parameter="max_namespaces")
         self.assert_error(-32602, "Invalid parameters", self.rpc, "nvmf_create_subsystem", {**other, "passthrough": True},
                           parameter="passthrough")
         self.assert_error(-32602, "Invalid parameters", self.rpc, "nvmf_create_subsystem", {**other, "colour": 1},

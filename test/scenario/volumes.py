@@ -150,6 +150,8 @@ class Volumes(ferrule.Case):
         rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 64, "thin_provision": True})
         port = ferrule.export(rpc, "pool/v")
         ferrule.nvme(port, "write", "--length", str(4 * MIB), data=os.urandom(4 * MIB))
+        self.assertIn("pool: 0 findings", daemon.cli("store", "check", "pool").stdout)
+        self.assertEqual(rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})["findings"], [])
         daemon.stop()
         path = os.path.join(daemon.files, "pool")
         good = daemon.cli("--json", "store", "check", path)
