@@ -679,6 +679,35 @@ STAGE_TEST(an_event_without_a_request_waits_for_one)
 	fake_host_drop(&host);
 }
 
+STAGE_TEST(a_drive_that_becomes_too_warm_is_told_once)
+{
+	struct gate *gate = gate_create("gate", false);
+	struct fake_cmd aers[2] = { 0 };
+	struct nvme_log_smart smart;
+	struct fake_host host;
+
+	gate->temperature_k = 310;
+	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 0);
+	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_ASYNC_EVENT, 0x02), 0);
+	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_TEMPERATURE_THRESHOLD, 320), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		aers[i].cmd.opcode = NVME_ADMIN_AER;
+		fake_submit(host.admin, &aers[i]);
+	}
+	fiber_sleep(30000000);
+	ck_assert(!aers[0].done);
+	gate->temperature_k = 320;
+	fiber_sleep(15000000);
+	ck_assert(aers[0].done);
+	ck_assert_uint_eq(aers[0].cqe.dw0, NVME_AER_RESULT(NVME_AER_SMART, 1, NVME_LID_SMART));
+	ck_assert_uint_eq(fake_log(host.admin, NVME_LID_SMART, 0, 0, &smart, sizeof(smart)), 0);
+	ck_assert_uint_eq(smart.critical_warning, 0x02);
+	fiber_sleep(30000000);
+	ck_assert(!aers[1].done);
+	fake_host_drop(&host);
+	fake_wait(&aers[1]);
+}
+
 STAGE_TEST(a_reset_takes_the_event_requests_back)
 {
 	struct fake_cmd aer = { 0 };
@@ -721,6 +750,7 @@ int main(void)
 		a_fifth_abort_at_a_time_is_one_too_many,
 		a_namespace_change_is_told_once_until_the_list_is_read,
 		an_event_without_a_request_waits_for_one,
+		a_drive_that_becomes_too_warm_is_told_once,
 		a_reset_takes_the_event_requests_back,
 	};
 

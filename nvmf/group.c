@@ -33,8 +33,13 @@ static enum poll_result sweep(void *arg)
 	uint64_t oldest_ticks = clock_ticks() - NVMF_DATA_TIMEOUT_US / 1000 * (clock_tick_rate() / 1000);
 	struct list *it, *tmp;
 
-	list_for_each_safe(it, tmp, &group->qpairs)
-		sweep_qpair(list_entry(it, struct nvmf_qpair, group_link), oldest_ticks);
+	list_for_each_safe(it, tmp, &group->qpairs) {
+		struct nvmf_qpair *qpair = list_entry(it, struct nvmf_qpair, group_link);
+
+		if (qpair->connected && !qpair->qid && !qpair->closing && !qpair->ctrlr->discovery)
+			nvmf_temperature_check(qpair->ctrlr);
+		sweep_qpair(qpair, oldest_ticks);
+	}
 	return POLL_IDLE;
 }
 

@@ -70,6 +70,8 @@ struct nvmf_target {
 	struct list listeners;
 	uint16_t next_portid;
 	uint64_t genctr;
+	struct poller *thermometer;
+	atomic_int temperature_k; /* of the pool's hottest bdev, for any thread; 0: none reports */
 	nvmf_ns_gone_fn ns_gone;
 	void *ns_gone_arg;
 	unsigned nr_events; /* fibers about bdevs that come or go */
@@ -242,6 +244,7 @@ struct nvmf_ctrlr {
 	struct list aers;
 	unsigned nr_aers;
 	uint32_t events_pending, events_masked; /* bits of enum nvmf_event */
+	bool too_warm; /* outside of the thresholds when last looked */
 	uint32_t changed_ns[NVMF_CHANGED_NS_MAX];
 	unsigned nr_changed_ns; /* 1025: more than the list can say */
 	unsigned nr_aborts;
@@ -310,6 +313,8 @@ void nvmf_log_page_execute(struct nvmf_req *req);
 void nvmf_log_put(struct nvmf_req *req, uint64_t at, const void *part, uint32_t len);
 void nvmf_log_page_smart(struct nvmf_req *req);
 int nvmf_pool_temperature_k(void); /* of the hottest bdev; 0: none reports.  App thread */
+bool nvmf_temperature_is_bad(int temperature_k, uint32_t over_k, uint32_t under_k);
+void nvmf_temperature_check(struct nvmf_ctrlr *ctrlr); /* now and then, on its thread: raises the event */
 void nvmf_error_log_add(struct nvmf_req *req, uint16_t status);
 void nvmf_log_effects_fill(struct nvme_log_effects *log);
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "nvmf/internal.h"
 
@@ -179,16 +180,12 @@ fiber_fn static void ns_bdev_came(struct nvmf_ns *ns)
 		log_error("namespace %u of %s cannot have bdev %s: %s", ns->nsid, ns->subsystem->nqn, ns->bdev_name, strerror(-rc));
 }
 
-static bool bdev_is_called(const struct bdev *bdev, const char *name)
+static bool bdev_is_called(const struct bdev *bdev, const char *uuid, const char *name)
 {
-	uuid_t uuid;
-
-	if (!strcmp(bdev->name, name) || (bdev->alias[0] && !strcmp(bdev->alias, name)))
-		return true;
-	return !uuid_parse(name, uuid) && !uuid_compare(uuid, bdev->uuid);
+	return !strcmp(bdev->name, name) || (bdev->alias[0] && !strcmp(bdev->alias, name)) || !strcasecmp(uuid, name);
 }
 
-static void sub_bdev_registered(struct nvmf_subsystem *sub, struct bdev *bdev)
+static void sub_bdev_registered(struct nvmf_subsystem *sub, struct bdev *bdev, const char *uuid)
 {
 	unsigned left = sub->nr_namespaces;
 
@@ -198,22 +195,24 @@ static void sub_bdev_registered(struct nvmf_subsystem *sub, struct bdev *bdev)
 		if (!ns)
 			continue;
 		left--;
-		if (!ns->desc && bdev_is_called(bdev, ns->bdev_name))
+		if (!ns->desc && bdev_is_called(bdev, uuid, ns->bdev_name))
 			event_start(ns, ns_bdev_came);
 	}
 }
 
 void nvmf_ns_bdev_registered(struct nvmf_target *target, struct bdev *bdev)
 {
+	char uuid[UUID_STR_LEN];
 	struct list *it;
 
 	if (target->stopping)
 		return;
+	uuid_unparse_lower(bdev->uuid, uuid);
 	list_for_each(it, &target->subsystems) {
 		struct nvmf_subsystem *sub = list_entry(it, struct nvmf_subsystem, link);
 
 		if (sub->nr_waiting)
-			sub_bdev_registered(sub, bdev);
+			sub_bdev_registered(sub, bdev, uuid);
 	}
 }
 

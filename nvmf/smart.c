@@ -17,6 +17,22 @@ int nvmf_pool_temperature_k(void)
 	return hottest_k;
 }
 
+bool nvmf_temperature_is_bad(int temperature_k, uint32_t over_k, uint32_t under_k)
+{
+	return temperature_k && ((uint32_t)temperature_k >= over_k || (uint32_t)temperature_k <= under_k);
+}
+
+/* The event is about crossing a threshold, not about being beyond it. */
+void nvmf_temperature_check(struct nvmf_ctrlr *ctrlr)
+{
+	int temperature_k = atomic_load_explicit(&ctrlr->subsystem->target->temperature_k, memory_order_relaxed);
+	bool bad = nvmf_temperature_is_bad(temperature_k, ctrlr->temperature_over_k, ctrlr->temperature_under_k);
+
+	if (bad && !ctrlr->too_warm)
+		nvmf_aer_raise(ctrlr, NVMF_EVENT_TEMPERATURE);
+	ctrlr->too_warm = bad;
+}
+
 static struct nvmf_counters sum_counters(const struct nvmf_subsystem *sub)
 {
 	struct nvmf_counters sum = { 0 };
@@ -64,7 +80,7 @@ static void smart_collect(void *arg)
 
 	log.temperature_k[0] = (uint8_t)temperature_k;
 	log.temperature_k[1] = (uint8_t)(temperature_k >> 8);
-	if (temperature_k && (temperature_k >= req->step || temperature_k <= req->step_blocks))
+	if (nvmf_temperature_is_bad(temperature_k, req->step, (uint32_t)req->step_blocks))
 		log.critical_warning |= NVMF_SMART_TEMPERATURE;
 	nvmf_log_put(req, 0, &log, sizeof(log));
 	thread_send(ctrlr->group->thread, smart_done, req);

@@ -6,6 +6,8 @@
 
 #include "nvmf/internal.h"
 
+#define THERMOMETER_PERIOD_US 10000000u
+
 /* Targets of this process, for the bdevs that come. */
 static struct list targets = LIST_INIT(targets);
 
@@ -15,6 +17,14 @@ static void bdev_registered(struct bdev *bdev, void *arg)
 
 	list_for_each(it, &targets)
 		nvmf_ns_bdev_registered(list_entry(it, struct nvmf_target, link), bdev);
+}
+
+static enum poll_result read_thermometer(void *arg)
+{
+	struct nvmf_target *target = arg;
+
+	atomic_store_explicit(&target->temperature_k, nvmf_pool_temperature_k(), memory_order_relaxed);
+	return POLL_IDLE;
 }
 
 static void target_free(struct nvmf_target *target)
@@ -64,6 +74,9 @@ fiber_fn int nvmf_target_create(const struct nvmf_target_opts *opts, struct nvmf
 		target_free(target);
 		return rc;
 	}
+	target->thermometer = poller_start("nvmf_thermometer", read_thermometer, target, THERMOMETER_PERIOD_US);
+	if (!target->thermometer)
+		log_warning("no memory to watch the temperature: hosts get no events about it");
 	list_add_tail(&targets, &target->link);
 	if (!watching) {
 		watching = true;
@@ -81,6 +94,8 @@ fiber_fn void nvmf_target_destroy(struct nvmf_target *target)
 		return;
 	list_del(&target->link);
 	target->stopping = true;
+	if (target->thermometer)
+		poller_stop(target->thermometer);
 	while (target->nr_events)
 		fiber_cond_wait(&target->events_over);
 	fiber_lock(&target->config);
