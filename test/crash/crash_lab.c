@@ -56,6 +56,7 @@ static void at_event(struct crash_disk *disk, uint64_t event, void *arg)
 	crash_disk_capture(disk);
 	if (write(pipes.to_driver, &event, sizeof(event)) != sizeof(event) || read(pipes.from_driver, &go, 1) != 1)
 		_exit(4);
+	alarm(CHILD_SECONDS); /* the looks took their time */
 	if (event == kill_at)
 		_exit(KILLED);
 	crash_disk_release(disk);
