@@ -11,16 +11,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "runtime/asan.h"
 #include "runtime/fiber_switch.h"
 #include "runtime/internal.h"
-
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#define WITH_ASAN 1
-#else
-#define WITH_ASAN 0
-#endif
 
 #define STACK_LEN	  (256u * 1024)
 #define STACKS_CACHED_MAX 64
@@ -96,9 +89,7 @@ static void stack_put_locked(void *stack)
 {
 	struct free_stack *entry = stack;
 
-#if WITH_ASAN
 	ASAN_UNPOISON_MEMORY_REGION(stack, STACK_LEN);
-#endif
 	if (nr_free_stacks >= STACKS_CACHED_MAX) {
 		stack_unmap(stack);
 		return;

@@ -12,14 +12,8 @@
 
 #include <rte_ring.h>
 
+#include "runtime/asan.h"
 #include "runtime/internal.h"
-
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(buf, len)   ((void)(buf), (void)(len))
-#define ASAN_UNPOISON_MEMORY_REGION(buf, len) ((void)(buf), (void)(len))
-#endif
 
 #define ALIGNMENT 4096
 
