@@ -1,6 +1,7 @@
 /* `ferrule nvme`: the options of every verb in one table, from which parsing and help are made; and the verbs' start. */
 #include <errno.h>
 #include <getopt.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include <uuid/uuid.h>
 
 #include "mgmt/cli_nvme.h"
+#include "runtime/cores.h"
 
 enum verb_bit {
 	V_DISCOVER = 1 << 0,
@@ -311,6 +313,24 @@ static int set_number(const struct opt *opt, const char *value)
 	return 0;
 }
 
+/* The list must make sense, and this process must be allowed on each. */
+static int set_cores(const struct opt *opt, const char *value)
+{
+	unsigned cores[64], nr;
+	cpu_set_t set;
+
+	if (cores_parse(value, cores, 64, &nr))
+		return bad_value(opt, value, "a list of cores such as 1 or 0,2-3");
+	if (sched_getaffinity(0, sizeof(set), &set))
+		return 0;
+	for (unsigned i = 0; i < nr; i++) {
+		if (!CPU_ISSET(cores[i], &set))
+			return bad_value(opt, value, "cores on which this process may run (see nproc and taskset -p $$)");
+	}
+	the_opts.cores = value;
+	return 0;
+}
+
 static int set_option(const struct opt *opt, const char *value)
 {
 	struct cli_nvme_opts *o = &the_opts;
@@ -354,8 +374,7 @@ static int set_option(const struct opt *opt, const char *value)
 		o->progress = true;
 		return 0;
 	case O_CORE:
-		o->cores = value;
-		return 0;
+		return set_cores(opt, value);
 	}
 	return set_number(opt, value);
 }

@@ -214,6 +214,9 @@ static fiber_fn int worker_open(void *arg)
 	if (rc)
 		return rc;
 	w->queue_depth = wanted;
+	if (!w->idx && nvme_qpair_depth(w->qpair) < wanted)
+		fprintf(stderr, "ferrule nvme perf: the controller's queues take %u at a time; the rest of --qd %u waits here\n",
+			nvme_qpair_depth(w->qpair), wanted);
 	w->ops = calloc(wanted, sizeof(*w->ops));
 	w->buffers = dma_alloc((size_t)opts->io_bytes * (wanted + 1), 4096);
 	if (!w->ops || !w->buffers) {
