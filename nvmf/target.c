@@ -152,7 +152,7 @@ static bool opts_are_valid(const struct nvmf_transport_opts *opts)
 	       opts->max_aq_depth <= 4096 && opts->max_io_qpairs_per_ctrlr >= 1 &&
 	       opts->max_io_qpairs_per_ctrlr <= NVMF_MAX_IO_QUEUES && opts->max_io_size >= NVMF_PAGE_SIZE &&
 	       opts->max_io_size <= NVMF_MAX_XFER && (opts->max_io_size & (opts->max_io_size - 1)) == 0 &&
-	       opts->in_capsule_data_size <= NVMF_MAX_XFER && opts->in_capsule_data_size % 16 == 0;
+	       opts->in_capsule_data_size <= NVMF_MAX_CAPSULE_DATA && opts->in_capsule_data_size % 16 == 0;
 }
 
 struct tgroup_args {

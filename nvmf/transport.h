@@ -44,6 +44,7 @@ struct nvmf_ctrlr;
 struct nvmf_op;
 struct nvmf_req;
 
+#define NVMF_MAX_CAPSULE_DATA (64u * 1024) /* the most that in_capsule_data_size may be */
 #define NVMF_MAX_XFER  (1024u * 1024) /* MDTS */
 #define NVMF_REQ_IOVS  (NVMF_MAX_XFER / IOBUF_LARGE_SIZE + 1)
 

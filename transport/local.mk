@@ -7,6 +7,8 @@ check_PROGRAMS += %D%/tcp/pdu_test
 %C%_tcp_pdu_test_SOURCES = %D%/tcp/pdu_test.c
 %C%_tcp_pdu_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
 
+EXTRA_DIST += doc/transport.md
+
 # The real nvmf is left out: a fake one stands behind the connections.
 check_PROGRAMS += %D%/tcp/conn_test
 %C%_tcp_conn_test_SOURCES = %D%/tcp/conn_test.c %D%/tcp/fake_nvmf.c %D%/tcp/fake_nvmf.h %D%/tcp/raw_host.c %D%/tcp/raw_host.h

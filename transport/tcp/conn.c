@@ -272,14 +272,10 @@ void conn_established(struct tcp_conn *conn, const struct nvme_tcp_ic_req *req)
 
 static int set_capsule_size(struct tcp_conn *conn)
 {
-	uint32_t max = NVME_TCP_ADMIN_CAPSULE_DATA;
+	uint32_t max = conn->qpair.qid ? conn->qpair.opts->in_capsule_data_size : NVME_TCP_ADMIN_CAPSULE_DATA;
 	uint8_t *partial;
 
-	if (conn->qpair.qid != 0) {
-		max = conn->qpair.opts->in_capsule_data_size;
-		if (max > TCP_MAX_CAPSULE_DATA)
-			max = TCP_MAX_CAPSULE_DATA;
-	}
+	assert(max <= NVMF_MAX_CAPSULE_DATA); /* a chunk holds one whole */
 	if (max + TCP_CAPSULE_OVERHEAD > conn->partial_size) {
 		partial = realloc(conn->partial, max + TCP_CAPSULE_OVERHEAD);
 		if (!partial)

@@ -13,7 +13,7 @@
 #include "transport/tcp/raw_host.h"
 #include "transport/tcp/tcp.h"
 
-#define SEEDS 8
+#define SEEDS 4
 #define HDR_FIELD NVME_TCP_FES_INVALID_HEADER
 #define SEQ NVME_TCP_FES_SEQUENCE
 
@@ -102,6 +102,24 @@ SIM_TEST(small_writes_and_reads_come_through_with_every_choice_of_digests_and_al
 		ck_assert_int_eq(memcmp(back, data + 512 * i, 4096), 0);
 		raw_close(&host, false);
 	}
+}
+
+SIM_TEST(capsules_may_be_as_large_as_was_configured_and_no_larger)
+{
+	struct raw_host host;
+	union nvme_cmd cmd = raw_rw(NVME_IO_WRITE, 2, 0, 130, true);
+	size_t len;
+
+	fake.opts.in_capsule_data_size = NVMF_MAX_CAPSULE_DATA;
+	raw_up(&host, &addr, 3, 8);
+	for (unsigned i = 0; i < 5; i++) {
+		write_in_capsule(&host, 1, i, data + i, NVMF_MAX_CAPSULE_DATA);
+		ck_assert_int_eq(memcmp(fake.disk + 512 * i, data + i, NVMF_MAX_CAPSULE_DATA), 0);
+	}
+	len = raw_make_capsule(&host, pdus, &cmd, data, NVMF_MAX_CAPSULE_DATA + 4);
+	ck_assert(raw_send(&host, pdus, len < 200 ? len : 200));
+	raw_expect_term(&host, HDR_FIELD, 4, pdus, 72);
+	raw_close(&host, false);
 }
 
 SIM_TEST(without_c2h_success_each_read_has_its_response)
@@ -669,19 +687,19 @@ SIM_TEST(a_connection_without_icreq_or_connect_is_closed_in_time)
 
 SIM_TEST(a_flood_of_connections_that_say_nothing_costs_only_the_oldest)
 {
-	static struct raw_host hosts[300];
+	static struct raw_host hosts[1100];
 	struct raw_host good;
 
 	raw_up(&good, &addr, 0, 8);
-	for (unsigned i = 0; i < 300; i++) {
+	for (unsigned i = 0; i < 1100; i++) {
 		raw_open(&hosts[i], &addr);
 		free(hosts[i].rx);
 		hosts[i].rx = NULL;
 	}
 	fiber_sleep(50000);
-	ck_assert_uint_le(fake.nr_qpairs, 258);
+	ck_assert_uint_le(fake.nr_qpairs, 1026);
 	write_in_capsule(&good, 1, 0, data, 4096);
-	for (unsigned i = 0; i < 300; i++)
+	for (unsigned i = 0; i < 1100; i++)
 		stream_close(hosts[i].stream, true);
 	raw_close(&good, false);
 }
@@ -806,6 +824,7 @@ int main(void)
 	log_set_level(LOG_ERROR);
 	tcase_set_timeout(tc, 120);
 	ADD(small_writes_and_reads_come_through_with_every_choice_of_digests_and_alignment);
+	ADD(capsules_may_be_as_large_as_was_configured_and_no_larger);
 	ADD(without_c2h_success_each_read_has_its_response);
 	ADD(large_writes_come_by_r2t_in_one_or_several_pieces);
 	ADD(a_whole_queue_of_commands_in_one_send_is_answered);

@@ -13,7 +13,7 @@ static struct fake_qpair {
 	bool disconnected, gone_sent;
 	void (*gone)(void *arg);
 	void *gone_arg;
-} qpairs[1024];
+} qpairs[2048];
 
 static struct fake_qpair *find(const struct nvmf_qpair *qpair)
 {

@@ -14,7 +14,6 @@ struct tcp_conn;
 struct tcp_group;
 
 #define TCP_MAX_H2C_DATA NVMF_MAX_XFER /* MAXH2CDATA: a whole transfer in one PDU, since payload goes straight to its place */
-#define TCP_MAX_CAPSULE_DATA (64u * 1024)
 /* Header, digest, padding to a PDO of at most 255, data digest. */
 #define TCP_CAPSULE_OVERHEAD (256u + NVME_TCP_DIGEST_SIZE)
 
@@ -25,7 +24,7 @@ struct tcp_group;
 #define TCP_TICK_US	 (5 * 1000 * 1000ull)
 #define TCP_STALL_TICKS	 6u
 /* Connections of one group that have not said who they are yet; one more drops the oldest. */
-#define TCP_MAX_HANDSHAKING 256u
+#define TCP_MAX_HANDSHAKING 1024u
 
 /* A connection's commands with more data than this between them wait their turn, so that a host that asks for much and takes
  * little does not hold the whole buffer pool. */
