@@ -1,4 +1,5 @@
-/* `ferrule nvme`: the options of every verb in one table, from which parsing and help are made; and the verbs' start. */
+/* `ferrule nvme`: the options of every verb in one table, from which parsing and help are made; and the
+ * verbs' start. */
 #include <errno.h>
 #include <getopt.h>
 #include <sched.h>
@@ -97,9 +98,12 @@ static const struct opt {
 	{"kato", "MS", O_KATO, V_ALL, "keep alive timeout; 0: none (default 10000)"},
 	{"timeout", "SECONDS", O_TIMEOUT, V_ALL, "limit of connecting and of each command (default 30)"},
 	{"nsid", "N", O_NSID, V_NS, "the namespace; default: the first"},
-	{"offset", "BYTES", O_OFFSET, V_RANGE | V_PERF, "where the range begins; K, M, G, T may follow (default 0)"},
-	{"length", "BYTES", O_LENGTH, V_RANGE, "how long it is; default: to the end of the file, or of the namespace"},
-	{"file", "FILE", O_FILE, V_READ | V_WRITE | V_COMPARE, "the file; - or none: standard input or output"},
+	{"offset", "BYTES", O_OFFSET, V_RANGE | V_PERF,
+	 "where the range begins; K, M, G, T may follow (default 0)"},
+	{"length", "BYTES", O_LENGTH, V_RANGE,
+	 "how long it is; default: to the end of the file, or of the namespace"},
+	{"file", "FILE", O_FILE, V_READ | V_WRITE | V_COMPARE,
+	 "the file; - or none: standard input or output"},
 	{"fua", NULL, O_FUA, V_WRITE | V_ZERO | V_PERF, "each write is durable when it completes"},
 	{"qd", "N", O_QD, V_PERF, "operations in flight on each queue (default 1)"},
 	{"bs", "BYTES", O_BS, V_PERF, "bytes of each (default 4K)"},
@@ -111,17 +115,20 @@ static const struct opt {
 	{"ops", "N", O_OPS, V_PERF, "end after so many operations"},
 	{"queues", "N", O_QUEUES, V_PERF, "I/O queues, each with its connection (default 1)"},
 	{"range", "BYTES", O_RANGE, V_PERF, "stay within so much from the offset (default: the namespace)"},
-	{"verify", NULL, O_VERIFY, V_PERF, "write stamped blocks, check them on reading, and read all of them again at the end"},
+	{"verify", NULL, O_VERIFY, V_PERF,
+	 "write stamped blocks, check them on reading, and read all of them again at the end"},
 	{"seed", "N", O_SEED, V_PERF, "of the random places (default 1)"},
 	{"core", "LIST", O_CORE, V_PERF, "pin to these cores, a thread each, such as 1 or 1,3"},
-	{"batch", "BYTES", O_BATCH, V_PERF, "data in one send, about (default 256K); which is fastest differs by target"},
-	{"progress", NULL, O_PROGRESS, V_PERF, "a line each second on standard error (the default on a terminal)"},
+	{"batch", "BYTES", O_BATCH, V_PERF,
+	 "data in one send, about (default 256K); which is fastest differs by target"},
+	{"progress", NULL, O_PROGRESS, V_PERF,
+	 "a line each second on standard error (the default on a terminal)"},
 	{"json", NULL, O_JSON, V_JSON, "print JSON"},
 	{"help", NULL, O_HELP, V_ALL, "this"},
 };
 
 #define NR_VERBS (sizeof(verbs) / sizeof(verbs[0]))
-#define NR_OPTS	 (sizeof(opts_table) / sizeof(opts_table[0]))
+#define NR_OPTS  (sizeof(opts_table) / sizeof(opts_table[0]))
 
 static const struct verb *the_verb;
 static struct cli_nvme_opts the_opts;
@@ -255,7 +262,8 @@ static int set_number(const struct opt *opt, const char *value)
 		break;
 	}
 	if (!number(value, min, max, &n)) {
-		snprintf(wanted, sizeof(wanted), max == UINT64_MAX ? "a number of at least %llu" : "a number from %llu to %llu",
+		snprintf(wanted, sizeof(wanted),
+			 max == UINT64_MAX ? "a number of at least %llu" : "a number from %llu to %llu",
 			 (unsigned long long)min, (unsigned long long)max);
 		return bad_value(opt, value, wanted);
 	}
@@ -325,7 +333,8 @@ static int set_cores(const struct opt *opt, const char *value)
 		return 0;
 	for (unsigned i = 0; i < nr; i++) {
 		if (!CPU_ISSET(cores[i], &set))
-			return bad_value(opt, value, "cores on which this process may run (see nproc and taskset -p $$)");
+			return bad_value(opt, value,
+					 "cores on which this process may run (see nproc and taskset -p $$)");
 	}
 	the_opts.cores = value;
 	return 0;
@@ -403,7 +412,8 @@ static int parse(int argc, char **argv)
 	int c, rc;
 
 	for (size_t i = 0; i < NR_OPTS; i++)
-		longs[i] = (struct option){opts_table[i].name, opts_table[i].value ? required_argument : no_argument, NULL,
+		longs[i] = (struct option){opts_table[i].name,
+					   opts_table[i].value ? required_argument : no_argument, NULL,
 					   opts_table[i].id};
 	optind = 1;
 	while ((c = getopt_long(argc, argv, "a:s:n:h", longs, NULL)) != -1) {
@@ -414,8 +424,8 @@ static int parse(int argc, char **argv)
 			return 1;
 		}
 		if (opt && !(opt->verbs & the_verb->bit)) {
-			fprintf(stderr, "ferrule nvme %s takes no --%s: see ferrule nvme %s --help\n", the_verb->name, opt->name,
-				the_verb->name);
+			fprintf(stderr, "ferrule nvme %s takes no --%s: see ferrule nvme %s --help\n",
+				the_verb->name, opt->name, the_verb->name);
 			return 3;
 		}
 		rc = opt ? set_option(opt, optarg) : 2;
@@ -423,12 +433,14 @@ static int parse(int argc, char **argv)
 			return rc + 1;
 	}
 	if (optind != argc) {
-		fprintf(stderr, "ferrule nvme %s: what is \"%s\"?  See ferrule nvme %s --help\n", the_verb->name, argv[optind],
-			the_verb->name);
+		fprintf(stderr, "ferrule nvme %s: what is \"%s\"?  See ferrule nvme %s --help\n",
+			the_verb->name, argv[optind], the_verb->name);
 		return 3;
 	}
 	if (!the_opts.has_nqn && the_verb->bit != V_DISCOVER) {
-		fprintf(stderr, "ferrule nvme %s: --nqn is missing: it names the subsystem (ferrule nvme discover lists them)\n",
+		fprintf(stderr,
+			"ferrule nvme %s: --nqn is missing: it names the subsystem (ferrule nvme discover "
+			"lists them)\n",
 			the_verb->name);
 		return 3;
 	}

@@ -1,4 +1,5 @@
-/* The host's side of the command line: `ferrule nvme VERB …`, on our own initiator.  Needs no daemon of ours. */
+/* The host's side of the command line: `ferrule nvme VERB …`, on our own initiator.  Needs no daemon of ours.
+ */
 #ifndef MGMT_CLI_NVME_H
 #define MGMT_CLI_NVME_H
 
@@ -11,12 +12,12 @@
  * cli_nvme - run one of the verbs
  * @argv: argv[0] is "nvme", argv[1] the verb
  *
- * Starts and ends a runtime of its own.  Return: the process's exit status: 0, 1 for what failed (said on standard error),
- * 2 for a command line that makes no sense.
+ * Starts and ends a runtime of its own.  Return: the process's exit status: 0, 1 for what failed (said on
+ * standard error), 2 for a command line that makes no sense.
  */
 int cli_nvme(int argc, char **argv);
 
-/* --- shared by its files -------------------------------------------------------------------------------------------- */
+/* --- shared by its files ---------------------------------------------------------------------- */
 
 /* What the command line said.  Owner: cli_nvme(); constant while a verb runs. */
 struct cli_nvme_opts {
@@ -48,7 +49,8 @@ fiber_fn int cli_nvme_flush(const struct cli_nvme_opts *opts);
 fiber_fn int cli_nvme_perf(const struct cli_nvme_opts *opts);
 
 /* The reason on standard error, with the verb before it; gives 1. */
-int cli_nvme_fail(const struct cli_nvme_opts *opts, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int cli_nvme_fail(const struct cli_nvme_opts *opts, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 /* Connected and identified, or the reason said and 1 returned. */
 fiber_fn int cli_nvme_connect(const struct cli_nvme_opts *opts, struct nvme_ctrlr **ret_ctrlr);
 /* SIGINT or SIGTERM has come. */

@@ -1,6 +1,7 @@
 /*
- * read, write, compare, zero, trim, flush: exact ranges of bytes, though NVMe knows blocks only.  A block that a range covers in
- * part is read first and written whole.  Several operations are not in flight at once: that is what perf is for.
+ * read, write, compare, zero, trim, flush: exact ranges of bytes, though NVMe knows blocks only.  A block
+ * that a range covers in part is read first and written whole.  Several operations are not in flight at once:
+ * that is what perf is for.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -56,10 +57,12 @@ static fiber_fn int session_open(struct data_session *s, const struct cli_nvme_o
 	if (cli_nvme_connect(opts, &s->ctrlr))
 		return 1;
 	if (!nvme_ctrlr_nr_io_queues(s->ctrlr)) {
-		cli_nvme_fail(opts, "%s has no I/O queues: is it a discovery controller?", opts->connect.subnqn);
+		cli_nvme_fail(opts, "%s has no I/O queues: is it a discovery controller?",
+			      opts->connect.subnqn);
 		goto out_close;
 	}
-	if (nvme_ns_open(s->ctrlr, opts->nsid, &s->ns, &error) || nvme_qpair_connect(s->ctrlr, 1, 32, &s->qpair, &error)) {
+	if (nvme_ns_open(s->ctrlr, opts->nsid, &s->ns, &error) ||
+	    nvme_qpair_connect(s->ctrlr, 1, 32, &s->qpair, &error)) {
 		cli_nvme_fail(opts, "%s", error.text);
 		goto out_close;
 	}
@@ -118,7 +121,8 @@ static bool is_whole(const struct data_session *s, const struct piece *p)
 	return !p->skip_bytes && p->len_bytes == p->nr_blocks * s->ns.block_size;
 }
 
-/* The range's length: as asked for, or up to the namespace's end.  False: it does not fit, and that has been said. */
+/* The range's length: as asked for, or up to the namespace's end.  False: it does not fit, and that has been
+ * said. */
 static bool range_of(const struct data_session *s, uint64_t *ret_len)
 {
 	uint64_t size = s->ns.nr_blocks * s->ns.block_size, offset = s->opts->offset_bytes;
@@ -139,7 +143,8 @@ static int write_out(const struct data_session *s, const uint8_t *buf, size_t le
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return cli_nvme_fail(s->opts, "%s: %s", s->opts->file ? s->opts->file : "standard output",
+			return cli_nvme_fail(s->opts, "%s: %s",
+					     s->opts->file ? s->opts->file : "standard output",
 					     strerror(errno));
 		buf += n;
 		len -= (size_t)n;
@@ -158,7 +163,8 @@ static ssize_t read_in(const struct data_session *s, uint8_t *buf, size_t len)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
-			cli_nvme_fail(s->opts, "%s: %s", s->opts->file ? s->opts->file : "standard input", strerror(errno));
+			cli_nvme_fail(s->opts, "%s: %s", s->opts->file ? s->opts->file : "standard input",
+				      strerror(errno));
 			return -1;
 		}
 		if (n == 0)
@@ -242,8 +248,8 @@ fiber_fn int cli_nvme_write(const struct cli_nvme_opts *opts)
 		written += p.len_bytes;
 	}
 	if (!rc && left && opts->has_len)
-		rc = cli_nvme_fail(opts, "the input ended after %llu of %llu bytes", (unsigned long long)written,
-				   (unsigned long long)opts->len_bytes);
+		rc = cli_nvme_fail(opts, "the input ended after %llu of %llu bytes",
+				   (unsigned long long)written, (unsigned long long)opts->len_bytes);
 	if (!rc && !left && !opts->has_len && read_in(&s, s.buf, 1) == 1)
 		rc = cli_nvme_fail(opts, "the namespace ends before the input does: wrote %llu bytes",
 				   (unsigned long long)written);
@@ -263,11 +269,13 @@ static fiber_fn int report_difference(struct data_session *s, const struct piece
 		uint32_t at = p->skip_bytes + i;
 
 		if (s->buf[at] != s->other[at])
-			return cli_nvme_fail(s->opts, "they differ at byte %llu: the namespace has %02xh, the file %02xh",
-					     (unsigned long long)(offset + i), s->other[at], s->buf[at]);
+			return cli_nvme_fail(
+				s->opts, "they differ at byte %llu: the namespace has %02xh, the file %02xh",
+				(unsigned long long)(offset + i), s->other[at], s->buf[at]);
 	}
-	return cli_nvme_fail(s->opts, "the namespace's answer to Compare was \"different\", but it reads the same: "
-				      "did someone write to it meanwhile?");
+	return cli_nvme_fail(s->opts,
+			     "the namespace's answer to Compare was \"different\", but it reads the same: "
+			     "did someone write to it meanwhile?");
 }
 
 static fiber_fn int compare_piece(struct data_session *s, const struct piece *p, uint64_t offset)
@@ -321,8 +329,8 @@ out_close:
 }
 
 /* zero and trim take whole blocks: half a block cannot be deallocated. */
-static fiber_fn int each_range(const struct cli_nvme_opts *opts, fiber_fn int (*one)(struct data_session *s, uint64_t slba,
-									    uint32_t nr))
+static fiber_fn int each_range(const struct cli_nvme_opts *opts,
+			       fiber_fn int (*one)(struct data_session *s, uint64_t slba, uint32_t nr))
 {
 	struct data_session s;
 	uint64_t left;
@@ -333,7 +341,8 @@ static fiber_fn int each_range(const struct cli_nvme_opts *opts, fiber_fn int (*
 	if (!range_of(&s, &left))
 		goto out_close;
 	if (opts->offset_bytes % s.ns.block_size || left % s.ns.block_size) {
-		cli_nvme_fail(opts, "offset and length must be multiples of the block size, %u", s.ns.block_size);
+		cli_nvme_fail(opts, "offset and length must be multiples of the block size, %u",
+			      s.ns.block_size);
 		goto out_close;
 	}
 	uint64_t slba = opts->offset_bytes / s.ns.block_size;

@@ -1,6 +1,7 @@
 /*
- * perf: keeps a number of operations in flight on each of some queues and counts what comes back.  The loop is a completion
- * callback that submits again; everything else (connecting, the progress line, the report) is fiber code around it.
+ * perf: keeps a number of operations in flight on each of some queues and counts what comes back.  The loop
+ * is a completion callback that submits again; everything else (connecting, the progress line, the report) is
+ * fiber code around it.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -21,12 +22,13 @@ struct perf_op {
 	struct iovec iov;
 	struct perf_worker *worker;
 	uint64_t start_ticks;
-	uint64_t unit; /* which block of io_bytes within the range */
+	uint64_t unit;     /* which block of io_bytes within the range */
 	bool expect_stamp; /* it was written before this read began */
 	uint8_t *verify_buf;
 };
 
-/* One queue with its thread.  Owner: that thread; the counters are read by the progress line, as they come. */
+/* One queue with its thread.  Owner: that thread; the counters are read by the progress line, as they come.
+ */
 struct perf_worker {
 	struct perf_run *run;
 	struct thread *thread;
@@ -53,13 +55,13 @@ struct perf_run {
 	uint32_t io_blocks;
 	uint64_t first_block, nr_units;
 	uint64_t ops_per_worker; /* 0: as many as the time allows */
-	uint8_t *written;	 /* a byte for each unit, for --verify */
+	uint8_t *written;        /* a byte for each unit, for --verify */
 	struct perf_worker *workers;
 	enum { PHASE_WARMUP, PHASE_MEASURE, PHASE_STOP, PHASE_READ_BACK } phase;
 	uint64_t begin_ticks, end_ticks;
 };
 
-/* --- stamps: what --verify writes, made of the address and the seed alone ------------------------------------------------ */
+/* --- stamps: what --verify writes, made of the address and the seed alone --------------------- */
 
 static uint64_t mix(uint64_t x)
 {
@@ -84,7 +86,7 @@ static bool stamp_is_right(const struct perf_run *run, const struct perf_op *op)
 	return !memcmp(op->verify_buf, op->iov.iov_base, run->opts->io_bytes);
 }
 
-/* --- the loop ------------------------------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static uint64_t next_random(struct perf_worker *w)
 {
@@ -139,8 +141,8 @@ static void submit(struct perf_op *op, uint64_t now)
 	op->unit = pick_unit(w);
 	op->start_ticks = now;
 	w->nr_submitted++;
-	nvme_cmd_rw(&op->req.cmd, read ? NVME_IO_READ : NVME_IO_WRITE, run->ns.nsid, run->first_block + op->unit * run->io_blocks,
-		    run->io_blocks);
+	nvme_cmd_rw(&op->req.cmd, read ? NVME_IO_READ : NVME_IO_WRITE, run->ns.nsid,
+		    run->first_block + op->unit * run->io_blocks, run->io_blocks);
 	op->expect_stamp = read && run->opts->verify && run->written[op->unit];
 	if (!read) {
 		if (run->opts->fua)
@@ -201,7 +203,7 @@ static enum poll_result poll_queue(void *arg)
 	return nvme_qpair_poll(w->qpair) ? POLL_BUSY : POLL_IDLE;
 }
 
-/* --- a worker's life, each step on its thread ------------------------------------------------------------------------------ */
+/* --- a worker's life, each step on its thread ------------------------------------------------- */
 
 static fiber_fn int worker_open(void *arg)
 {
@@ -215,12 +217,15 @@ static fiber_fn int worker_open(void *arg)
 		return rc;
 	w->queue_depth = wanted;
 	if (!w->idx && nvme_qpair_depth(w->qpair) < wanted)
-		fprintf(stderr, "ferrule nvme perf: the controller's queues take %u at a time; the rest of --qd %u waits here\n",
+		fprintf(stderr,
+			"ferrule nvme perf: the controller's queues take %u at a time; the rest of --qd %u "
+			"waits here\n",
 			nvme_qpair_depth(w->qpair), wanted);
 	w->ops = calloc(wanted, sizeof(*w->ops));
 	w->buffers = dma_alloc((size_t)opts->io_bytes * (wanted + 1), 4096);
 	if (!w->ops || !w->buffers) {
-		nvme_error_set(&w->error, -ENOMEM, 0, "no memory for %u operations of %u bytes", wanted, opts->io_bytes);
+		nvme_error_set(&w->error, -ENOMEM, 0, "no memory for %u operations of %u bytes", wanted,
+			       opts->io_bytes);
 		return -ENOMEM;
 	}
 	for (uint32_t i = 0; i < wanted; i++) {
@@ -229,7 +234,8 @@ static fiber_fn int worker_open(void *arg)
 		op->worker = w;
 		op->iov = (struct iovec){w->buffers + (size_t)i * opts->io_bytes, opts->io_bytes};
 		op->verify_buf = w->buffers + (size_t)wanted * opts->io_bytes;
-		op->req = (struct nvme_request){.iov = &op->iov, .iovcnt = 1, .len = opts->io_bytes, .done = op_done};
+		op->req = (struct nvme_request){
+			.iov = &op->iov, .iovcnt = 1, .len = opts->io_bytes, .done = op_done};
 	}
 	w->poller = poller_start("perf", poll_queue, w, 0);
 	return w->poller ? 0 : -ENOMEM;
@@ -267,7 +273,7 @@ static fiber_fn int worker_close(void *arg)
 	return 0;
 }
 
-/* --- the run -------------------------------------------------------------------------------------------------------------- */
+/* --- the run ---------------------------------------------------------------------------------- */
 
 struct worker_call {
 	struct perf_worker *worker;
@@ -333,14 +339,17 @@ static void progress_line(const struct perf_run *run, uint64_t second, uint64_t 
 {
 	double rate = (double)ops * 1e6 / (double)interval_us;
 
-	fprintf(stderr, "%s%4llu s  %10.0f IOPS  %9.1f MiB/s%s", isatty(2) ? "\r" : "", (unsigned long long)second, rate,
-		rate * run->opts->io_bytes / 1048576, isatty(2) ? "" : "\n");
+	fprintf(stderr, "%s%4llu s  %10.0f IOPS  %9.1f MiB/s%s", isatty(2) ? "\r" : "",
+		(unsigned long long)second, rate, rate * run->opts->io_bytes / 1048576,
+		isatty(2) ? "" : "\n");
 }
 
 /* Sleeps through a phase; early when all workers have stopped by themselves or someone has had enough. */
-static fiber_fn void wait_phase(struct perf_run *run, const struct perf_calls *calls, uint64_t seconds, bool show)
+static fiber_fn void wait_phase(struct perf_run *run, const struct perf_calls *calls, uint64_t seconds,
+				bool show)
 {
-	uint64_t begin_us = clock_now_us(), end_us = begin_us + seconds * 1000000, last_us = begin_us, last_ops = ops_so_far(run);
+	uint64_t begin_us = clock_now_us(), end_us = begin_us + seconds * 1000000, last_us = begin_us,
+		 last_ops = ops_so_far(run);
 
 	while (clock_now_us() < end_us && calls->nr_left && !cli_nvme_interrupted()) {
 		uint64_t left_us = end_us - clock_now_us();
@@ -387,7 +396,7 @@ static fiber_fn int run_phases(struct perf_run *run)
 	return 0;
 }
 
-/* --- setting up ------------------------------------------------------------------------------------------------------------ */
+/* --- setting up ------------------------------------------------------------------------------- */
 
 /* Checks the options against what the namespace is. */
 static int plan(struct perf_run *run)
@@ -397,12 +406,13 @@ static int plan(struct perf_run *run)
 	uint32_t bs = run->ns.block_size;
 
 	if (opts->io_bytes % bs || opts->offset_bytes % bs)
-		return cli_nvme_fail(opts, "--bs %u and --offset %llu must be multiples of the block size, %u", opts->io_bytes,
-				     (unsigned long long)opts->offset_bytes, bs);
+		return cli_nvme_fail(opts,
+				     "--bs %u and --offset %llu must be multiples of the block size, %u",
+				     opts->io_bytes, (unsigned long long)opts->offset_bytes, bs);
 	run->io_blocks = opts->io_bytes / bs;
 	if (run->io_blocks > run->ns.max_xfer_blocks)
-		return cli_nvme_fail(opts, "--bs %u is more than the controller takes at once: at most %llu", opts->io_bytes,
-				     (unsigned long long)run->ns.max_xfer_blocks * bs);
+		return cli_nvme_fail(opts, "--bs %u is more than the controller takes at once: at most %llu",
+				     opts->io_bytes, (unsigned long long)run->ns.max_xfer_blocks * bs);
 	if (opts->offset_bytes >= size || (range && range > size - opts->offset_bytes))
 		return cli_nvme_fail(opts, "--offset and --range lead past the namespace's end at %llu",
 				     (unsigned long long)size);
@@ -449,7 +459,7 @@ static int make_workers(struct perf_run *run)
 	return 0;
 }
 
-/* --- the report ------------------------------------------------------------------------------------------------------------ */
+/* --- the report ------------------------------------------------------------------------------- */
 
 static const double percents[] = {50, 90, 99, 99.9, 99.99};
 static const char *const percent_names[] = {"p50", "p90", "p99", "p99.9", "p99.99"};
@@ -466,7 +476,8 @@ static json_t *latency_json(const struct latency *h)
 	json_object_set_new(o, "min", json_real(to_us(h->count ? h->min : 0)));
 	json_object_set_new(o, "avg", json_real(h->count ? to_us(h->sum) / (double)h->count : 0));
 	for (unsigned i = 0; i < sizeof(percents) / sizeof(percents[0]); i++)
-		json_object_set_new(o, percent_names[i], json_real(to_us(latency_percentile(h, percents[i]))));
+		json_object_set_new(o, percent_names[i],
+				    json_real(to_us(latency_percentile(h, percents[i]))));
 	json_object_set_new(o, "max", json_real(to_us(h->max)));
 	return o;
 }
@@ -488,7 +499,8 @@ static double cpu_seconds(void)
 	struct rusage u;
 
 	getrusage(RUSAGE_SELF, &u);
-	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
 }
 
 static void print_part(const char *name, const struct perf_run *run, const struct latency *h, double seconds)
@@ -497,8 +509,8 @@ static void print_part(const char *name, const struct perf_run *run, const struc
 
 	if (!h->count)
 		return;
-	printf("%-6s %10.0f IOPS %9.1f MiB/s   latency us: avg %.1f min %.1f", name, iops, iops * run->opts->io_bytes / 1048576,
-	       to_us(h->sum) / (double)h->count, to_us(h->min));
+	printf("%-6s %10.0f IOPS %9.1f MiB/s   latency us: avg %.1f min %.1f", name, iops,
+	       iops * run->opts->io_bytes / 1048576, to_us(h->sum) / (double)h->count, to_us(h->min));
 	for (unsigned i = 0; i < sizeof(percents) / sizeof(percents[0]); i++)
 		printf(" %s %.1f", percent_names[i], to_us(latency_percentile(h, percents[i])));
 	printf(" max %.1f\n", to_us(h->max));
@@ -555,10 +567,12 @@ static int worker_errors(const struct perf_run *run)
 		if (w->error.err)
 			return cli_nvme_fail(run->opts, "queue %u: %s", i + 1, w->error.text);
 		if (w->qpair && !nvme_qpair_is_live(w->qpair))
-			return cli_nvme_fail(run->opts, "queue %u: %s", i + 1, nvme_qpair_error(w->qpair)->text);
+			return cli_nvme_fail(run->opts, "queue %u: %s", i + 1,
+					     nvme_qpair_error(w->qpair)->text);
 		if (w->first_status)
 			return cli_nvme_fail(run->opts, "queue %u: an operation failed: %s (%03xh)", i + 1,
-					     nvme_status_name(w->first_status), nvme_status_code(w->first_status));
+					     nvme_status_name(w->first_status),
+					     nvme_status_code(w->first_status));
 	}
 	return 0;
 }
@@ -596,7 +610,8 @@ fiber_fn int cli_nvme_perf(const struct cli_nvme_opts *opts)
 	}
 	if (plan(run) || make_workers(run))
 		goto out_workers;
-	rc = call_all(run, worker_open) || worker_errors(run) || run_phases(run) || worker_errors(run) || report(run);
+	rc = call_all(run, worker_open) || worker_errors(run) || run_phases(run) || worker_errors(run) ||
+	     report(run);
 	call_all(run, worker_close);
 out_workers:
 	for (uint32_t i = 0; run->workers && i < opts->nr_queues; i++) {

@@ -79,7 +79,8 @@ static void set_field(json_t *o, const char *key, const char *field, size_t len)
 	json_object_set_new(o, key, json_string(text));
 }
 
-static void set_format(json_t *o, const char *key, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void set_format(json_t *o, const char *key, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 static void set_format(json_t *o, const char *key, const char *fmt, ...)
 {
 	char text[256];
@@ -91,16 +92,19 @@ static void set_format(json_t *o, const char *key, const char *fmt, ...)
 	json_object_set_new(o, key, json_string(text));
 }
 
-static int command_failed(const struct cli_nvme_opts *opts, struct nvme_ctrlr *ctrlr, int rc, const char *what)
+static int command_failed(const struct cli_nvme_opts *opts, struct nvme_ctrlr *ctrlr, int rc,
+			  const char *what)
 {
 	if (rc < 0)
 		return cli_nvme_fail(opts, "%s: %s", what,
-				     nvme_qpair_is_live(nvme_ctrlr_admin(ctrlr)) ? strerror(-rc) :
-										 nvme_qpair_error(nvme_ctrlr_admin(ctrlr))->text);
-	return cli_nvme_fail(opts, "%s: %s (%03xh)", what, nvme_status_name((uint16_t)rc), nvme_status_code((uint16_t)rc));
+				     nvme_qpair_is_live(nvme_ctrlr_admin(ctrlr))
+					     ? strerror(-rc)
+					     : nvme_qpair_error(nvme_ctrlr_admin(ctrlr))->text);
+	return cli_nvme_fail(opts, "%s: %s (%03xh)", what, nvme_status_name((uint16_t)rc),
+			     nvme_status_code((uint16_t)rc));
 }
 
-/* --- discover ------------------------------------------------------------------------------------------------------ */
+/* --- discover --------------------------------------------------------------------------------- */
 
 static const char *name_of(uint8_t value, const char *const *names, unsigned nr)
 {
@@ -111,7 +115,8 @@ static json_t *discovery_entry(const struct nvme_discovery_entry *e)
 {
 	static const char *const trtypes[255] = {[1] = "rdma", [2] = "fc", [3] = "tcp", [254] = "loop"};
 	static const char *const adrfams[] = {NULL, "ipv4", "ipv6", "infiniband", "fibre-channel"};
-	static const char *const subtypes[] = {NULL, "discovery referral", "nvme subsystem", "current discovery subsystem"};
+	static const char *const subtypes[] = {NULL, "discovery referral", "nvme subsystem",
+					       "current discovery subsystem"};
 	static const char *const secures[] = {"not specified", "required", "not required", "reserved"};
 	static const char *const sectypes[] = {"none", "tls1.2", "tls1.3"};
 	json_t *o = json_object();
@@ -158,7 +163,7 @@ fiber_fn int cli_nvme_discover(const struct cli_nvme_opts *opts)
 	return show(opts, root);
 }
 
-/* --- identify ------------------------------------------------------------------------------------------------------- */
+/* --- identify --------------------------------------------------------------------------------- */
 
 struct flag_name {
 	uint32_t bit;
@@ -179,9 +184,9 @@ static void set_flags(json_t *o, const char *key, uint32_t value, const struct f
 	set_format(o, key, "%xh%s%s%s", value, text[0] ? " (" : "", text, text[0] ? ")" : "");
 }
 
-#define SET_FLAGS(o, key, value, ...) \
-	do { \
-		static const struct flag_name names_[] = {__VA_ARGS__}; \
+#define SET_FLAGS(o, key, value, ...)                                                 \
+	do {                                                                          \
+		static const struct flag_name names_[] = {__VA_ARGS__};               \
 		set_flags(o, key, value, names_, sizeof(names_) / sizeof(names_[0])); \
 	} while (0)
 
@@ -208,13 +213,16 @@ static json_t *controller(struct nvme_ctrlr *ctrlr)
 	set_int(o, "abort_limit", id->acl + 1u);
 	set_int(o, "event_limit", id->aerl + 1u);
 	SET_FLAGS(o, "cmic", id->cmic, {1, "several ports"}, {2, "several controllers"}, {8, "ANA"});
-	SET_FLAGS(o, "oncs", id->oncs, {1, "compare"}, {2, "write uncorrectable"}, {4, "dataset management"}, {8, "write zeroes"},
-		  {0x10, "save"}, {0x20, "reservations"}, {0x40, "timestamp"}, {0x80, "verify"}, {0x100, "copy"});
+	SET_FLAGS(o, "oncs", id->oncs, {1, "compare"}, {2, "write uncorrectable"}, {4, "dataset management"},
+		  {8, "write zeroes"}, {0x10, "save"}, {0x20, "reservations"}, {0x40, "timestamp"},
+		  {0x80, "verify"}, {0x100, "copy"});
 	SET_FLAGS(o, "fuses", id->fuses, {1, "compare and write"});
 	SET_FLAGS(o, "oaes", id->oaes, {NVME_OAES_NS_ATTR, "namespace attributes"}, {NVME_OAES_ANA, "ANA"},
 		  {NVME_OAES_DISCOVERY, "discovery log"});
-	SET_FLAGS(o, "ctratt", id->ctratt, {1, "128-bit host identifier"}, {0x40, "traffic based keep alive"});
-	SET_FLAGS(o, "lpa", id->lpa, {1, "SMART for each namespace"}, {2, "effects"}, {4, "extended"}, {0x20, "supported pages"});
+	SET_FLAGS(o, "ctratt", id->ctratt, {1, "128-bit host identifier"},
+		  {0x40, "traffic based keep alive"});
+	SET_FLAGS(o, "lpa", id->lpa, {1, "SMART for each namespace"}, {2, "effects"}, {4, "extended"},
+		  {0x20, "supported pages"});
 	SET_FLAGS(o, "sgls", id->sgls, {1, "SGLs"}, {2, "SGLs in dwords"}, {4, "keyed"}, {1u << 20, "offset"},
 		  {1u << 21, "transport"});
 	set_bool(o, "volatile_write_cache", id->vwc & NVME_VWC_PRESENT);
@@ -243,8 +251,8 @@ static json_t *name_space(struct nvme_ctrlr *ctrlr, const struct nvme_ns *ns)
 	for (unsigned i = 0; i < 16; i++)
 		sprintf(nguid + 2 * i, "%02x", ns->id.nguid[i]);
 	json_object_set_new(o, "nguid", json_string(nguid));
-	SET_FLAGS(o, "nsfeat", ns->id.nsfeat, {1, "thin"}, {2, "own atomic units"}, {4, "deallocated errors"}, {8, "unique ids"},
-		  {0x10, "preferred sizes"});
+	SET_FLAGS(o, "nsfeat", ns->id.nsfeat, {1, "thin"}, {2, "own atomic units"}, {4, "deallocated errors"},
+		  {8, "unique ids"}, {0x10, "preferred sizes"});
 	set_bool(o, "shared", ns->id.nmic & NVME_NMIC_SHARED);
 	set_bool(o, "deallocated_reads_zero", (ns->id.dlfeat & 7) == NVME_DLFEAT_READ_ZERO);
 	set_bool(o, "write_protected", ns->id.nsattr & NVME_NSATTR_WRITE_PROTECTED);
@@ -328,8 +336,8 @@ fiber_fn int cli_nvme_smart(const struct cli_nvme_opts *opts)
 		return rc;
 	root = json_object();
 	kelvin = smart.temperature_k[0] | (unsigned)smart.temperature_k[1] << 8;
-	SET_FLAGS(root, "critical_warning", smart.critical_warning, {1, "spare low"}, {2, "temperature"}, {4, "reliability"},
-		  {8, "read only"}, {0x10, "backup failed"});
+	SET_FLAGS(root, "critical_warning", smart.critical_warning, {1, "spare low"}, {2, "temperature"},
+		  {4, "reliability"}, {8, "read only"}, {0x10, "backup failed"});
 	set_int(root, "temperature_k", kelvin);
 	set_int(root, "available_spare_percent", smart.avail_spare);
 	set_int(root, "percent_used", smart.percent_used);

@@ -1,6 +1,6 @@
 /*
- * Submission and completion queue entries, SGL descriptors, and opcodes.  All of it is little endian on the wire, and so
- * are the machines that Ferrule runs on: fields are used as they are.
+ * Submission and completion queue entries, SGL descriptors, and opcodes.  All of it is little endian on the
+ * wire, and so are the machines that Ferrule runs on: fields are used as they are.
  *
  * Source: NVM Express Base 2.0, 3.3.3 (entries), 4.1 (SGLs), 5 (admin), 6 (fabrics); NVM Command Set 1.0, 3.
  */
@@ -17,13 +17,13 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "wire structures are us
 
 #define NVME_NSID_ALL 0xffffffffu
 
-/* --- opcodes ------------------------------------------------------------------------------------------------------- */
+/* --- opcodes ---------------------------------------------------------------------------------- */
 
 /* Bits 1:0 of an opcode, and of a fabrics command type, say which way its data goes (Base 2.0, figure 87). */
-#define NVME_XFER_NONE 0u
-#define NVME_XFER_TO_CTRLR 1u
-#define NVME_XFER_TO_HOST 2u
-#define NVME_XFER_BOTH 3u
+#define NVME_XFER_NONE           0u
+#define NVME_XFER_TO_CTRLR       1u
+#define NVME_XFER_TO_HOST        2u
+#define NVME_XFER_BOTH           3u
 #define nvme_opcode_xfer(opcode) ((opcode)&3u)
 
 enum nvme_admin_opcode {
@@ -84,7 +84,7 @@ enum nvme_fctype {
 const char *nvme_admin_opcode_name(uint8_t opcode); /* never NULL */
 const char *nvme_io_opcode_name(uint8_t opcode);
 
-/* --- SGL descriptors (Base 2.0, 4.1.2) ------------------------------------------------------------------------------ */
+/* --- SGL descriptors (Base 2.0, 4.1.2) -------------------------------------------------------- */
 
 struct nvme_sgl {
 	uint64_t addr; /* an offset when the subtype says so */
@@ -96,52 +96,52 @@ struct nvme_sgl {
 static_assert(sizeof(struct nvme_sgl) == 16, "SGL descriptor");
 static_assert(offsetof(struct nvme_sgl, type) == 15, "SGL descriptor type");
 
-#define NVME_SGL_DATA_BLOCK 0x0u
-#define NVME_SGL_BIT_BUCKET 0x1u
-#define NVME_SGL_SEGMENT 0x2u
-#define NVME_SGL_LAST_SEGMENT 0x3u
-#define NVME_SGL_KEYED_DATA_BLOCK 0x4u
+#define NVME_SGL_DATA_BLOCK           0x0u
+#define NVME_SGL_BIT_BUCKET           0x1u
+#define NVME_SGL_SEGMENT              0x2u
+#define NVME_SGL_LAST_SEGMENT         0x3u
+#define NVME_SGL_KEYED_DATA_BLOCK     0x4u
 #define NVME_SGL_TRANSPORT_DATA_BLOCK 0x5u
-#define NVME_SGL_SUB_ADDRESS 0x0u
-#define NVME_SGL_SUB_OFFSET 0x1u
-#define NVME_SGL_SUB_TRANSPORT 0xau
-#define NVME_SGL_SUB_INVALIDATE_KEY 0xfu
+#define NVME_SGL_SUB_ADDRESS          0x0u
+#define NVME_SGL_SUB_OFFSET           0x1u
+#define NVME_SGL_SUB_TRANSPORT        0xau
+#define NVME_SGL_SUB_INVALIDATE_KEY   0xfu
 
 #define NVME_SGL_TYPE(type, subtype) ((uint8_t)((type) << 4 | (subtype)))
-#define NVME_SGL_IN_CAPSULE NVME_SGL_TYPE(NVME_SGL_DATA_BLOCK, NVME_SGL_SUB_OFFSET)		 /* 01h */
-#define NVME_SGL_TRANSPORT NVME_SGL_TYPE(NVME_SGL_TRANSPORT_DATA_BLOCK, NVME_SGL_SUB_TRANSPORT) /* 5Ah */
+#define NVME_SGL_IN_CAPSULE          NVME_SGL_TYPE(NVME_SGL_DATA_BLOCK, NVME_SGL_SUB_OFFSET) /* 01h */
+#define NVME_SGL_TRANSPORT           NVME_SGL_TYPE(NVME_SGL_TRANSPORT_DATA_BLOCK, NVME_SGL_SUB_TRANSPORT) /* 5Ah */
 
-/* --- submission queue entry (Base 2.0, 3.3.3.1) --------------------------------------------------------------------- */
+/* --- submission queue entry (Base 2.0, 3.3.3.1) ----------------------------------------------- */
 
-#define NVME_CMD_FUSE_MASK 0x03u /* of flags */
-#define NVME_CMD_FUSE_FIRST 0x01u
+#define NVME_CMD_FUSE_MASK   0x03u /* of flags */
+#define NVME_CMD_FUSE_FIRST  0x01u
 #define NVME_CMD_FUSE_SECOND 0x02u
-#define NVME_CMD_PSDT_MASK 0xc0u
-#define NVME_CMD_PSDT_SGL 0x40u /* 01b: SGLs, metadata contiguous; the one for fabrics */
+#define NVME_CMD_PSDT_MASK   0xc0u
+#define NVME_CMD_PSDT_SGL    0x40u /* 01b: SGLs, metadata contiguous; the one for fabrics */
 
 /* rw.control */
-#define NVME_RW_LR 0x8000u
-#define NVME_RW_FUA 0x4000u
+#define NVME_RW_LR          0x8000u
+#define NVME_RW_FUA         0x4000u
 #define NVME_RW_PRINFO_MASK 0x3c00u
-#define NVME_RW_DEAC 0x0200u /* Write Zeroes: deallocate */
-#define NVME_RW_STC 0x0100u
+#define NVME_RW_DEAC        0x0200u /* Write Zeroes: deallocate */
+#define NVME_RW_STC         0x0100u
 
-#define NVME_DSM_AD 0x4u /* dsm.attributes: deallocate */
+#define NVME_DSM_AD         0x4u /* dsm.attributes: deallocate */
 #define NVME_DSM_MAX_RANGES 256u
 
-#define NVME_LOG_RAE 0x80u     /* get_log.lsp */
+#define NVME_LOG_RAE      0x80u /* get_log.lsp */
 #define NVME_LOG_LSP_MASK 0x7fu
 
-#define NVME_FEATURE_SAVE 0x80000000u /* cdw10 of Set Features */
-#define NVME_FEATURE_SEL_SHIFT 8      /* cdw10 of Get Features, three bits */
-#define NVME_FEATURE_SEL_MASK 0x7u
+#define NVME_FEATURE_SAVE      0x80000000u /* cdw10 of Set Features */
+#define NVME_FEATURE_SEL_SHIFT 8           /* cdw10 of Get Features, three bits */
+#define NVME_FEATURE_SEL_MASK  0x7u
 
 /* connect.cattr */
 #define NVME_CONNECT_NO_SQ_FLOW_CONTROL 0x04u
 
-#define NVME_CMD_HEAD \
+#define NVME_CMD_HEAD   \
 	uint8_t opcode; \
-	uint8_t flags; \
+	uint8_t flags;  \
 	uint16_t cid
 
 union nvme_cmd {
@@ -286,7 +286,7 @@ static inline uint64_t nvme_get_log_offset_bytes(const union nvme_cmd *cmd)
 	return (uint64_t)cmd->get_log.lpou << 32 | cmd->get_log.lpol;
 }
 
-/* --- completion queue entry (Base 2.0, 3.3.3.2) ---------------------------------------------------------------------- */
+/* --- completion queue entry (Base 2.0, 3.3.3.2) ----------------------------------------------- */
 
 struct nvme_cqe {
 	union {
@@ -298,7 +298,7 @@ struct nvme_cqe {
 			uint16_t cntlid; /* Connect's response */
 			uint16_t authreq;
 		} connect;
-		struct { /* Connect Invalid Parameters */
+		struct {               /* Connect Invalid Parameters */
 			uint16_t ipo;  /* offset of the field that is wrong */
 			uint8_t iattr; /* 0: in the command, 1: in the data */
 			uint8_t rsvd;

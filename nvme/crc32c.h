@@ -10,7 +10,8 @@
 uint32_t crc32c(const void *buf, size_t len_bytes);
 
 /*
- * In parts: crc = crc32c_begin(); crc = crc32c_more(crc, …) as often as need be; crc32c_end(crc).  Thread: any.
+ * In parts: crc = crc32c_begin(); crc = crc32c_more(crc, …) as often as need be; crc32c_end(crc).  Thread:
+ * any.
  */
 static inline uint32_t crc32c_begin(void)
 {

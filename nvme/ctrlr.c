@@ -1,6 +1,6 @@
 /*
- * A controller from Connect to shutdown: the list of steps of message-based initialization, the admin commands that
- * everybody needs, keep alive, and asynchronous events.
+ * A controller from Connect to shutdown: the list of steps of message-based initialization, the admin
+ * commands that everybody needs, keep alive, and asynchronous events.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,11 +10,11 @@
 #include "nvme/internal.h"
 
 #define ADMIN_QUEUE_SIZE  32u
-#define DEFAULT_KATO_MS	  10000u
-#define READY_POLL_US	  1000u
+#define DEFAULT_KATO_MS   10000u
+#define READY_POLL_US     1000u
 #define SHUTDOWN_LIMIT_US 2000000u
-#define MAX_XFER_BYTES	  (1u << 30)
-#define LOG_CHUNK_BYTES	  4096u
+#define MAX_XFER_BYTES    (1u << 30)
+#define LOG_CHUNK_BYTES   4096u
 
 void nvme_connect_opts_init(struct nvme_connect_opts *opts)
 {
@@ -30,7 +30,7 @@ void nvme_connect_opts_init(struct nvme_connect_opts *opts)
 	strcpy(opts->subnqn, NVME_DISCOVERY_NQN);
 }
 
-/* --- Connect -------------------------------------------------------------------------------------------------------- */
+/* --- Connect ---------------------------------------------------------------------------------- */
 
 /* What a person can do about a refused Connect. */
 static const char *connect_remedy(uint16_t status, const struct nvme_cqe *cqe)
@@ -62,7 +62,8 @@ static const char *connect_remedy(uint16_t status, const struct nvme_cqe *cqe)
 	return "a field of the data is wrong";
 }
 
-/* Connect's statuses share their values with those of the NVM command set, so they have a mapping of their own. */
+/* Connect's statuses share their values with those of the NVM command set, so they have a mapping of their
+ * own. */
 static int connect_errno(uint16_t status)
 {
 	switch (nvme_status_code(status)) {
@@ -78,8 +79,8 @@ static int connect_errno(uint16_t status)
 }
 
 /* Source: NVM Express Base 2.0, 6.3 "Connect Command and Response". */
-static fiber_fn int fabrics_connect(struct nvme_ctrlr *ctrlr, struct nvme_qpair *qpair, struct nvme_cqe *ret_cqe,
-				    struct nvme_error *error)
+static fiber_fn int fabrics_connect(struct nvme_ctrlr *ctrlr, struct nvme_qpair *qpair,
+				    struct nvme_cqe *ret_cqe, struct nvme_error *error)
 {
 	struct nvme_connect_data *data = calloc(1, sizeof(*data));
 	union nvme_cmd cmd = {0};
@@ -94,7 +95,8 @@ static fiber_fn int fabrics_connect(struct nvme_ctrlr *ctrlr, struct nvme_qpair 
 	cmd.connect.qid = qpair->qid;
 	cmd.connect.sqsize = (uint16_t)qpair->depth;
 	cmd.connect.kato_ms = qpair->qid ? 0 : ctrlr->opts.kato_ms;
-	/* We never look at SQHD; and C2HData's SUCCESS, which saves a response for each read, is only for those who do not. */
+	/* We never look at SQHD; and C2HData's SUCCESS, which saves a response for each read, is only for
+	 * those who do not. */
 	cmd.connect.cattr = NVME_CONNECT_NO_SQ_FLOW_CONTROL;
 	memcpy(data->hostid, ctrlr->opts.hostid, sizeof(data->hostid));
 	data->cntlid = qpair->qid ? ctrlr->cntlid : ctrlr->opts.cntlid;
@@ -106,20 +108,21 @@ static fiber_fn int fabrics_connect(struct nvme_ctrlr *ctrlr, struct nvme_qpair 
 		*error = *nvme_qpair_error(qpair);
 	} else if (rc > 0) {
 		nvme_error_set(error, connect_errno((uint16_t)rc), (uint16_t)rc,
-			       "%s refuses Connect of queue %u as %s: %s (%03xh): %s", ctrlr->opts.subnqn, qpair->qid,
-			       ctrlr->opts.hostnqn, nvme_status_name((uint16_t)rc), nvme_status_code((uint16_t)rc),
-			       connect_remedy((uint16_t)rc, ret_cqe));
+			       "%s refuses Connect of queue %u as %s: %s (%03xh): %s", ctrlr->opts.subnqn,
+			       qpair->qid, ctrlr->opts.hostnqn, nvme_status_name((uint16_t)rc),
+			       nvme_status_code((uint16_t)rc), connect_remedy((uint16_t)rc, ret_cqe));
 		rc = error->err;
 	} else if (ret_cqe->connect.authreq) {
 		nvme_error_set(error, -EACCES, NVME_SC_AUTH_REQUIRED,
-			       "%s asks for authentication, which this initiator does not do", ctrlr->opts.subnqn);
+			       "%s asks for authentication, which this initiator does not do",
+			       ctrlr->opts.subnqn);
 		rc = -EACCES;
 	}
 	return rc;
 }
 
-fiber_fn int nvme_qpair_connect(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t size, struct nvme_qpair **ret_qpair,
-				struct nvme_error *error)
+fiber_fn int nvme_qpair_connect(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t size,
+				struct nvme_qpair **ret_qpair, struct nvme_error *error)
 {
 	uint32_t limit = NVME_CAP_MQES(ctrlr->cap) + 1;
 	uint64_t capsule_bytes = (uint64_t)ctrlr->id.ioccsz * 16;
@@ -133,7 +136,8 @@ fiber_fn int nvme_qpair_connect(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t
 	if (size > limit)
 		size = limit;
 	if (size < 2 || !qid) {
-		nvme_error_set(error, -EINVAL, 0, "queue %u of %u entries: wants at least queue 1 and two entries", qid, size);
+		nvme_error_set(error, -EINVAL, 0,
+			       "queue %u of %u entries: wants at least queue 1 and two entries", qid, size);
 		return -EINVAL;
 	}
 	rc = qpair_open(ctrlr, qid, size, ret_qpair, error);
@@ -152,7 +156,7 @@ fiber_fn int nvme_qpair_connect(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t
 	return rc;
 }
 
-/* --- properties and enabling -------------------------------------------------------------------------------------------- */
+/* --- properties and enabling ------------------------------------------------------------------ */
 
 static uint8_t property_size(uint32_t offset)
 {
@@ -196,7 +200,8 @@ static int step(const struct nvme_ctrlr *ctrlr, int rc, const char *what, struct
 		return rc;
 	}
 	nvme_error_set(error, nvme_status_to_errno((uint16_t)rc), (uint16_t)rc, "%s: %s failed: %s (%03xh)",
-		       ctrlr->opts.subnqn, what, nvme_status_name((uint16_t)rc), nvme_status_code((uint16_t)rc));
+		       ctrlr->opts.subnqn, what, nvme_status_name((uint16_t)rc),
+		       nvme_status_code((uint16_t)rc));
 	return error->err;
 }
 
@@ -211,13 +216,15 @@ static fiber_fn int wait_ready(struct nvme_ctrlr *ctrlr, struct nvme_error *erro
 		if (rc)
 			return rc;
 		if (csts & NVME_CSTS_CFS) {
-			nvme_error_set(error, -EIO, 0, "%s: the controller reports a fatal status", ctrlr->opts.subnqn);
+			nvme_error_set(error, -EIO, 0, "%s: the controller reports a fatal status",
+				       ctrlr->opts.subnqn);
 			return -EIO;
 		}
 		if (csts & NVME_CSTS_RDY)
 			return 0;
 		if (clock_now_us() >= limit_us) {
-			nvme_error_set(error, -ETIMEDOUT, 0, "%s: the controller did not become ready", ctrlr->opts.subnqn);
+			nvme_error_set(error, -ETIMEDOUT, 0, "%s: the controller did not become ready",
+				       ctrlr->opts.subnqn);
 			return -ETIMEDOUT;
 		}
 		fiber_sleep(READY_POLL_US);
@@ -228,7 +235,8 @@ static fiber_fn int wait_ready(struct nvme_ctrlr *ctrlr, struct nvme_error *erro
 static fiber_fn int enable(struct nvme_ctrlr *ctrlr, struct nvme_error *error)
 {
 	uint32_t css = ctrlr->cap & NVME_CAP_CSS_IOCSS ? NVME_CC_CSS_ALL : NVME_CC_CSS_NVM;
-	uint32_t cc = NVME_CC_EN | css << NVME_CC_CSS_SHIFT | 6u << NVME_CC_IOSQES_SHIFT | 4u << NVME_CC_IOCQES_SHIFT;
+	uint32_t cc = NVME_CC_EN | css << NVME_CC_CSS_SHIFT | 6u << NVME_CC_IOSQES_SHIFT |
+		      4u << NVME_CC_IOCQES_SHIFT;
 	uint64_t value;
 	int rc;
 
@@ -242,7 +250,7 @@ static fiber_fn int enable(struct nvme_ctrlr *ctrlr, struct nvme_error *error)
 	return rc;
 }
 
-/* --- admin commands ------------------------------------------------------------------------------------------------------ */
+/* --- admin commands --------------------------------------------------------------------------- */
 
 fiber_fn int nvme_identify(struct nvme_ctrlr *ctrlr, uint8_t cns, uint32_t nsid, uint8_t csi, void *buf_4096)
 {
@@ -257,8 +265,8 @@ fiber_fn int nvme_identify(struct nvme_ctrlr *ctrlr, uint8_t cns, uint32_t nsid,
 	return nvme_execute(ctrlr->admin, &cmd, buf_4096, NVME_IDENTIFY_SIZE, NULL);
 }
 
-fiber_fn int nvme_get_log(struct nvme_ctrlr *ctrlr, uint8_t lid, uint8_t lsp, uint32_t nsid, uint64_t offset_bytes, void *buf,
-			  uint32_t len_bytes)
+fiber_fn int nvme_get_log(struct nvme_ctrlr *ctrlr, uint8_t lid, uint8_t lsp, uint32_t nsid,
+			  uint64_t offset_bytes, void *buf, uint32_t len_bytes)
 {
 	for (uint32_t done = 0; done < len_bytes;) {
 		uint32_t len = len_bytes - done < LOG_CHUNK_BYTES ? len_bytes - done : LOG_CHUNK_BYTES;
@@ -283,8 +291,8 @@ fiber_fn int nvme_get_log(struct nvme_ctrlr *ctrlr, uint8_t lid, uint8_t lsp, ui
 	return 0;
 }
 
-static fiber_fn int feature(struct nvme_ctrlr *ctrlr, uint8_t opcode, uint8_t fid, uint32_t cdw11, struct iovec data,
-			    uint32_t *ret_dw0)
+static fiber_fn int feature(struct nvme_ctrlr *ctrlr, uint8_t opcode, uint8_t fid, uint32_t cdw11,
+			    struct iovec data, uint32_t *ret_dw0)
 {
 	union nvme_cmd cmd = {0};
 	struct nvme_cqe cqe;
@@ -299,19 +307,20 @@ static fiber_fn int feature(struct nvme_ctrlr *ctrlr, uint8_t opcode, uint8_t fi
 	return rc;
 }
 
-fiber_fn int nvme_get_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf, uint32_t len_bytes,
-			      uint32_t *ret_dw0)
+fiber_fn int nvme_get_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf,
+			      uint32_t len_bytes, uint32_t *ret_dw0)
 {
 	return feature(ctrlr, NVME_ADMIN_GET_FEATURES, fid, cdw11, (struct iovec){buf, len_bytes}, ret_dw0);
 }
 
-fiber_fn int nvme_set_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf, uint32_t len_bytes,
-			      uint32_t *ret_dw0)
+fiber_fn int nvme_set_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf,
+			      uint32_t len_bytes, uint32_t *ret_dw0)
 {
 	return feature(ctrlr, NVME_ADMIN_SET_FEATURES, fid, cdw11, (struct iovec){buf, len_bytes}, ret_dw0);
 }
 
-fiber_fn int nvme_abort(struct nvme_ctrlr *ctrlr, struct nvme_qpair *qpair, const struct nvme_request *req, bool *ret_aborted)
+fiber_fn int nvme_abort(struct nvme_ctrlr *ctrlr, struct nvme_qpair *qpair, const struct nvme_request *req,
+			bool *ret_aborted)
 {
 	union nvme_cmd cmd = {0};
 	struct nvme_cqe cqe;
@@ -341,7 +350,7 @@ fiber_fn unsigned nvme_ctrlr_nr_io_queues(struct nvme_ctrlr *ctrlr)
 	return ctrlr->nr_io_queues;
 }
 
-/* --- keep alive and events ------------------------------------------------------------------------------------------------- */
+/* --- keep alive and events -------------------------------------------------------------------- */
 
 static void keep_alive_done(struct nvme_request *req, uint16_t status)
 {
@@ -386,7 +395,7 @@ static void aer_submit(struct nvme_ctrlr *ctrlr)
 	nvme_qpair_submit(ctrlr->admin, &ctrlr->aer);
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------------------------ */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 static void default_hostnqn(struct nvme_connect_opts *opts)
 {
@@ -421,7 +430,8 @@ static fiber_fn int initialize(struct nvme_ctrlr *ctrlr, struct nvme_error *erro
 	if (!rc)
 		rc = enable(ctrlr, error);
 	if (!rc)
-		rc = step(ctrlr, nvme_identify(ctrlr, NVME_CNS_CTRLR, 0, 0, &ctrlr->id), "Identify Controller", error);
+		rc = step(ctrlr, nvme_identify(ctrlr, NVME_CNS_CTRLR, 0, 0, &ctrlr->id),
+			  "Identify Controller", error);
 	if (rc)
 		return rc;
 	if (ctrlr->opts.kato_ms)
@@ -467,8 +477,8 @@ static fiber_fn void shut_down(struct nvme_ctrlr *ctrlr)
 	if (nvme_property_get(ctrlr, NVME_PROP_CC, &cc) ||
 	    nvme_property_set(ctrlr, NVME_PROP_CC, cc | NVME_CC_SHN_NORMAL << NVME_CC_SHN_SHIFT))
 		return;
-	while (!nvme_property_get(ctrlr, NVME_PROP_CSTS, &csts) && NVME_CSTS_SHST(csts) != NVME_CSTS_SHST_COMPLETE &&
-	       clock_now_us() < limit_us)
+	while (!nvme_property_get(ctrlr, NVME_PROP_CSTS, &csts) &&
+	       NVME_CSTS_SHST(csts) != NVME_CSTS_SHST_COMPLETE && clock_now_us() < limit_us)
 		fiber_sleep(READY_POLL_US);
 }
 

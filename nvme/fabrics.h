@@ -12,12 +12,12 @@
 #include <stdint.h>
 
 #define NVME_NQN_FIELD_SIZE 256u /* a field, with its NUL and padding */
-#define NVME_NQN_MAX_LEN 223u
-#define NVME_DISCOVERY_NQN "nqn.2014-08.org.nvmexpress.discovery"
+#define NVME_NQN_MAX_LEN    223u
+#define NVME_DISCOVERY_NQN  "nqn.2014-08.org.nvmexpress.discovery"
 
-#define NVME_CNTLID_DYNAMIC 0xffffu
+#define NVME_CNTLID_DYNAMIC    0xffffu
 #define NVME_CNTLID_STATIC_ANY 0xfffeu
-#define NVME_CNTLID_MAX 0xffefu
+#define NVME_CNTLID_MAX        0xffefu
 
 struct nvme_connect_data {
 	uint8_t hostid[16];
@@ -38,11 +38,12 @@ static_assert(offsetof(struct nvme_connect_data, hostnqn) == 512, "HOSTNQN");
  * @nqn:  not necessarily ended by a NUL
  * @size: bytes that may be read
  *
- * Asks for a NUL within @size, 1 to 223 bytes of printable characters before it, and "nqn." in front with a date and a dot.
+ * Asks for a NUL within @size, 1 to 223 bytes of printable characters before it, and "nqn." in front with a
+ * date and a dot.
  */
 bool nvme_nqn_is_valid(const char *nqn, size_t size);
 
-/* --- properties (Base 2.0, 3.1.3) ------------------------------------------------------------------------------------ */
+/* --- properties (Base 2.0, 3.1.3) ------------------------------------------------------------- */
 
 enum nvme_property {
 	NVME_PROP_CAP = 0x00, /* 8 bytes */
@@ -61,65 +62,65 @@ enum nvme_property {
 #define NVME_VS(major, minor, tertiary) ((uint32_t)(major) << 16 | (minor) << 8 | (tertiary))
 
 /* CAP: shift and mask of each field */
-#define NVME_CAP_MQES(cap) ((cap)&0xffff) /* 0's based */
-#define NVME_CAP_CQR (1ull << 16)
-#define NVME_CAP_TO(cap) (((cap) >> 24) & 0xff) /* in 500 ms */
-#define NVME_CAP_TO_SHIFT 24
-#define NVME_CAP_NSSRS (1ull << 36)
-#define NVME_CAP_CSS_NVM (1ull << 37)
-#define NVME_CAP_CSS_IOCSS (1ull << 43) /* I/O command sets named by CNS 1Ch */
+#define NVME_CAP_MQES(cap)    ((cap)&0xffff) /* 0's based */
+#define NVME_CAP_CQR          (1ull << 16)
+#define NVME_CAP_TO(cap)      (((cap) >> 24) & 0xff) /* in 500 ms */
+#define NVME_CAP_TO_SHIFT     24
+#define NVME_CAP_NSSRS        (1ull << 36)
+#define NVME_CAP_CSS_NVM      (1ull << 37)
+#define NVME_CAP_CSS_IOCSS    (1ull << 43) /* I/O command sets named by CNS 1Ch */
 #define NVME_CAP_MPSMIN_SHIFT 48
 #define NVME_CAP_MPSMAX_SHIFT 52
-#define NVME_CAP_CRWMS (1ull << 59)
-#define NVME_CAP_CRIMS (1ull << 60)
+#define NVME_CAP_CRWMS        (1ull << 59)
+#define NVME_CAP_CRIMS        (1ull << 60)
 
-#define NVME_CC_EN 0x1u
-#define NVME_CC_CSS(cc) (((cc) >> 4) & 0x7)
-#define NVME_CC_CSS_NVM 0u
-#define NVME_CC_CSS_ALL 6u
-#define NVME_CC_CSS_SHIFT 4
-#define NVME_CC_MPS(cc) (((cc) >> 7) & 0xf)
-#define NVME_CC_AMS(cc) (((cc) >> 11) & 0x7)
-#define NVME_CC_SHN(cc) (((cc) >> 14) & 0x3)
-#define NVME_CC_SHN_NONE 0u
-#define NVME_CC_SHN_NORMAL 1u
-#define NVME_CC_SHN_ABRUPT 2u
-#define NVME_CC_SHN_SHIFT 14
-#define NVME_CC_IOSQES(cc) (((cc) >> 16) & 0xf)
+#define NVME_CC_EN           0x1u
+#define NVME_CC_CSS(cc)      (((cc) >> 4) & 0x7)
+#define NVME_CC_CSS_NVM      0u
+#define NVME_CC_CSS_ALL      6u
+#define NVME_CC_CSS_SHIFT    4
+#define NVME_CC_MPS(cc)      (((cc) >> 7) & 0xf)
+#define NVME_CC_AMS(cc)      (((cc) >> 11) & 0x7)
+#define NVME_CC_SHN(cc)      (((cc) >> 14) & 0x3)
+#define NVME_CC_SHN_NONE     0u
+#define NVME_CC_SHN_NORMAL   1u
+#define NVME_CC_SHN_ABRUPT   2u
+#define NVME_CC_SHN_SHIFT    14
+#define NVME_CC_IOSQES(cc)   (((cc) >> 16) & 0xf)
 #define NVME_CC_IOSQES_SHIFT 16
-#define NVME_CC_IOCQES(cc) (((cc) >> 20) & 0xf)
+#define NVME_CC_IOCQES(cc)   (((cc) >> 20) & 0xf)
 #define NVME_CC_IOCQES_SHIFT 20
-#define NVME_CC_CRIME (1u << 24)
+#define NVME_CC_CRIME        (1u << 24)
 
-#define NVME_CSTS_RDY 0x1u
-#define NVME_CSTS_CFS 0x2u
-#define NVME_CSTS_SHST(csts) (((csts) >> 2) & 0x3)
-#define NVME_CSTS_SHST_SHIFT 2
-#define NVME_CSTS_SHST_NORMAL 0u
+#define NVME_CSTS_RDY            0x1u
+#define NVME_CSTS_CFS            0x2u
+#define NVME_CSTS_SHST(csts)     (((csts) >> 2) & 0x3)
+#define NVME_CSTS_SHST_SHIFT     2
+#define NVME_CSTS_SHST_NORMAL    0u
 #define NVME_CSTS_SHST_OCCURRING 1u
-#define NVME_CSTS_SHST_COMPLETE 2u
-#define NVME_CSTS_NSSRO 0x10u
+#define NVME_CSTS_SHST_COMPLETE  2u
+#define NVME_CSTS_NSSRO          0x10u
 
 #define NVME_CRTO_CRWMT(crto) ((crto)&0xffff) /* in 500 ms */
 #define NVME_CRTO_CRIMT(crto) ((crto) >> 16)
 
-/* --- discovery log page 70h (Base 2.0, 5.16.1.23) --------------------------------------------------------------------- */
+/* --- discovery log page 70h (Base 2.0, 5.16.1.23) --------------------------------------------- */
 
 enum nvme_trtype { NVME_TRTYPE_RDMA = 1, NVME_TRTYPE_FC = 2, NVME_TRTYPE_TCP = 3, NVME_TRTYPE_LOOP = 254 };
 enum nvme_adrfam { NVME_ADRFAM_IPV4 = 1, NVME_ADRFAM_IPV6 = 2, NVME_ADRFAM_IB = 3, NVME_ADRFAM_FC = 4 };
 enum nvme_subtype { NVME_SUBTYPE_REFERRAL = 1, NVME_SUBTYPE_NVM = 2, NVME_SUBTYPE_DISCOVERY = 3 };
 
 #define NVME_TREQ_SECURE_NOT_SPECIFIED 0u
-#define NVME_TREQ_SECURE_REQUIRED 1u
-#define NVME_TREQ_SECURE_NOT_REQUIRED 2u
-#define NVME_TREQ_NO_SQ_FLOW_CONTROL 4u /* the target can do without */
-#define NVME_EFLAGS_DUPRETINFO 0x1u
-#define NVME_EFLAGS_EPCSD 0x2u /* explicit persistent connections */
-#define NVME_EFLAGS_NCC 0x4u
-#define NVME_TCP_SECTYPE_NONE 0u
-#define NVME_TCP_SECTYPE_TLS12 1u
-#define NVME_TCP_SECTYPE_TLS13 2u
-#define NVME_ASQSZ_MIN 32u
+#define NVME_TREQ_SECURE_REQUIRED      1u
+#define NVME_TREQ_SECURE_NOT_REQUIRED  2u
+#define NVME_TREQ_NO_SQ_FLOW_CONTROL   4u /* the target can do without */
+#define NVME_EFLAGS_DUPRETINFO         0x1u
+#define NVME_EFLAGS_EPCSD              0x2u /* explicit persistent connections */
+#define NVME_EFLAGS_NCC                0x4u
+#define NVME_TCP_SECTYPE_NONE          0u
+#define NVME_TCP_SECTYPE_TLS12         1u
+#define NVME_TCP_SECTYPE_TLS13         2u
+#define NVME_ASQSZ_MIN                 32u
 
 struct nvme_discovery_entry {
 	uint8_t trtype;
@@ -166,7 +167,7 @@ static_assert(sizeof(struct nvme_discovery_log) == 1024, "discovery log header")
 
 /* get_log.lsp of page 70h */
 #define NVME_DISCOVERY_LSP_EXTDLPE 0x1u
-#define NVME_DISCOVERY_LSP_PLEO 0x2u
+#define NVME_DISCOVERY_LSP_PLEO    0x2u
 #define NVME_DISCOVERY_LSP_ALLSUBE 0x4u
 
 #endif

@@ -98,7 +98,8 @@ fiber_fn void fake_send_resp(struct fake_conn *conn, uint16_t cid, uint16_t stat
 	fake_send_header(conn, &resp);
 }
 
-fiber_fn void fake_send_r2t(struct fake_conn *conn, uint16_t cid, uint16_t ttag, uint32_t offset, uint32_t len)
+fiber_fn void fake_send_r2t(struct fake_conn *conn, uint16_t cid, uint16_t ttag, uint32_t offset,
+			    uint32_t len)
 {
 	struct nvme_tcp_r2t r2t = {
 		.hdr = header(conn, NVME_TCP_R2T), .cccid = cid, .ttag = ttag, .r2to = offset, .r2tl = len};
@@ -106,10 +107,11 @@ fiber_fn void fake_send_r2t(struct fake_conn *conn, uint16_t cid, uint16_t ttag,
 	fake_send_header(conn, &r2t);
 }
 
-fiber_fn void fake_send_data(struct fake_conn *conn, uint16_t cid, uint32_t offset, const void *data, uint32_t len,
-			     uint8_t flags)
+fiber_fn void fake_send_data(struct fake_conn *conn, uint16_t cid, uint32_t offset, const void *data,
+			     uint32_t len, uint8_t flags)
 {
-	struct nvme_tcp_data pdu = {.hdr = header(conn, NVME_TCP_C2H_DATA), .cccid = cid, .datao = offset, .datal = len};
+	struct nvme_tcp_data pdu = {
+		.hdr = header(conn, NVME_TCP_C2H_DATA), .cccid = cid, .datao = offset, .datal = len};
 	static const uint8_t pad[256];
 	uint32_t crc = crc32c(data, len);
 
@@ -162,7 +164,8 @@ static fiber_fn bool recv_payload(struct fake_conn *conn, uint8_t *out, uint32_t
 	return true;
 }
 
-fiber_fn bool fake_take_h2c(struct fake_conn *conn, uint16_t cid, uint16_t ttag, uint32_t offset, uint32_t len, uint8_t *out)
+fiber_fn bool fake_take_h2c(struct fake_conn *conn, uint16_t cid, uint16_t ttag, uint32_t offset,
+			    uint32_t len, uint8_t *out)
 {
 	for (uint32_t done = 0; done < len;) {
 		struct nvme_tcp_data pdu;
@@ -170,7 +173,8 @@ fiber_fn bool fake_take_h2c(struct fake_conn *conn, uint16_t cid, uint16_t ttag,
 		if (!recv_header(conn, &pdu, sizeof(pdu)))
 			return false;
 		assert(pdu.hdr.type == NVME_TCP_H2C_DATA && pdu.cccid == cid && pdu.ttag == ttag);
-		assert(pdu.datao == offset + done && pdu.datal && pdu.datal <= len - done && pdu.datal <= fake.maxh2cdata);
+		assert(pdu.datao == offset + done && pdu.datal && pdu.datal <= len - done &&
+		       pdu.datal <= fake.maxh2cdata);
 		assert(!(pdu.hdr.flags & NVME_TCP_FLAG_LAST) == (pdu.datal != len - done));
 		if (!recv_payload(conn, out + done, pdu.datal))
 			return false;
@@ -179,11 +183,14 @@ fiber_fn bool fake_take_h2c(struct fake_conn *conn, uint16_t cid, uint16_t ttag,
 	return true;
 }
 
-static fiber_fn void send_buffer(struct fake_conn *conn, const union nvme_cmd *cmd, const uint8_t *data, uint32_t len)
+static fiber_fn void send_buffer(struct fake_conn *conn, const union nvme_cmd *cmd, const uint8_t *data,
+				 uint32_t len)
 {
 	for (uint32_t at = 0; at < len;) {
 		uint32_t n = len - at < fake.c2h_bytes ? len - at : fake.c2h_bytes;
-		uint8_t flags = at + n == len ? NVME_TCP_FLAG_LAST | (fake.use_success ? NVME_TCP_FLAG_SUCCESS : 0) : 0;
+		uint8_t flags = at + n == len
+					? NVME_TCP_FLAG_LAST | (fake.use_success ? NVME_TCP_FLAG_SUCCESS : 0)
+					: 0;
 
 		fake_send_data(conn, cmd->cid, at, data + at, n, flags);
 		at += n;
@@ -192,7 +199,8 @@ static fiber_fn void send_buffer(struct fake_conn *conn, const union nvme_cmd *c
 		fake_send_resp(conn, cmd->cid, 0, 0);
 }
 
-static fiber_fn void serve_write(struct fake_conn *conn, union nvme_cmd *cmd, uint8_t *data, uint32_t len, uint8_t *to)
+static fiber_fn void serve_write(struct fake_conn *conn, union nvme_cmd *cmd, uint8_t *data, uint32_t len,
+				 uint8_t *to)
 {
 	uint32_t want = cmd->sgl.len;
 
@@ -294,7 +302,8 @@ static uint64_t property_get(uint32_t offset)
 	return fake.csts;
 }
 
-static fiber_fn void serve_fabrics(struct fake_conn *conn, union nvme_cmd *cmd, const uint8_t *data, uint32_t len)
+static fiber_fn void serve_fabrics(struct fake_conn *conn, union nvme_cmd *cmd, const uint8_t *data,
+				   uint32_t len)
 {
 	switch (cmd->fabrics.fctype) {
 	case NVME_FCTYPE_CONNECT:

@@ -1,6 +1,6 @@
 /*
- * A target for the initiator's tests: small, honest, and in fibers, until a script of the test takes over a command or a
- * connection and sends what it likes.  Runs on simulated streams.
+ * A target for the initiator's tests: small, honest, and in fibers, until a script of the test takes over a
+ * command or a connection and sends what it likes.  Runs on simulated streams.
  */
 #ifndef NVME_FAKE_TARGET_H
 #define NVME_FAKE_TARGET_H
@@ -9,8 +9,8 @@
 #include "runtime/runtime.h"
 
 #define FAKE_BLOCK_SIZE 512u
-#define FAKE_NR_BLOCKS	8192u /* 4 MiB */
-#define FAKE_NSID	1u
+#define FAKE_NR_BLOCKS  8192u /* 4 MiB */
+#define FAKE_NSID       1u
 
 /* One connection.  Owner: its fiber. */
 struct fake_conn {
@@ -57,13 +57,15 @@ fiber_fn bool fake_recv(struct fake_conn *conn, void *buf, uint32_t len);
 fiber_fn bool fake_send(struct fake_conn *conn, const void *buf, uint32_t len);
 fiber_fn void fake_send_resp(struct fake_conn *conn, uint16_t cid, uint16_t status, uint64_t result);
 /* Fills plen, flags and digests; flags are added to those. */
-fiber_fn void fake_send_data(struct fake_conn *conn, uint16_t cid, uint32_t offset, const void *data, uint32_t len,
-			     uint8_t flags);
-fiber_fn void fake_send_r2t(struct fake_conn *conn, uint16_t cid, uint16_t ttag, uint32_t offset, uint32_t len);
+fiber_fn void fake_send_data(struct fake_conn *conn, uint16_t cid, uint32_t offset, const void *data,
+			     uint32_t len, uint8_t flags);
+fiber_fn void fake_send_r2t(struct fake_conn *conn, uint16_t cid, uint16_t ttag, uint32_t offset,
+			    uint32_t len);
 /* A header of 24 bytes with the right digest, whatever it says. */
 fiber_fn void fake_send_header(struct fake_conn *conn, const void *hdr);
 /* Takes the H2CData PDUs of one R2T; false: the connection is gone, or they were wrong. */
-fiber_fn bool fake_take_h2c(struct fake_conn *conn, uint16_t cid, uint16_t ttag, uint32_t offset, uint32_t len, uint8_t *out);
+fiber_fn bool fake_take_h2c(struct fake_conn *conn, uint16_t cid, uint16_t ttag, uint32_t offset,
+			    uint32_t len, uint8_t *out);
 /* What an honest target does. */
 fiber_fn void fake_serve(struct fake_conn *conn, union nvme_cmd *cmd, uint8_t *data, uint32_t len);
 

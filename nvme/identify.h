@@ -26,7 +26,7 @@ enum nvme_cns {
 	NVME_CNS_IOCS_VECTORS = 0x1c,
 };
 
-#define NVME_CSI_NVM 0u
+#define NVME_CSI_NVM       0u
 #define NVME_IDENTIFY_SIZE 4096u
 
 struct nvme_power_state {
@@ -67,7 +67,7 @@ struct nvme_id_ctrlr {
 	uint8_t rsvd134[119];
 	uint8_t nvmsr, vwci, mec;
 	uint16_t oacs;
-	uint8_t acl; /* 0's based */
+	uint8_t acl;  /* 0's based */
 	uint8_t aerl; /* 0's based */
 	uint8_t frmw;
 	uint8_t lpa;
@@ -141,38 +141,38 @@ static_assert(offsetof(struct nvme_id_ctrlr, ioccsz) == 1792, "IOCCSZ");
 static_assert(offsetof(struct nvme_id_ctrlr, ofcs) == 1804, "OFCS");
 static_assert(offsetof(struct nvme_id_ctrlr, psd) == 2048, "PSD");
 
-#define NVME_CMIC_MULTI_PORT 0x1u
-#define NVME_CMIC_MULTI_CTRLR 0x2u
-#define NVME_CMIC_ANA 0x8u
-#define NVME_OAES_NS_ATTR (1u << 8)
-#define NVME_OAES_ANA (1u << 11)
-#define NVME_OAES_DISCOVERY (1u << 31)
-#define NVME_CTRATT_HIDS 0x1u  /* 128-bit host identifiers */
-#define NVME_CTRATT_TBKAS 0x40u /* traffic based keep alive */
-#define NVME_CNTRLTYPE_IO 1u
-#define NVME_CNTRLTYPE_DISCOVERY 2u
-#define NVME_LPA_SMART_NS 0x1u
-#define NVME_LPA_EFFECTS 0x2u
-#define NVME_LPA_EXTENDED 0x4u /* offsets and NUMDU */
-#define NVME_LPA_SUPPORTED 0x20u /* pages 00h, 12h, 13h */
-#define NVME_ONCS_COMPARE 0x1u
+#define NVME_CMIC_MULTI_PORT          0x1u
+#define NVME_CMIC_MULTI_CTRLR         0x2u
+#define NVME_CMIC_ANA                 0x8u
+#define NVME_OAES_NS_ATTR             (1u << 8)
+#define NVME_OAES_ANA                 (1u << 11)
+#define NVME_OAES_DISCOVERY           (1u << 31)
+#define NVME_CTRATT_HIDS              0x1u  /* 128-bit host identifiers */
+#define NVME_CTRATT_TBKAS             0x40u /* traffic based keep alive */
+#define NVME_CNTRLTYPE_IO             1u
+#define NVME_CNTRLTYPE_DISCOVERY      2u
+#define NVME_LPA_SMART_NS             0x1u
+#define NVME_LPA_EFFECTS              0x2u
+#define NVME_LPA_EXTENDED             0x4u  /* offsets and NUMDU */
+#define NVME_LPA_SUPPORTED            0x20u /* pages 00h, 12h, 13h */
+#define NVME_ONCS_COMPARE             0x1u
 #define NVME_ONCS_WRITE_UNCORRECTABLE 0x2u
-#define NVME_ONCS_DSM 0x4u
-#define NVME_ONCS_WRITE_ZEROES 0x8u
-#define NVME_ONCS_SAVE 0x10u
-#define NVME_ONCS_RESERVATIONS 0x20u
-#define NVME_ONCS_TIMESTAMP 0x40u
-#define NVME_ONCS_VERIFY 0x80u
-#define NVME_ONCS_COPY 0x100u
-#define NVME_FUSES_COMPARE_AND_WRITE 0x1u
-#define NVME_VWC_PRESENT 0x1u
-#define NVME_VWC_FLUSH_ALL_NO 0x4u  /* bits 2:1: Flush with NSID FFFFFFFFh is not supported */
-#define NVME_VWC_FLUSH_ALL_YES 0x6u /* it is */
-#define NVME_SGLS_SUPPORTED 0x1u
-#define NVME_SGLS_KEYED (1u << 2)
-#define NVME_SGLS_OFFSET (1u << 20)
-#define NVME_SGLS_TRANSPORT (1u << 21)
-#define NVME_OFCS_DISCONNECT 0x1u
+#define NVME_ONCS_DSM                 0x4u
+#define NVME_ONCS_WRITE_ZEROES        0x8u
+#define NVME_ONCS_SAVE                0x10u
+#define NVME_ONCS_RESERVATIONS        0x20u
+#define NVME_ONCS_TIMESTAMP           0x40u
+#define NVME_ONCS_VERIFY              0x80u
+#define NVME_ONCS_COPY                0x100u
+#define NVME_FUSES_COMPARE_AND_WRITE  0x1u
+#define NVME_VWC_PRESENT              0x1u
+#define NVME_VWC_FLUSH_ALL_NO         0x4u /* bits 2:1: Flush with NSID FFFFFFFFh is not supported */
+#define NVME_VWC_FLUSH_ALL_YES        0x6u /* it is */
+#define NVME_SGLS_SUPPORTED           0x1u
+#define NVME_SGLS_KEYED               (1u << 2)
+#define NVME_SGLS_OFFSET              (1u << 20)
+#define NVME_SGLS_TRANSPORT           (1u << 21)
+#define NVME_OFCS_DISCONNECT          0x1u
 
 struct nvme_lba_format {
 	uint16_t ms;
@@ -219,15 +219,15 @@ static_assert(offsetof(struct nvme_id_ns, anagrpid) == 92, "ANAGRPID");
 static_assert(offsetof(struct nvme_id_ns, nguid) == 104, "NGUID");
 static_assert(offsetof(struct nvme_id_ns, lbaf) == 128, "LBAF");
 
-#define NVME_NSFEAT_THIN 0x1u
-#define NVME_NSFEAT_NSABP 0x2u	  /* NAWUN, NAWUPF, NACWU are defined */
-#define NVME_NSFEAT_DAE 0x4u	  /* deallocated blocks' errors */
-#define NVME_NSFEAT_UIDREUSE 0x8u /* NGUID and EUI64 are never used again */
-#define NVME_NSFEAT_OPTPERF 0x10u /* NPWG … NOWS are defined */
-#define NVME_NMIC_SHARED 0x1u
-#define NVME_FLBAS_INDEX(flbas) (((flbas)&0xf) | (((flbas) >> 1) & 0x30))
-#define NVME_DLFEAT_READ_ZERO 0x1u /* bits 2:0: deallocated blocks read zero */
-#define NVME_DLFEAT_WZ_DEAC 0x8u   /* Write Zeroes takes DEAC */
+#define NVME_NSFEAT_THIN            0x1u
+#define NVME_NSFEAT_NSABP           0x2u  /* NAWUN, NAWUPF, NACWU are defined */
+#define NVME_NSFEAT_DAE             0x4u  /* deallocated blocks' errors */
+#define NVME_NSFEAT_UIDREUSE        0x8u  /* NGUID and EUI64 are never used again */
+#define NVME_NSFEAT_OPTPERF         0x10u /* NPWG … NOWS are defined */
+#define NVME_NMIC_SHARED            0x1u
+#define NVME_FLBAS_INDEX(flbas)     (((flbas)&0xf) | (((flbas) >> 1) & 0x30))
+#define NVME_DLFEAT_READ_ZERO       0x1u /* bits 2:0: deallocated blocks read zero */
+#define NVME_DLFEAT_WZ_DEAC         0x8u /* Write Zeroes takes DEAC */
 #define NVME_NSATTR_WRITE_PROTECTED 0x1u
 
 /* CNS 03h: a list of these, ended by length 0 or the end of the page */
@@ -242,8 +242,8 @@ static_assert(sizeof(struct nvme_ns_id_descriptor) == 4, "namespace identificati
 
 #define NVME_NIDT_EUI64 1u
 #define NVME_NIDT_NGUID 2u
-#define NVME_NIDT_UUID 3u
-#define NVME_NIDT_CSI 4u
+#define NVME_NIDT_UUID  3u
+#define NVME_NIDT_CSI   4u
 
 /* CNS 02h, 07h, and log page 04h */
 struct nvme_ns_list {
@@ -267,9 +267,9 @@ static_assert(offsetof(struct nvme_id_ns_nvm, elbaf) == 12, "ELBAF");
 /* CNS 06h, CSI 0 */
 struct nvme_id_ctrlr_nvm {
 	uint8_t vsl, wzsl, wusl; /* powers of two, in CAP.MPSMIN pages; 0: no limit */
-	uint8_t dmrl;		 /* ranges */
-	uint32_t dmrsl;		 /* blocks in a range */
-	uint64_t dmsl;		 /* blocks in all */
+	uint8_t dmrl;            /* ranges */
+	uint32_t dmrsl;          /* blocks in a range */
+	uint64_t dmsl;           /* blocks in all */
 	uint8_t rsvd16[4080];
 };
 
@@ -291,7 +291,8 @@ struct nvme_id_ns_independent {
 	uint8_t rsvd15[4081];
 };
 
-static_assert(sizeof(struct nvme_id_ns_independent) == 4096, "I/O command set independent Identify Namespace");
+static_assert(sizeof(struct nvme_id_ns_independent) == 4096,
+	      "I/O command set independent Identify Namespace");
 static_assert(offsetof(struct nvme_id_ns_independent, anagrpid) == 4, "ANAGRPID");
 static_assert(offsetof(struct nvme_id_ns_independent, nstat) == 14, "NSTAT");
 

@@ -1,9 +1,9 @@
 /*
  * The NVMe/TCP initiator: a controller one connects to, its queues, and requests on them.
  *
- * Everything about a controller is fiber code; I/O is a request that the caller owns and submits to a queue of its own
- * thread.  It runs on runtime's streams, so it runs in the simulation too.  Nothing that a target sends is believed before
- * it has been compared with what was asked for.
+ * Everything about a controller is fiber code; I/O is a request that the caller owns and submits to a queue
+ * of its own thread.  It runs on runtime's streams, so it runs in the simulation too.  Nothing that a target
+ * sends is believed before it has been compared with what was asked for.
  */
 #ifndef NVME_INITIATOR_H
 #define NVME_INITIATOR_H
@@ -21,44 +21,45 @@ struct nvme_request;
 
 /* Why something failed, for a person to read.  Owner: the caller. */
 struct nvme_error {
-	int err;	 /* -errno */
+	int err;         /* -errno */
 	uint16_t status; /* the NVMe status, when it was the target that refused; else 0 */
-	char text[640];	 /* names the thing and, where there is one, the remedy */
+	char text[640];  /* names the thing and, where there is one, the remedy */
 };
 
 struct nvme_connect_opts {
 	struct stream_addr addr;
 	char subnqn[NVME_NQN_FIELD_SIZE];
 	char hostnqn[NVME_NQN_FIELD_SIZE]; /* empty: made of hostid */
-	uint8_t hostid[16];		   /* all zero: a random one */
-	bool hdgst, ddgst;		   /* ask for digests; a target may refuse them */
-	uint32_t kato_ms;		   /* keep alive; 0: none */
-	uint16_t admin_queue_size;	   /* entries; 0: 32 */
-	uint64_t timeout_us;		   /* of connecting, and of every command; 0: 30 s */
-	uint16_t cntlid;		   /* NVME_CNTLID_DYNAMIC */
-	uint32_t batch_bytes;		   /* of data in one send, about; 0: 256 KiB.  Which is fastest differs by target */
+	uint8_t hostid[16];                /* all zero: a random one */
+	bool hdgst, ddgst;                 /* ask for digests; a target may refuse them */
+	uint32_t kato_ms;                  /* keep alive; 0: none */
+	uint16_t admin_queue_size;         /* entries; 0: 32 */
+	uint64_t timeout_us;               /* of connecting, and of every command; 0: 30 s */
+	uint16_t cntlid;                   /* NVME_CNTLID_DYNAMIC */
+	uint32_t batch_bytes;              /* of data in one send, about; 0: 256 KiB */
 	/* Asynchronous events; NULL: none are asked for.  On the controller's thread. */
 	void (*event)(struct nvme_ctrlr *ctrlr, uint32_t dw0, void *arg);
 	void *event_arg;
 };
 
-/* Defaults: no address, the discovery NQN, no digests, KATO 10 s, a host identity that lasts as long as the process. */
+/* Defaults: no address, the discovery NQN, no digests, KATO 10 s, a host identity that lasts as long as the
+ * process. */
 void nvme_connect_opts_init(struct nvme_connect_opts *opts);
 
-/* --- requests ------------------------------------------------------------------------------------------------------ */
+/* --- requests --------------------------------------------------------------------------------- */
 
 enum nvme_request_state {
-	NVME_REQUEST_IDLE,     /* the submitter's */
-	NVME_REQUEST_READY,    /* waits for a command identifier and for room to send */
+	NVME_REQUEST_IDLE,      /* the submitter's */
+	NVME_REQUEST_READY,     /* waits for a command identifier and for room to send */
 	NVME_REQUEST_IN_FLIGHT, /* has its identifier; the capsule is sent or on its way out */
-	NVME_REQUEST_DRAINING, /* answered, but its data is still being sent: done runs when it is out */
+	NVME_REQUEST_DRAINING,  /* answered, but its data is still being sent: done runs when it is out */
 };
 
 #define NVME_REQUEST_MAX_IOVS 256u
 
 /*
- * One command.  Owner: the submitter, but from submit until done runs the queue's.  The data and iov stay until then.
- * cmd's cid and SGL are filled by the queue.
+ * One command.  Owner: the submitter, but from submit until done runs the queue's.  The data and iov stay
+ * until then. cmd's cid and SGL are filled by the queue.
  */
 struct nvme_request {
 	/* the submitter's */
@@ -67,18 +68,19 @@ struct nvme_request {
 	uint32_t iovcnt;
 	uint32_t len;
 	/*
-	 * On the queue's thread, never before the submit has returned.  status is NVMe's, with flags; HOST_PATH_ERROR when
-	 * the connection is lost (see nvme_qpair_error), TRANSIENT_TRANSPORT_ERROR when a data digest was wrong.
+	 * On the queue's thread, never before the submit has returned.  status is NVMe's, with flags;
+	 * HOST_PATH_ERROR when the connection is lost (see nvme_qpair_error), TRANSIENT_TRANSPORT_ERROR when
+	 * a data digest was wrong.
 	 */
 	void (*done)(struct nvme_request *req, uint16_t status);
 	struct nvme_cqe cqe; /* the response; zero but for the CID after C2HData's SUCCESS */
 	/* the queue's */
 	enum nvme_request_state state;
 	uint16_t status;
-	uint16_t nr_tx;		/* pieces of the caller's data in the batch being sent */
+	uint16_t nr_tx; /* pieces of the caller's data in the batch being sent */
 	bool bad_digest, last_seen, in_capsule, never_expires;
-	uint32_t data_done;	/* bytes received */
-	uint32_t h2c_next;	/* the offset below which everything has been asked for */
+	uint32_t data_done;            /* bytes received */
+	uint32_t h2c_next;             /* the offset below which everything has been asked for */
 	uint32_t h2c_offset, h2c_left; /* of the R2T being served */
 	uint16_t h2c_ttag;
 	uint16_t slot;
@@ -87,11 +89,14 @@ struct nvme_request {
 	struct list h2c_link;
 };
 
-/* Submits.  Thread: the queue's; from a done callback too.  Beyond the queue's depth requests wait in order. */
+/* Submits.  Thread: the queue's; from a done callback too.  Beyond the queue's depth requests wait in order.
+ */
 void nvme_qpair_submit(struct nvme_qpair *qpair, struct nvme_request *req);
 /* A fused pair: nothing comes between them.  Sets the flags.  The queue's depth must be two or more. */
-void nvme_qpair_submit_fused(struct nvme_qpair *qpair, struct nvme_request *first, struct nvme_request *second);
-/* Receives and sends what can be, now: for those who would rather poll than wait to be told.  True when there was work. */
+void nvme_qpair_submit_fused(struct nvme_qpair *qpair, struct nvme_request *first,
+			     struct nvme_request *second);
+/* Receives and sends what can be, now: for those who would rather poll than wait to be told.  True when there
+ * was work. */
 bool nvme_qpair_poll(struct nvme_qpair *qpair);
 
 /**
@@ -104,18 +109,20 @@ bool nvme_qpair_poll(struct nvme_qpair *qpair);
 fiber_fn int nvme_execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
 			  struct nvme_cqe *ret_cqe);
 
-/* --- queues -------------------------------------------------------------------------------------------------------- */
+/* --- queues ----------------------------------------------------------------------------------- */
 
 /**
  * nvme_qpair_connect - make an I/O queue, owned by the current thread
  * @qid:        1 up to nvme_ctrlr_nr_io_queues()
- * @size:       entries, 2 to 4096; it takes one request fewer at a time; less when the controller has a smaller limit
+ * @size:       entries, 2 to 4096; it takes one request fewer at a time; less when the controller has a
+ * smaller limit
  *
  * Thread: any; the controller must not be disconnected meanwhile.  Return: 0, or -errno with *error filled.
  */
-fiber_fn int nvme_qpair_connect(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t size, struct nvme_qpair **ret_qpair,
-				struct nvme_error *error);
-/* Closes; what is outstanding completes with HOST_PATH_ERROR before this returns.  NULL is fine.  On the queue's thread. */
+fiber_fn int nvme_qpair_connect(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t size,
+				struct nvme_qpair **ret_qpair, struct nvme_error *error);
+/* Closes; what is outstanding completes with HOST_PATH_ERROR before this returns.  NULL is fine.  On the
+ * queue's thread. */
 fiber_fn void nvme_qpair_disconnect(struct nvme_qpair *qpair);
 
 uint32_t nvme_qpair_depth(const struct nvme_qpair *qpair); /* requests at a time */
@@ -124,7 +131,7 @@ const struct nvme_error *nvme_qpair_error(const struct nvme_qpair *qpair); /* wh
 bool nvme_qpair_has_hdgst(const struct nvme_qpair *qpair);
 bool nvme_qpair_has_ddgst(const struct nvme_qpair *qpair);
 
-/* --- controllers --------------------------------------------------------------------------------------------------- */
+/* --- controllers ------------------------------------------------------------------------------ */
 
 /**
  * nvme_ctrlr_connect - connect the admin queue, enable the controller, identify it, begin keep alive
@@ -151,25 +158,29 @@ fiber_fn unsigned nvme_ctrlr_nr_io_queues(struct nvme_ctrlr *ctrlr);
 fiber_fn int nvme_property_get(struct nvme_ctrlr *ctrlr, uint32_t offset, uint64_t *ret_value);
 fiber_fn int nvme_property_set(struct nvme_ctrlr *ctrlr, uint32_t offset, uint64_t value);
 fiber_fn int nvme_identify(struct nvme_ctrlr *ctrlr, uint8_t cns, uint32_t nsid, uint8_t csi, void *buf_4096);
-fiber_fn int nvme_get_log(struct nvme_ctrlr *ctrlr, uint8_t lid, uint8_t lsp, uint32_t nsid, uint64_t offset_bytes, void *buf,
-			  uint32_t len_bytes);
-fiber_fn int nvme_get_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf, uint32_t len_bytes,
-			      uint32_t *ret_dw0);
-fiber_fn int nvme_set_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf, uint32_t len_bytes,
-			      uint32_t *ret_dw0);
-/* Asks that a request in flight on one of this controller's queues of this thread be aborted.  *ret_aborted: it was. */
-fiber_fn int nvme_abort(struct nvme_ctrlr *ctrlr, struct nvme_qpair *qpair, const struct nvme_request *req, bool *ret_aborted);
+fiber_fn int nvme_get_log(struct nvme_ctrlr *ctrlr, uint8_t lid, uint8_t lsp, uint32_t nsid,
+			  uint64_t offset_bytes, void *buf, uint32_t len_bytes);
+fiber_fn int nvme_get_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf,
+			      uint32_t len_bytes, uint32_t *ret_dw0);
+fiber_fn int nvme_set_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf,
+			      uint32_t len_bytes, uint32_t *ret_dw0);
+/* Asks that a request in flight on one of this controller's queues of this thread be aborted.  *ret_aborted:
+ * it was. */
+fiber_fn int nvme_abort(struct nvme_ctrlr *ctrlr, struct nvme_qpair *qpair, const struct nvme_request *req,
+			bool *ret_aborted);
 
 /**
  * nvme_discover - read the discovery log page whole, again when it changes under way
  *
- * Return: as nvme_execute; *ret_log with numrec entries is the caller's to free().  -EPROTO: a log that makes no sense.
+ * Return: as nvme_execute; *ret_log with numrec entries is the caller's to free().  -EPROTO: a log that makes
+ * no sense.
  */
 fiber_fn int nvme_discover(struct nvme_ctrlr *ctrlr, struct nvme_discovery_log **ret_log);
-/* Copies a field padded with spaces or NULs as a string; size includes the NUL.  What is not printable becomes '?'. */
+/* Copies a field padded with spaces or NULs as a string; size includes the NUL.  What is not printable
+ * becomes '?'. */
 void nvme_copy_field(char *dst, size_t dst_size, const char *field, size_t field_len);
 
-/* --- namespaces ---------------------------------------------------------------------------------------------------- */
+/* --- namespaces ------------------------------------------------------------------------------- */
 
 struct nvme_ns {
 	uint32_t nsid;
@@ -182,11 +193,14 @@ struct nvme_ns {
 };
 
 /* nsid 0: the first active one.  Return: 0, or -errno with *error filled. */
-fiber_fn int nvme_ns_open(struct nvme_ctrlr *ctrlr, uint32_t nsid, struct nvme_ns *ret_ns, struct nvme_error *error);
-/* Fills ret_nsids with the active ones from after @nsid, at most @max; gives their number, or a negative errno. */
+fiber_fn int nvme_ns_open(struct nvme_ctrlr *ctrlr, uint32_t nsid, struct nvme_ns *ret_ns,
+			  struct nvme_error *error);
+/* Fills ret_nsids with the active ones from after @nsid, at most @max; gives their number, or a negative
+ * errno. */
 fiber_fn int nvme_ns_list(struct nvme_ctrlr *ctrlr, uint32_t nsid, uint32_t *ret_nsids, unsigned max);
 
-static inline void nvme_cmd_rw(union nvme_cmd *cmd, uint8_t opcode, uint32_t nsid, uint64_t slba, uint32_t nr_blocks)
+static inline void nvme_cmd_rw(union nvme_cmd *cmd, uint8_t opcode, uint32_t nsid, uint64_t slba,
+			       uint32_t nr_blocks)
 {
 	*cmd = (union nvme_cmd){0};
 	cmd->opcode = opcode;

@@ -1,6 +1,6 @@
 /*
- * The initiator against honest targets and lying ones, over simulated streams that cut, delay and reorder by a seed.  What
- * other hosts have been broken by stands here as tests.
+ * The initiator against honest targets and lying ones, over simulated streams that cut, delay and reorder by
+ * a seed.  What other hosts have been broken by stands here as tests.
  */
 #include <errno.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "nvme/initiator.h"
 #include "runtime/testing.h"
 
-#define SEEDS	 12
+#define SEEDS    12
 #define DATA_LEN (1u << 20)
 
 static const struct stream_addr addr = {.host = "127.0.0.1", .port = 4420, .family = AF_INET};
@@ -50,14 +50,14 @@ static void in_sim(void (*body)(void), uint64_t seed)
 }
 
 /* A test that runs its body in a simulation of each seed. */
-#define SIM_TEST(name) \
-	static void name##_body(void); \
-	START_TEST(name) \
-	{ \
+#define SIM_TEST(name)                                        \
+	static void name##_body(void);                        \
+	START_TEST(name)                                      \
+	{                                                     \
 		for (uint64_t seed = 0; seed < SEEDS; seed++) \
-			in_sim(name##_body, seed); \
-	} \
-	END_TEST \
+			in_sim(name##_body, seed);            \
+	}                                                     \
+	END_TEST                                              \
 	static void name##_body(void)
 
 static void connect_ok(uint32_t queue_size)
@@ -99,7 +99,7 @@ static void write_and_read_back(void)
 	}
 }
 
-/* --- honest targets ---------------------------------------------------------------------------------------------------- */
+/* --- honest targets --------------------------------------------------------------------------- */
 
 SIM_TEST(what_is_written_reads_back)
 {
@@ -384,7 +384,7 @@ SIM_TEST(a_discovery_log_with_an_absurd_length_is_refused)
 	disconnect();
 }
 
-/* --- lying targets ----------------------------------------------------------------------------------------------------- */
+/* --- lying targets ---------------------------------------------------------------------------- */
 
 static void (*lie)(struct fake_conn *conn, union nvme_cmd *cmd);
 
@@ -404,7 +404,8 @@ static void expect_end(uint8_t opcode, uint32_t len, uint16_t fes, const char *r
 	connect_ok(8);
 	ck_assert_int_eq(io(opcode, 0, back, len), -EPROTO);
 	ck_assert(!nvme_qpair_is_live(qpair));
-	ck_assert_msg(strstr(nvme_qpair_error(qpair)->text, reason) != NULL, "%s", nvme_qpair_error(qpair)->text);
+	ck_assert_msg(strstr(nvme_qpair_error(qpair)->text, reason) != NULL, "%s",
+		      nvme_qpair_error(qpair)->text);
 	/* Another queue and the admin queue do not notice. */
 	nvme_qpair_disconnect(qpair);
 	fake.command = NULL;
@@ -486,7 +487,11 @@ SIM_TEST(data_after_the_last_ends_the_queue)
 static void no_data(struct fake_conn *conn, union nvme_cmd *cmd)
 {
 	struct nvme_tcp_data pdu = {
-		.hdr = {.type = NVME_TCP_C2H_DATA, .flags = NVME_TCP_FLAG_LAST, .hlen = 24, .pdo = 24, .plen = 24},
+		.hdr = {.type = NVME_TCP_C2H_DATA,
+			.flags = NVME_TCP_FLAG_LAST,
+			.hlen = 24,
+			.pdo = 24,
+			.plen = 24},
 		.cccid = cmd->cid,
 	};
 
@@ -513,7 +518,11 @@ SIM_TEST(success_without_last_ends_the_queue)
 static void lengths_disagree(struct fake_conn *conn, union nvme_cmd *cmd)
 {
 	struct nvme_tcp_data pdu = {
-		.hdr = {.type = NVME_TCP_C2H_DATA, .flags = NVME_TCP_FLAG_LAST, .hlen = 24, .pdo = 24, .plen = 24 + 100},
+		.hdr = {.type = NVME_TCP_C2H_DATA,
+			.flags = NVME_TCP_FLAG_LAST,
+			.hlen = 24,
+			.pdo = 24,
+			.plen = 24 + 100},
 		.cccid = cmd->cid,
 		.datal = 512,
 	};
@@ -530,7 +539,11 @@ SIM_TEST(lengths_that_disagree_end_the_queue)
 static void pdo_short(struct fake_conn *conn, union nvme_cmd *cmd)
 {
 	struct nvme_tcp_data pdu = {
-		.hdr = {.type = NVME_TCP_C2H_DATA, .flags = NVME_TCP_FLAG_LAST, .hlen = 24, .pdo = 20, .plen = 532},
+		.hdr = {.type = NVME_TCP_C2H_DATA,
+			.flags = NVME_TCP_FLAG_LAST,
+			.hlen = 24,
+			.pdo = 20,
+			.plen = 532},
 		.cccid = cmd->cid,
 		.datal = 512,
 	};
@@ -648,7 +661,8 @@ SIM_TEST(a_pdu_type_that_does_not_exist_ends_the_queue)
 
 static void host_type(struct fake_conn *conn, union nvme_cmd *cmd)
 {
-	struct nvme_tcp_data pdu = {.hdr = {.type = NVME_TCP_H2C_DATA, .hlen = 24, .pdo = 24, .plen = 536}, .datal = 512};
+	struct nvme_tcp_data pdu = {.hdr = {.type = NVME_TCP_H2C_DATA, .hlen = 24, .pdo = 24, .plen = 536},
+				    .datal = 512};
 
 	fake_send_header(conn, &pdu);
 }
@@ -661,7 +675,8 @@ SIM_TEST(a_host_s_pdu_from_a_target_ends_the_queue)
 
 static void second_ic_resp(struct fake_conn *conn, union nvme_cmd *cmd)
 {
-	struct nvme_tcp_ic_resp resp = {.hdr = {.type = NVME_TCP_IC_RESP, .hlen = 128, .plen = 128}, .maxh2cdata = 4096};
+	struct nvme_tcp_ic_resp resp = {.hdr = {.type = NVME_TCP_IC_RESP, .hlen = 128, .plen = 128},
+					.maxh2cdata = 4096};
 
 	fake_send(conn, &resp, sizeof(resp));
 }
@@ -680,13 +695,15 @@ static void r2t_for_read(struct fake_conn *conn, union nvme_cmd *cmd)
 SIM_TEST(an_r2t_for_a_read_ends_the_queue)
 {
 	lie = r2t_for_read;
-	expect_end(NVME_IO_READ, 512, NVME_TCP_FES_INVALID_HEADER, "an R2T for a command that has no data to give");
+	expect_end(NVME_IO_READ, 512, NVME_TCP_FES_INVALID_HEADER,
+		   "an R2T for a command that has no data to give");
 }
 
 SIM_TEST(an_r2t_for_data_that_was_in_the_capsule_ends_the_queue)
 {
 	lie = r2t_for_read;
-	expect_end(NVME_IO_WRITE, 512, NVME_TCP_FES_INVALID_HEADER, "an R2T for a command that has no data to give");
+	expect_end(NVME_IO_WRITE, 512, NVME_TCP_FES_INVALID_HEADER,
+		   "an R2T for a command that has no data to give");
 }
 
 static void r2t_beyond(struct fake_conn *conn, union nvme_cmd *cmd)
@@ -717,8 +734,11 @@ static void wrong_data_digest(struct fake_conn *conn, union nvme_cmd *cmd)
 {
 	uint8_t bad[4] = {1, 2, 3, 4};
 	struct nvme_tcp_data pdu = {
-		.hdr = {.type = NVME_TCP_C2H_DATA, .flags = NVME_TCP_FLAG_LAST | NVME_TCP_FLAG_DDGST | NVME_TCP_FLAG_SUCCESS,
-			.hlen = 24, .pdo = 24, .plen = 24 + 512 + 4},
+		.hdr = {.type = NVME_TCP_C2H_DATA,
+			.flags = NVME_TCP_FLAG_LAST | NVME_TCP_FLAG_DDGST | NVME_TCP_FLAG_SUCCESS,
+			.hlen = 24,
+			.pdo = 24,
+			.plen = 24 + 512 + 4},
 		.cccid = cmd->cid,
 		.datal = 512,
 	};
@@ -828,7 +848,8 @@ SIM_TEST(a_c2htermreq_is_told_to_the_caller)
 	fake.command = lying_script;
 	connect_ok(4);
 	ck_assert_int_eq(io(NVME_IO_READ, 0, back, 512), -ECONNRESET);
-	ck_assert_ptr_nonnull(strstr(nvme_qpair_error(qpair)->text, "Invalid PDU Header Field (field information 20h)"));
+	ck_assert_ptr_nonnull(
+		strstr(nvme_qpair_error(qpair)->text, "Invalid PDU Header Field (field information 20h)"));
 	disconnect();
 }
 
@@ -913,8 +934,8 @@ static void digest_not_asked_for(struct fake_conn *conn, struct nvme_tcp_ic_resp
 
 SIM_TEST(an_icresp_with_values_out_of_range_is_refused)
 {
-	static void (*const lies[])(struct fake_conn *, struct nvme_tcp_ic_resp *) = {bad_pfv, bad_maxh2cdata, bad_cpda,
-										      digest_not_asked_for};
+	static void (*const lies[])(struct fake_conn *, struct nvme_tcp_ic_resp *) = {
+		bad_pfv, bad_maxh2cdata, bad_cpda, digest_not_asked_for};
 	static const uint32_t places[] = {8, 12, 10, 11};
 	struct nvme_error error = {0};
 
@@ -972,7 +993,8 @@ static void noise(struct fake_conn *conn, union nvme_cmd *cmd)
 		static const uint8_t types[] = {3, 5, 7, 7, 7, 9};
 		struct nvme_tcp_data pdu = {.cccid = cmd->cid, .datal = 512};
 
-		pdu.hdr = (struct nvme_tcp_hdr){.type = types[sim_rand() % 6], .hlen = 24, .pdo = 24, .plen = 24};
+		pdu.hdr = (struct nvme_tcp_hdr){
+			.type = types[sim_rand() % 6], .hlen = 24, .pdo = 24, .plen = 24};
 		pdu.hdr.flags = sim_rand() % 2 ? 0 : (uint8_t)(sim_rand() % 16 & 12);
 		if (pdu.hdr.type == 7)
 			pdu.hdr.plen += 512;

@@ -4,18 +4,19 @@
 
 #include "nvme/initiator.h"
 
-#define TX_IOVS		512u
-#define TX_ARENA_SIZE	(48u * 1024)
-#define TX_BATCH_BYTES	(256u * 1024) /* by default: the target takes the first while the rest is copied */
-#define RX_BUFFER_SIZE	(256u * 1024)
-#define QPAIR_MAX_SIZE	4096u /* twelve bits of a CID; the other four count its uses */
-#define QPAIR_TICK_US	250000u
+#define TX_IOVS         512u
+#define TX_ARENA_SIZE   (48u * 1024)
+#define TX_BATCH_BYTES  (256u * 1024) /* by default: the target takes the first while the rest is copied */
+#define RX_BUFFER_SIZE  (256u * 1024)
+#define QPAIR_MAX_SIZE  4096u /* twelve bits of a CID; the other four count its uses */
+#define QPAIR_TICK_US   250000u
 #define QPAIR_ENDING_US 500000u
 
 enum qpair_state {
 	QPAIR_CONNECTING, /* ICReq is out: nothing but ICResp may come */
 	QPAIR_LIVE,
-	QPAIR_ENDING, /* error is set; H2CTermReq is on its way; what comes is thrown away until the target closes */
+	QPAIR_ENDING, /* error is set; H2CTermReq is on its way; what comes is thrown away until the target
+			 closes */
 	QPAIR_FAILED, /* requests complete with HOST_PATH_ERROR; the stream is closed */
 };
 
@@ -26,8 +27,9 @@ enum rx_state {
 };
 
 /*
- * What is being sent: built from waiting requests when the one before is out.  Headers and digests are in the arena, one
- * after the other, so that a batch of reads is one iovec; data is where the caller has it.  Owner: the queue.
+ * What is being sent: built from waiting requests when the one before is out.  Headers and digests are in the
+ * arena, one after the other, so that a batch of reads is one iovec; data is where the caller has it.  Owner:
+ * the queue.
  */
 struct tx_batch {
 	struct iovec iov[TX_IOVS];
@@ -73,8 +75,8 @@ struct nvme_qpair {
 	uint16_t *free_slots;
 	uint32_t nr_free;
 	uint32_t nr_outstanding; /* submitted and not done */
-	struct fifo ready;	 /* of nvme_request.link */
-	struct list h2c;	 /* requests with an R2T to serve */
+	struct fifo ready;       /* of nvme_request.link */
+	struct list h2c;         /* requests with an R2T to serve */
 	bool flush_queued, shut;
 	struct task flush_task;
 	struct timer tick_timer;
@@ -107,19 +109,23 @@ struct nvme_ctrlr {
 fiber_fn int qpair_open(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t size, struct nvme_qpair **ret_qpair,
 			struct nvme_error *error);
 /* The connection is over: everything outstanding completes from a task. */
-void qpair_fail(struct nvme_qpair *qpair, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void qpair_fail(struct nvme_qpair *qpair, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 /* The same once what is in the batch is out and the target has closed, or has had its time. */
-void qpair_end_after_send(struct nvme_qpair *qpair, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void qpair_end_after_send(struct nvme_qpair *qpair, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 void qpair_end(struct nvme_qpair *qpair);
 void qpair_request_answered(struct nvme_qpair *qpair, struct nvme_request *req, uint16_t status);
-void qpair_request_sent(struct nvme_qpair *qpair, struct nvme_request *req); /* no data of it is being sent any more */
+void qpair_request_sent(struct nvme_qpair *qpair,
+			struct nvme_request *req); /* no data of it is being sent any more */
 struct nvme_request *qpair_find(struct nvme_qpair *qpair, uint16_t cid);
 bool qpair_start_request(struct nvme_qpair *qpair, struct nvme_request *req); /* false: no free identifier */
 
 /* tcp_tx.c */
 void tcp_flush(struct nvme_qpair *qpair);
 /* A last PDU that says what was wrong, and the end of the queue. */
-void tcp_terminate(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei, const void *hdr, uint32_t hdr_len, const char *what);
+void tcp_terminate(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei, const void *hdr, uint32_t hdr_len,
+		   const char *what);
 void tcp_send_ic_req(struct nvme_qpair *qpair, bool hdgst, bool ddgst);
 
 /* tcp_rx.c */

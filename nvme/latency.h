@@ -1,6 +1,7 @@
 /*
- * A histogram of latencies with a bounded relative error, as HdrHistogram has it: 64 steps in every power of two, so that a
- * percentile is right to within 1.6 % from nanoseconds to hours, and recording is a few instructions.
+ * A histogram of latencies with a bounded relative error, as HdrHistogram has it: 64 steps in every power of
+ * two, so that a percentile is right to within 1.6 % from nanoseconds to hours, and recording is a few
+ * instructions.
  */
 #ifndef NVME_LATENCY_H
 #define NVME_LATENCY_H
@@ -8,7 +9,7 @@
 #include <stdint.h>
 
 #define LATENCY_STEP_BITS 6
-#define LATENCY_STEPS	    (1u << LATENCY_STEP_BITS)
+#define LATENCY_STEPS     (1u << LATENCY_STEP_BITS)
 #define LATENCY_BUCKETS   ((64 - LATENCY_STEP_BITS + 1) * LATENCY_STEPS)
 
 /* Values have whatever unit the caller gives them.  Owner: one thread at a time. */
@@ -40,7 +41,8 @@ static inline void latency_record(struct latency *h, uint64_t value)
 }
 
 void latency_add(struct latency *to, const struct latency *from);
-/* The value that @percent of all are at or below: the middle of its step, never outside of min and max.  0 when empty. */
+/* The value that @percent of all are at or below: the middle of its step, never outside of min and max.  0
+ * when empty. */
 uint64_t latency_percentile(const struct latency *h, double percent);
 
 #endif

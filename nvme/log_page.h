@@ -30,7 +30,7 @@ struct nvme_log_supported {
 };
 
 #define NVME_LOG_SUPP_LSUPP 0x1u
-#define NVME_LOG_SUPP_IOS 0x2u /* takes an index as its offset */
+#define NVME_LOG_SUPP_IOS   0x2u /* takes an index as its offset */
 
 static_assert(sizeof(struct nvme_log_supported) == 1024, "supported log pages");
 
@@ -101,12 +101,12 @@ struct nvme_log_effects {
 
 static_assert(sizeof(struct nvme_log_effects) == 4096, "commands supported and effects");
 
-#define NVME_EFFECTS_CSUPP (1u << 0)
-#define NVME_EFFECTS_LBCC (1u << 1) /* changes logical block contents */
-#define NVME_EFFECTS_NCC (1u << 2)
-#define NVME_EFFECTS_NIC (1u << 3)
-#define NVME_EFFECTS_CCC (1u << 4)
-#define NVME_EFFECTS_CSP_NS (1u << 20)	  /* scope: namespace */
+#define NVME_EFFECTS_CSUPP     (1u << 0)
+#define NVME_EFFECTS_LBCC      (1u << 1) /* changes logical block contents */
+#define NVME_EFFECTS_NCC       (1u << 2)
+#define NVME_EFFECTS_NIC       (1u << 3)
+#define NVME_EFFECTS_CCC       (1u << 4)
+#define NVME_EFFECTS_CSP_NS    (1u << 20) /* scope: namespace */
 #define NVME_EFFECTS_CSP_CTRLR (1u << 21) /* scope: controller */
 
 /* 12h */
@@ -116,15 +116,15 @@ struct nvme_log_feature_effects {
 
 static_assert(sizeof(struct nvme_log_feature_effects) == 1024, "feature identifiers supported and effects");
 
-#define NVME_FEATURE_EFFECTS_FSUPP (1u << 0)
-#define NVME_FEATURE_EFFECTS_UDCC (1u << 1)
-#define NVME_FEATURE_EFFECTS_NCC (1u << 2)
-#define NVME_FEATURE_EFFECTS_NIC (1u << 3)
-#define NVME_FEATURE_EFFECTS_CCC (1u << 4)
-#define NVME_FEATURE_EFFECTS_SCOPE_NS (1u << 20)
+#define NVME_FEATURE_EFFECTS_FSUPP       (1u << 0)
+#define NVME_FEATURE_EFFECTS_UDCC        (1u << 1)
+#define NVME_FEATURE_EFFECTS_NCC         (1u << 2)
+#define NVME_FEATURE_EFFECTS_NIC         (1u << 3)
+#define NVME_FEATURE_EFFECTS_CCC         (1u << 4)
+#define NVME_FEATURE_EFFECTS_SCOPE_NS    (1u << 20)
 #define NVME_FEATURE_EFFECTS_SCOPE_CTRLR (1u << 21)
 
-/* --- features (Base 2.0, 5.27.1) -------------------------------------------------------------------------------------- */
+/* --- features (Base 2.0, 5.27.1) -------------------------------------------------------------- */
 
 enum nvme_fid {
 	NVME_FID_ARBITRATION = 0x01,
@@ -152,9 +152,9 @@ enum nvme_feature_sel {
 };
 
 /* dw0 of Get Features with SEL 3 */
-#define NVME_FEATURE_CAP_SAVEABLE 0x1u
+#define NVME_FEATURE_CAP_SAVEABLE    0x1u
 #define NVME_FEATURE_CAP_NS_SPECIFIC 0x2u
-#define NVME_FEATURE_CAP_CHANGEABLE 0x4u
+#define NVME_FEATURE_CAP_CHANGEABLE  0x4u
 
 struct nvme_host_behavior {
 	uint8_t acre;
@@ -165,13 +165,13 @@ struct nvme_host_behavior {
 
 static_assert(sizeof(struct nvme_host_behavior) == 512, "host behavior support");
 
-/* --- asynchronous events (Base 2.0, 5.2.1) ------------------------------------------------------------------------------ */
+/* --- asynchronous events (Base 2.0, 5.2.1) ---------------------------------------------------- */
 
 /* dw0 of the completion */
 #define NVME_AER_RESULT(type, info, lid) ((uint32_t)(type) | (uint32_t)(info) << 8 | (uint32_t)(lid) << 16)
-#define NVME_AER_TYPE(dw0) ((dw0)&0x7)
-#define NVME_AER_INFO(dw0) (((dw0) >> 8) & 0xff)
-#define NVME_AER_LID(dw0) (((dw0) >> 16) & 0xff)
+#define NVME_AER_TYPE(dw0)               ((dw0)&0x7)
+#define NVME_AER_INFO(dw0)               (((dw0) >> 8) & 0xff)
+#define NVME_AER_LID(dw0)                (((dw0) >> 16) & 0xff)
 
 enum nvme_aer_type {
 	NVME_AER_ERROR = 0,
@@ -188,8 +188,8 @@ enum nvme_aer_notice {
 
 /* cdw11 of feature 0Bh; the same bits as OAES above bit 7, SMART's critical warnings below */
 #define NVME_AEC_SMART_MASK 0xffu
-#define NVME_AEC_NS_ATTR (1u << 8)
-#define NVME_AEC_ANA (1u << 11)
-#define NVME_AEC_DISCOVERY (1u << 31)
+#define NVME_AEC_NS_ATTR    (1u << 8)
+#define NVME_AEC_ANA        (1u << 11)
+#define NVME_AEC_DISCOVERY  (1u << 31)
 
 #endif

@@ -35,7 +35,8 @@ out:
 	return rc ? rc : (int)nr;
 }
 
-/* The descriptors are a list of lengths that the target made: every one is compared with what is left of the page. */
+/* The descriptors are a list of lengths that the target made: every one is compared with what is left of the
+ * page. */
 static void read_descriptors(struct nvme_ns *ns, const uint8_t *page)
 {
 	for (uint32_t at = 0; NVME_IDENTIFY_SIZE - at >= sizeof(struct nvme_ns_id_descriptor);) {
@@ -60,16 +61,19 @@ static int check_id(const struct nvme_id_ns *id, uint32_t nsid, struct nvme_erro
 	uint8_t lbads = id->lbaf[NVME_FLBAS_INDEX(id->flbas)].lbads;
 
 	if (!id->nsze) {
-		nvme_error_set(error, -ENODEV, 0, "namespace %u is not active: see what nvme identify lists", nsid);
+		nvme_error_set(error, -ENODEV, 0, "namespace %u is not active: see what nvme identify lists",
+			       nsid);
 		return -ENODEV;
 	}
 	if (lbads < 9 || lbads > 16) {
-		nvme_error_set(error, -ENOTSUP, 0, "namespace %u has blocks of 2^%u bytes, which this initiator does not know",
+		nvme_error_set(error, -ENOTSUP, 0,
+			       "namespace %u has blocks of 2^%u bytes, which this initiator does not know",
 			       nsid, lbads);
 		return -ENOTSUP;
 	}
 	if (id->lbaf[NVME_FLBAS_INDEX(id->flbas)].ms) {
-		nvme_error_set(error, -ENOTSUP, 0, "namespace %u has metadata, which this initiator does not do", nsid);
+		nvme_error_set(error, -ENOTSUP, 0,
+			       "namespace %u has metadata, which this initiator does not do", nsid);
 		return -ENOTSUP;
 	}
 	return 0;
@@ -84,12 +88,14 @@ static int identify_error(struct nvme_ctrlr *ctrlr, int rc, uint32_t nsid, struc
 			*error = *nvme_qpair_error(ctrlr->admin);
 		return rc;
 	}
-	nvme_error_set(error, nvme_status_to_errno((uint16_t)rc), (uint16_t)rc, "Identify of namespace %u: %s (%03xh)", nsid,
-		       nvme_status_name((uint16_t)rc), nvme_status_code((uint16_t)rc));
+	nvme_error_set(error, nvme_status_to_errno((uint16_t)rc), (uint16_t)rc,
+		       "Identify of namespace %u: %s (%03xh)", nsid, nvme_status_name((uint16_t)rc),
+		       nvme_status_code((uint16_t)rc));
 	return error->err;
 }
 
-fiber_fn int nvme_ns_open(struct nvme_ctrlr *ctrlr, uint32_t nsid, struct nvme_ns *ret_ns, struct nvme_error *error)
+fiber_fn int nvme_ns_open(struct nvme_ctrlr *ctrlr, uint32_t nsid, struct nvme_ns *ret_ns,
+			  struct nvme_error *error)
 {
 	struct nvme_ns *ns = ret_ns;
 	struct nvme_error scratch;
@@ -103,7 +109,8 @@ fiber_fn int nvme_ns_open(struct nvme_ctrlr *ctrlr, uint32_t nsid, struct nvme_n
 		if (rc < 0)
 			return identify_error(ctrlr, rc, 0, error);
 		if (rc == 0) {
-			nvme_error_set(error, -ENODEV, 0, "%s has no namespace: add one to the subsystem", ctrlr->opts.subnqn);
+			nvme_error_set(error, -ENODEV, 0, "%s has no namespace: add one to the subsystem",
+				       ctrlr->opts.subnqn);
 			return -ENODEV;
 		}
 	}

@@ -1,5 +1,6 @@
 /*
- * NVMe's words: everything that the wire defines, and nothing that acts on it.  One include for those who need it all.
+ * NVMe's words: everything that the wire defines, and nothing that acts on it.  One include for those who
+ * need it all.
  *
  * Wire structures are little endian and used in place; their static_asserts stand beside them.
  */

@@ -1,11 +1,12 @@
 /*
- * A queue's life, and that of the requests on it: identifiers, completion, time limits, and the one way in which a queue ends.
+ * A queue's life, and that of the requests on it: identifiers, completion, time limits, and the one way in
+ * which a queue ends.
  *
- * A request is READY until it has a command identifier and room in the batch being sent; IN_FLIGHT until it is answered;
- * DRAINING when its answer came before its data had left, so that done never gives back memory that is still being read.
- * A queue fails once, for a reason it keeps; whatever is outstanding then completes from a task.  When the target is to be
- * told why, the queue is ENDING until the target has closed, at most half a second: closing at once, with bytes unread, would
- * have TCP throw the H2CTermReq away.
+ * A request is READY until it has a command identifier and room in the batch being sent; IN_FLIGHT until it
+ * is answered; DRAINING when its answer came before its data had left, so that done never gives back memory
+ * that is still being read. A queue fails once, for a reason it keeps; whatever is outstanding then completes
+ * from a task.  When the target is to be told why, the queue is ENDING until the target has closed, at most
+ * half a second: closing at once, with bytes unread, would have TCP throw the H2CTermReq away.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -15,9 +16,10 @@
 
 #include "nvme/internal.h"
 
-#define CID_SLOT_BITS 12
+#define CID_SLOT_BITS      12
 #define DEFAULT_TIMEOUT_US 30000000ull
-#define SOCKET_BUFFER_BYTES (2u << 20) /* measured: smaller ones slow large transfers down, larger ones gain nothing */
+#define SOCKET_BUFFER_BYTES \
+	(2u << 20) /* measured: smaller ones slow large transfers down, larger ones gain nothing */
 
 void nvme_error_set(struct nvme_error *error, int err, uint16_t status, const char *fmt, ...)
 {
@@ -32,7 +34,7 @@ void nvme_error_set(struct nvme_error *error, int err, uint16_t status, const ch
 	va_end(ap);
 }
 
-/* --- requests ------------------------------------------------------------------------------------------------------ */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static void queue_flush(struct nvme_qpair *qpair)
 {
@@ -51,7 +53,8 @@ void nvme_qpair_submit(struct nvme_qpair *qpair, struct nvme_request *req)
 	queue_flush(qpair);
 }
 
-void nvme_qpair_submit_fused(struct nvme_qpair *qpair, struct nvme_request *first, struct nvme_request *second)
+void nvme_qpair_submit_fused(struct nvme_qpair *qpair, struct nvme_request *first,
+			     struct nvme_request *second)
 {
 	assert(qpair->depth >= 2);
 	first->cmd.flags |= NVME_CMD_FUSE_FIRST;
@@ -127,7 +130,7 @@ void qpair_request_sent(struct nvme_qpair *qpair, struct nvme_request *req)
 		complete_slot(qpair, req, req->status);
 }
 
-/* --- the queue's end -------------------------------------------------------------------------------------------------- */
+/* --- the queue's end -------------------------------------------------------------------------- */
 
 static void fail_all(void *arg)
 {
@@ -222,7 +225,8 @@ static void tick(void *arg)
 
 		if (req && !req->never_expires && qpair->tick - req->start_tick > qpair->timeout_ticks) {
 			qpair_fail(qpair, -ETIMEDOUT, "the target did not answer %s (opcode %02xh) for %u s",
-				   qpair->qid ? nvme_io_opcode_name(req->cmd.opcode) : nvme_admin_opcode_name(req->cmd.opcode),
+				   qpair->qid ? nvme_io_opcode_name(req->cmd.opcode)
+					      : nvme_admin_opcode_name(req->cmd.opcode),
 				   req->cmd.opcode, qpair->timeout_ticks / (1000000u / QPAIR_TICK_US));
 			return;
 		}
@@ -232,7 +236,8 @@ static void tick(void *arg)
 
 static void ic_timeout(void *arg)
 {
-	qpair_fail(arg, -ETIMEDOUT, "the peer took the connection but did not answer ICReq: is it an NVMe/TCP port?");
+	qpair_fail(arg, -ETIMEDOUT,
+		   "the peer took the connection but did not answer ICReq: is it an NVMe/TCP port?");
 }
 
 bool nvme_qpair_poll(struct nvme_qpair *qpair)
@@ -266,7 +271,7 @@ static void on_ready(void *arg, unsigned events)
 	nvme_qpair_poll(qpair);
 }
 
-/* --- making one --------------------------------------------------------------------------------------------------------- */
+/* --- making one ------------------------------------------------------------------------------- */
 
 static void qpair_free(struct nvme_qpair *qpair)
 {
@@ -329,7 +334,8 @@ static int apply_ic_resp(struct nvme_qpair *qpair, struct nvme_error *error)
 		qpair->maxh2cdata = resp->maxh2cdata;
 		return 0;
 	}
-	tcp_terminate(qpair, NVME_TCP_FES_UNSUPPORTED_PARAM, bad, resp, sizeof(*resp), "an ICResp with a value out of range");
+	tcp_terminate(qpair, NVME_TCP_FES_UNSUPPORTED_PARAM, bad, resp, sizeof(*resp),
+		      "an ICResp with a value out of range");
 	*error = qpair->error;
 	return error->err;
 }
@@ -365,8 +371,8 @@ fiber_fn int qpair_open(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t size, s
 	}
 	rc = stream_connect(addr, timeout_us, &qpair->stream);
 	if (rc) {
-		nvme_error_set(error, rc, 0, "cannot connect to %s port %u: %s%s", addr->host, addr->port, strerror(-rc),
-			       rc == -ECONNREFUSED ? ": does a target listen there?" : "");
+		nvme_error_set(error, rc, 0, "cannot connect to %s port %u: %s%s", addr->host, addr->port,
+			       strerror(-rc), rc == -ECONNREFUSED ? ": does a target listen there?" : "");
 		qpair_free(qpair);
 		return rc;
 	}
@@ -404,7 +410,7 @@ fiber_fn void nvme_qpair_disconnect(struct nvme_qpair *qpair)
 	qpair_free(qpair);
 }
 
-/* --- what others ask ---------------------------------------------------------------------------------------------------- */
+/* --- what others ask -------------------------------------------------------------------------- */
 
 uint32_t nvme_qpair_depth(const struct nvme_qpair *qpair)
 {
@@ -431,7 +437,7 @@ bool nvme_qpair_has_ddgst(const struct nvme_qpair *qpair)
 	return qpair->ddgst;
 }
 
-/* --- the way of fibers ---------------------------------------------------------------------------------------------------- */
+/* --- the way of fibers ------------------------------------------------------------------------ */
 
 struct execution {
 	struct nvme_request req;
@@ -450,7 +456,11 @@ fiber_fn int nvme_execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd, v
 {
 	struct iovec iov = {buf, len_bytes};
 	struct execution exec = {
-		.req = {.cmd = *cmd, .iov = &iov, .iovcnt = len_bytes ? 1 : 0, .len = len_bytes, .done = executed},
+		.req = {.cmd = *cmd,
+			.iov = &iov,
+			.iovcnt = len_bytes ? 1 : 0,
+			.len = len_bytes,
+			.done = executed},
 	};
 	int status;
 

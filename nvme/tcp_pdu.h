@@ -25,31 +25,32 @@ enum nvme_tcp_pdu_type {
 	NVME_TCP_R2T = 0x09,
 };
 
-#define NVME_TCP_FLAG_HDGST 0x01u
-#define NVME_TCP_FLAG_DDGST 0x02u
-#define NVME_TCP_FLAG_LAST 0x04u    /* H2CData, C2HData */
+#define NVME_TCP_FLAG_HDGST   0x01u
+#define NVME_TCP_FLAG_DDGST   0x02u
+#define NVME_TCP_FLAG_LAST    0x04u /* H2CData, C2HData */
 #define NVME_TCP_FLAG_SUCCESS 0x08u /* C2HData: stands for a successful response */
 
-#define NVME_TCP_DIGEST_SIZE 4u
-#define NVME_TCP_PDA_MAX 31u		 /* HPDA, CPDA: 0's based dwords */
-#define NVME_TCP_MIN_MAXH2CDATA 4096u
+#define NVME_TCP_DIGEST_SIZE        4u
+#define NVME_TCP_PDA_MAX            31u /* HPDA, CPDA: 0's based dwords */
+#define NVME_TCP_MIN_MAXH2CDATA     4096u
 #define NVME_TCP_ADMIN_CAPSULE_DATA 8192u /* in-capsule data that admin and fabrics commands may have */
-#define NVME_TCP_TERM_MAX_DATA 128u	 /* the header of the PDU that was wrong, up to 128 bytes: 152 bytes in all */
-#define NVME_TCP_PORT 4420u
+#define NVME_TCP_TERM_MAX_DATA \
+	128u /* the header of the PDU that was wrong, up to 128 bytes: 152 bytes in all */
+#define NVME_TCP_PORT           4420u
 #define NVME_TCP_DISCOVERY_PORT 8009u
 
 struct nvme_tcp_hdr {
 	uint8_t type;
 	uint8_t flags;
-	uint8_t hlen; /* bytes of header, without its digest */
-	uint8_t pdo;  /* offset of data, from the beginning of the PDU */
+	uint8_t hlen;  /* bytes of header, without its digest */
+	uint8_t pdo;   /* offset of data, from the beginning of the PDU */
 	uint32_t plen; /* of the PDU, with digests */
 };
 
 static_assert(sizeof(struct nvme_tcp_hdr) == 8, "common header");
 
 #define NVME_TCP_DGST_HEADER 0x1u
-#define NVME_TCP_DGST_DATA 0x2u
+#define NVME_TCP_DGST_DATA   0x2u
 
 struct nvme_tcp_ic_req {
 	struct nvme_tcp_hdr hdr;
@@ -120,8 +121,8 @@ enum nvme_tcp_fes {
 	NVME_TCP_FES_SEQUENCE = 0x02,
 	NVME_TCP_FES_HDGST = 0x03, /* fei: the digest received */
 	NVME_TCP_FES_OUT_OF_RANGE = 0x04,
-	NVME_TCP_FES_R2T_LIMIT = 0x05,	   /* H2CTermReq */
-	NVME_TCP_FES_LIMIT = 0x05,	   /* C2HTermReq: data transfer limit exceeded */
+	NVME_TCP_FES_R2T_LIMIT = 0x05,         /* H2CTermReq */
+	NVME_TCP_FES_LIMIT = 0x05,             /* C2HTermReq: data transfer limit exceeded */
 	NVME_TCP_FES_UNSUPPORTED_PARAM = 0x06, /* fei: offset of the field */
 };
 

@@ -1,9 +1,10 @@
 /*
- * The receiving half of a queue: takes all that the socket has, cuts it into PDUs, checks each, and puts data where its
- * request wants it.  Large payloads are received in place, small ones are copied from the buffer that many share.
+ * The receiving half of a queue: takes all that the socket has, cuts it into PDUs, checks each, and puts data
+ * where its request wants it.  Large payloads are received in place, small ones are copied from the buffer
+ * that many share.
  *
- * States: RX_HEADER until a header with digest and padding is whole; RX_DATA while a C2HData's payload comes in; RX_DDGST
- * for the four bytes after it.  Header -> Data -> [Ddgst ->] Header.
+ * States: RX_HEADER until a header with digest and padding is whole; RX_DATA while a C2HData's payload comes
+ * in; RX_DDGST for the four bytes after it.  Header -> Data -> [Ddgst ->] Header.
  */
 #include <errno.h>
 #include <string.h>
@@ -11,10 +12,11 @@
 #include "nvme/crc32c.h"
 #include "nvme/internal.h"
 
-#define IN_PLACE_MIN_BYTES 8192u  /* of a payload still to come */
-#define LARGE_BYTES	   16384u /* payloads of this size: read little beyond them, the next should be in place too */
-#define SMALL_READ_BYTES   4096u
-#define RX_ROUNDS	   4 /* receives a call, so that one queue does not starve the thread's others */
+#define IN_PLACE_MIN_BYTES 8192u /* of a payload still to come */
+#define LARGE_BYTES \
+	16384u /* payloads of this size: read little beyond them, the next should be in place too */
+#define SMALL_READ_BYTES 4096u
+#define RX_ROUNDS        4 /* receives a call, so that one queue does not starve the thread's others */
 
 static void protocol_error(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei, const char *what)
 {
@@ -40,8 +42,8 @@ static bool expected_type(const struct nvme_qpair *qpair, uint8_t type)
 }
 
 /*
- * Checks the common header, of which all eight bytes are here, and finds how many bytes from the PDU's beginning must be here
- * before it can be handled.  False: the queue has failed.
+ * Checks the common header, of which all eight bytes are here, and finds how many bytes from the PDU's
+ * beginning must be here before it can be handled.  False: the queue has failed.
  */
 static bool check_common(struct nvme_qpair *qpair, const struct nvme_tcp_hdr *hdr, uint32_t *ret_need)
 {
@@ -116,7 +118,8 @@ static bool is_to_host(const struct nvme_request *req)
 {
 	const union nvme_cmd *cmd = &req->cmd;
 
-	return nvme_opcode_xfer(cmd->opcode == NVME_OPC_FABRICS ? cmd->fabrics.fctype : cmd->opcode) == NVME_XFER_TO_HOST;
+	return nvme_opcode_xfer(cmd->opcode == NVME_OPC_FABRICS ? cmd->fabrics.fctype : cmd->opcode) ==
+	       NVME_XFER_TO_HOST;
 }
 
 /* What a success is worth: all data must have come, or have been asked for. */
@@ -155,7 +158,8 @@ static void handle_r2t(struct nvme_qpair *qpair, const struct nvme_tcp_r2t *pdu)
 		protocol_error(qpair, NVME_TCP_FES_R2T_LIMIT, 0, "a second R2T for one command");
 		return;
 	}
-	if (!pdu->r2tl || pdu->r2to < req->h2c_next || pdu->r2to > req->len || pdu->r2tl > req->len - pdu->r2to) {
+	if (!pdu->r2tl || pdu->r2to < req->h2c_next || pdu->r2to > req->len ||
+	    pdu->r2tl > req->len - pdu->r2to) {
 		protocol_error(qpair, NVME_TCP_FES_OUT_OF_RANGE, 0, "an R2T outside of the command's data");
 		return;
 	}
@@ -189,7 +193,8 @@ static void handle_c2h_data(struct nvme_qpair *qpair, const struct nvme_tcp_data
 		protocol_error(qpair, NVME_TCP_FES_OUT_OF_RANGE, 0, "data outside of what was asked for");
 		return;
 	}
-	if (pdu->hdr.plen < (uint32_t)pdu->hdr.pdo + tail_len || pdu->hdr.plen - pdu->hdr.pdo - tail_len != pdu->datal) {
+	if (pdu->hdr.plen < (uint32_t)pdu->hdr.pdo + tail_len ||
+	    pdu->hdr.plen - pdu->hdr.pdo - tail_len != pdu->datal) {
 		bad_field(qpair, nvme_tcp_hdr, plen, "PLEN and DATAL do not agree");
 		return;
 	}
@@ -311,7 +316,8 @@ static bool take_header(struct nvme_qpair *qpair)
 	memcpy(&pdu.common, at, sizeof(pdu.common));
 	if (!check_common(qpair, &pdu.common, &need) || avail < need)
 		return false;
-	if (qpair->hdgst && pdu.common.type != NVME_TCP_C2H_TERM_REQ && !check_header_digest(qpair, at, pdu.common.hlen))
+	if (qpair->hdgst && pdu.common.type != NVME_TCP_C2H_TERM_REQ &&
+	    !check_header_digest(qpair, at, pdu.common.hlen))
 		return false;
 	/* check_common() has made sure that this is the length of one of them. */
 	memcpy(&pdu, at, pdu.common.hlen);
@@ -349,7 +355,8 @@ static void parse(struct nvme_qpair *qpair)
 	}
 }
 
-/* Bytes received, as stream_recv; those of a large payload go to their place.  *ret_asked: what there was room for. */
+/* Bytes received, as stream_recv; those of a large payload go to their place.  *ret_asked: what there was
+ * room for. */
 static ssize_t receive_some(struct nvme_qpair *qpair, size_t *ret_asked)
 {
 	struct rx *rx = &qpair->rx;

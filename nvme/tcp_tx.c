@@ -1,7 +1,9 @@
 /*
- * The sending half of a queue: turns waiting requests and R2Ts into PDUs, many to one send, data from where the caller has it.
+ * The sending half of a queue: turns waiting requests and R2Ts into PDUs, many to one send, data from where
+ * the caller has it.
  *
- * A batch is built when the one before is out.  R2Ts come before new commands: the target waits for them with buffers held.
+ * A batch is built when the one before is out.  R2Ts come before new commands: the target waits for them with
+ * buffers held.
  */
 #include <errno.h>
 #include <string.h>
@@ -65,9 +67,10 @@ static void data_add(struct nvme_qpair *qpair, struct nvme_request *req, uint32_
 	}
 }
 
-/* Fills the common header of a PDU with so much data, and returns the room that its header, digest and padding take. */
-static uint32_t fill_common(const struct nvme_qpair *qpair, struct nvme_tcp_hdr *hdr, enum nvme_tcp_pdu_type type,
-			    uint32_t data_len)
+/* Fills the common header of a PDU with so much data, and returns the room that its header, digest and
+ * padding take. */
+static uint32_t fill_common(const struct nvme_qpair *qpair, struct nvme_tcp_hdr *hdr,
+			    enum nvme_tcp_pdu_type type, uint32_t data_len)
 {
 	uint8_t hlen = nvme_tcp_hlen((uint8_t)type);
 	uint32_t room = hlen + (qpair->hdgst ? NVME_TCP_DIGEST_SIZE : 0);
@@ -88,7 +91,8 @@ static uint32_t fill_common(const struct nvme_qpair *qpair, struct nvme_tcp_hdr 
 	return room;
 }
 
-/* Puts a finished header into the batch, with its digest and padding.  The arena has no alignment: headers are copied in. */
+/* Puts a finished header into the batch, with its digest and padding.  The arena has no alignment: headers
+ * are copied in. */
 static void header_add(struct nvme_qpair *qpair, const void *hdr, uint8_t hlen, uint32_t room)
 {
 	uint8_t *at = arena_add(&qpair->tx, room);
@@ -120,7 +124,8 @@ static void capsule_add(struct nvme_qpair *qpair, struct nvme_request *req)
 	struct nvme_tcp_capsule_cmd pdu;
 	uint32_t room;
 
-	req->in_capsule = len && xfer_of(&req->cmd) == NVME_XFER_TO_CTRLR && len <= in_capsule_max(qpair, req);
+	req->in_capsule =
+		len && xfer_of(&req->cmd) == NVME_XFER_TO_CTRLR && len <= in_capsule_max(qpair, req);
 	req->cmd.flags = (req->cmd.flags & NVME_CMD_FUSE_MASK) | NVME_CMD_PSDT_SGL;
 	req->cmd.sgl = (struct nvme_sgl){
 		.len = len,
@@ -240,7 +245,8 @@ void tcp_send_ic_req(struct nvme_qpair *qpair, bool hdgst, bool ddgst)
 	tcp_flush(qpair);
 }
 
-void tcp_terminate(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei, const void *hdr, uint32_t hdr_len, const char *what)
+void tcp_terminate(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei, const void *hdr, uint32_t hdr_len,
+		   const char *what)
 {
 	struct {
 		struct nvme_tcp_term_req term;

@@ -8,7 +8,7 @@ const char *nvme_status_name(uint16_t status)
 {
 	switch (nvme_status_code(status)) {
 #define STATUS_TEXT(name, value, text) \
-	case value: \
+	case value:                    \
 		return text;
 		NVME_STATUS_LIST(STATUS_TEXT)
 #undef STATUS_TEXT

@@ -40,7 +40,8 @@ END_TEST
 
 START_TEST(an_errno_goes_to_a_status_and_back)
 {
-	static const int errs[] = {0, -EILSEQ, -ENOSPC, -ERANGE, -EROFS, -ENODEV, -ENOTSUP, -EINVAL, -ECANCELED, -EIO};
+	static const int errs[] = {0,       -EILSEQ,  -ENOSPC, -ERANGE,    -EROFS,
+				   -ENODEV, -ENOTSUP, -EINVAL, -ECANCELED, -EIO};
 
 	for (unsigned i = 0; i < sizeof(errs) / sizeof(errs[0]); i++)
 		ck_assert_int_eq(nvme_status_to_errno(nvme_status_from_errno(errs[i])), errs[i]);

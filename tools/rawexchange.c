@@ -1,8 +1,10 @@
 /*
- * The most that the kernel's TCP gives here: two processes exchange messages of NVMe/TCP's sizes over loopback, with no NVMe in
- * them.  A reader sends 72 bytes for a header and a block of data; a writer sends 72 bytes and a block for a header.
+ * The most that the kernel's TCP gives here: two processes exchange messages of NVMe/TCP's sizes over
+ * loopback, with no NVMe in them.  A reader sends 72 bytes for a header and a block of data; a writer sends
+ * 72 bytes and a block for a header.
  *
- * Each process has a core and polls; it takes all that its socket has and answers with one send, as target and host do.
+ * Each process has a core and polls; it takes all that its socket has and answers with one send, as target
+ * and host do.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,7 +36,12 @@ static struct {
 	int server_core, client_core, buffer_bytes;
 	bool write, json;
 	const char *congestion;
-} opts = {.depth = 128, .size = 4096, .seconds = 3, .server_core = 0, .client_core = 1, .buffer_bytes = 2 << 20};
+} opts = {.depth = 128,
+	  .size = 4096,
+	  .seconds = 3,
+	  .server_core = 0,
+	  .client_core = 1,
+	  .buffer_bytes = 2 << 20};
 
 /* One direction's other end: how much of a message is here, and how many are to be sent. */
 struct end {
@@ -89,7 +96,8 @@ static void end_init(struct end *e, int fd, size_t msg_in_bytes, size_t msg_out_
 	if (!e->in || !e->msg[0].iov_base || (e->msg_iovs == 2 && !e->msg[1].iov_base))
 		die("memory");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (opts.congestion && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, opts.congestion, (socklen_t)strlen(opts.congestion)))
+	if (opts.congestion &&
+	    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, opts.congestion, (socklen_t)strlen(opts.congestion)))
 		die("--congestion: sysctl net.ipv4.tcp_available_congestion_control lists them");
 	if (opts.buffer_bytes) {
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &opts.buffer_bytes, sizeof(opts.buffer_bytes));
@@ -187,20 +195,31 @@ static uint64_t exchange(int fd, double *ret_seconds)
 
 static void usage(FILE *to)
 {
-	fprintf(to,
-		"usage: rawexchange [--qd N] [--size BYTES] [--write] [--time SECONDS] [--server-core N] [--client-core N] \n"
-		"       [--buffer BYTES] [--congestion NAME] [--json]\n"
-		"Exchanges messages of NVMe/TCP's sizes between two processes over loopback: the limit for a target's numbers.\n"
-		"A core of -1 leaves that process unpinned; --buffer is of the sockets (2 MiB; 0: as the kernel likes), --congestion\n"
-		"the algorithm (the system's: one that paces, such as bbr, halves large transfers over loopback).\n");
+	fprintf(to, "usage: rawexchange [--qd N] [--size BYTES] [--write] [--time SECONDS] [--server-core N] "
+		    "[--client-core N] \n"
+		    "       [--buffer BYTES] [--congestion NAME] [--json]\n"
+		    "Exchanges messages of NVMe/TCP's sizes between two processes over loopback: the limit "
+		    "for a target's numbers.\n"
+		    "A core of -1 leaves that process unpinned; --buffer is of the sockets (2 MiB; 0: as the "
+		    "kernel likes), --congestion\n"
+		    "the algorithm (the system's: one that paces, such as bbr, halves large transfers over "
+		    "loopback).\n");
 }
 
 static void parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"qd", 1, NULL, 'q'},	       {"size", 1, NULL, 's'},	      {"write", 0, NULL, 'w'},
-		{"time", 1, NULL, 't'},	       {"server-core", 1, NULL, 'S'}, {"client-core", 1, NULL, 'C'},
-		{"buffer", 1, NULL, 'b'},      {"congestion", 1, NULL, 'c'}, {"json", 0, NULL, 'j'},	       {"help", 0, NULL, 'h'},	      {0},
+		{"qd", 1, NULL, 'q'},
+		{"size", 1, NULL, 's'},
+		{"write", 0, NULL, 'w'},
+		{"time", 1, NULL, 't'},
+		{"server-core", 1, NULL, 'S'},
+		{"client-core", 1, NULL, 'C'},
+		{"buffer", 1, NULL, 'b'},
+		{"congestion", 1, NULL, 'c'},
+		{"json", 0, NULL, 'j'},
+		{"help", 0, NULL, 'h'},
+		{0},
 	};
 
 	for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
@@ -284,10 +303,13 @@ int main(int argc, char **argv)
 		       (double)(usage_server.ru_utime.tv_usec + usage_server.ru_stime.tv_usec) * 1e-6;
 
 	if (opts.json)
-		printf("{\"iops\": %.0f, \"mib_s\": %.1f, \"avg_us\": %.2f, \"server_cpu_us_per_io\": %.3f}\n", rate,
-		       rate * opts.size / 1048576, 1e6 * opts.depth / rate, total ? cpu_s * 1e6 / (double)total : 0);
+		printf("{\"iops\": %.0f, \"mib_s\": %.1f, \"avg_us\": %.2f, \"server_cpu_us_per_io\": "
+		       "%.3f}\n",
+		       rate, rate * opts.size / 1048576, 1e6 * opts.depth / rate,
+		       total ? cpu_s * 1e6 / (double)total : 0);
 	else
-		printf("%s %u bytes, depth %u: %.0f exchanges/s, %.1f MiB/s, %.2f us each\n", opts.write ? "write" : "read",
-		       opts.size, opts.depth, rate, rate * opts.size / 1048576, 1e6 * opts.depth / rate);
+		printf("%s %u bytes, depth %u: %.0f exchanges/s, %.1f MiB/s, %.2f us each\n",
+		       opts.write ? "write" : "read", opts.size, opts.depth, rate, rate * opts.size / 1048576,
+		       1e6 * opts.depth / rate);
 	return 0;
 }
