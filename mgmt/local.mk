@@ -34,3 +34,5 @@ check_PROGRAMS += %D%/decode_test %D%/journal_test %D%/json_scan_test
 %C%_journal_test_LDADD = $(LIBS_MGMT) $(CHECK_LIBS)
 %C%_json_scan_test_SOURCES = %D%/json_scan_test.c
 %C%_json_scan_test_LDADD = $(LIBS_MGMT) $(CHECK_LIBS)
+
+EXTRA_DIST += doc/mgmt.md doc/adr/0010-saved-state-in-a-journal.md
