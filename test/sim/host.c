@@ -183,6 +183,87 @@ static fiber_fn enum outcome do_flush(struct worker *w)
 	return outcome;
 }
 
+/* Deallocated blocks hold what they held, or zeroes: a change that is never acknowledged says just that. */
+static fiber_fn enum outcome do_deallocate(struct worker *w, uint32_t block, uint32_t nr)
+{
+	struct nvme_dsm_range *range = (struct nvme_dsm_range *)w->buf;
+	union nvme_cmd cmd = { .opcode = NVME_IO_DSM, .nsid = 1 };
+
+	model_issue(w->host->opts->model, block, nr, true);
+	*range = (struct nvme_dsm_range){ .nlb = nr, .slba = block };
+	cmd.dsm.attributes = NVME_DSM_AD;
+	return execute(w, &cmd, range, sizeof(*range));
+}
+
+/* --- a fused pair --------------------------------------------------------------------------------------------------------------- */
+
+struct half {
+	struct nvme_request req;
+	struct iovec iov;
+	uint16_t status;
+	unsigned *nr_left;
+	struct fiber_wait *wait;
+};
+
+static void half_done(struct nvme_request *req, uint16_t status)
+{
+	struct half *half = container_of(req, struct half, req);
+
+	half->status = status;
+	if (--*half->nr_left == 0)
+		fiber_wake(half->wait, 0);
+}
+
+static void half_init(struct half *half, uint8_t opcode, uint32_t block, void *buf)
+{
+	*half = (struct half){ .iov = { buf, MODEL_BLOCK_SIZE } };
+	nvme_cmd_rw(&half->req.cmd, opcode, 1, block, 1);
+	half->req.iov = &half->iov;
+	half->req.iovcnt = 1;
+	half->req.len = MODEL_BLOCK_SIZE;
+	half->req.done = half_done;
+}
+
+/* Compares a block whose content is known, or with something else when it is to fail, and writes it. */
+static fiber_fn enum outcome do_compare_and_write(struct worker *w, uint32_t block)
+{
+	struct host *host = w->host;
+	struct model *model = host->opts->model;
+	const struct model_block *b = &model->blocks[block];
+	struct nvme_qpair *queue = host->queues[w->idx % host->opts->nr_queues];
+	unsigned generation = host->generation, nr_left = 2;
+	bool miscompare = sim_rand() % 4 == 0;
+	struct half compare, write;
+	struct fiber_wait wait;
+	uint32_t version;
+
+	if (b->issued != b->acked || b->acked == 0 || b->acked_zero || !host->up || nvme_qpair_depth(queue) < 2)
+		return DONE;
+	model_fill(model, w->buf, block, 1, b->acked - miscompare);
+	version = model_issue(model, block, 1, false);
+	model_fill(model, w->buf + MODEL_BLOCK_SIZE, block, 1, version);
+	half_init(&compare, NVME_IO_COMPARE, block, w->buf);
+	half_init(&write, NVME_IO_WRITE, block, w->buf + MODEL_BLOCK_SIZE);
+	compare.wait = write.wait = &wait;
+	compare.nr_left = write.nr_left = &nr_left;
+	fiber_wait_init(&wait);
+	nvme_qpair_submit_fused(queue, &compare.req, &write.req);
+	fiber_wait(&wait);
+	if (write.status == NVME_SC_SUCCESS) {
+		if (miscompare)
+			die("a fused write went past a miscompare", (int)block);
+		model_ack(model, block, 1, version, false, false);
+		return DONE;
+	}
+	if (!host->opts->faults && !(miscompare && (compare.status & NVME_SC_MASK) == NVME_SC_COMPARE_FAILURE))
+		die("a fused pair failed where nothing is broken", compare.status);
+	if (compare.status != NVME_SC_HOST_PATH_ERROR && write.status != NVME_SC_HOST_PATH_ERROR)
+		return FAILED;
+	if (host->generation == generation)
+		host->up = false;
+	return LOST;
+}
+
 static fiber_fn enum outcome do_something(struct worker *w)
 {
 	static const uint32_t sizes[] = { 1, 8, 8, 8, 3, 16, 17, 64, 256 };
@@ -198,10 +279,13 @@ static fiber_fn enum outcome do_something(struct worker *w)
 	case 1:
 		return do_compare(w, block);
 	case 2:
+		return do_compare_and_write(w, block);
 	case 3:
+		return do_deallocate(w, block, nr);
 	case 4:
 	case 5:
 	case 6:
+	case 7:
 		return do_read(w, block, nr);
 	default:
 		return do_write(w, block, nr);
