@@ -18,3 +18,6 @@ check_PROGRAMS += %D%/store_test
 check_PROGRAMS += %D%/model_test
 %C%_model_test_SOURCES = %D%/model_test.c
 %C%_model_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/damage_test
+%C%_damage_test_SOURCES = %D%/damage_test.c
+%C%_damage_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

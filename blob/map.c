@@ -23,7 +23,7 @@ struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared)
 	bool shared = false;
 
 	*ret_shared = false;
-	if (!node || !map_height_fits(s, node, index))
+	if (!node || (!map_height_fits(s, node, index) && !node->lost)) /* how high a lost root was nobody knows */
 		return NULL;
 	for (;;) {
 		shared |= atomic_load_explicit(&node->count, memory_order_relaxed) != 1;
@@ -55,7 +55,7 @@ uint64_t map_next(const struct blob *b, uint64_t first, uint64_t end)
 		struct node *node = b->root;
 		unsigned shift;
 
-		if (!node || !map_height_fits(s, node, first))
+		if (!node || (!map_height_fits(s, node, first) && !node->lost))
 			return end;
 		for (;;) {
 			if (!node->level || node->lost)
@@ -159,7 +159,7 @@ static unsigned path_find(struct blob *b, uint64_t index, struct node **path)
 	struct node *node = b->root;
 	unsigned nr = 0;
 
-	if (!node || !map_height_fits(s, node, index))
+	if (!node || (!map_height_fits(s, node, index) && !node->lost))
 		return 0;
 	while (node && nr < MAX_LEVELS) {
 		path[nr++] = node;

@@ -21,22 +21,32 @@ static fiber_fn int super_read(struct store *s, unsigned which, uint8_t *buf, st
 		       PAGE_BYTES / s->bdev->block_size);
 	if (rc) {
 		refuse(why, "cannot be read: %s", strerror(-rc));
-		return -EUCLEAN;
+		return rc == -ENODEV ? rc : -EIO;
 	}
 	return super_decode(buf, which, super, why);
+}
+
+/* Of two superblocks that do not count, the one whose fault says most. */
+static unsigned super_worst(const int rc[2])
+{
+	static const int order[] = { -ENOTSUP, -EUCLEAN, -ENODEV, -EIO };
+
+	for (unsigned i = 0; i < sizeof(order) / sizeof(order[0]); i++)
+		for (unsigned which = 0; which < 2; which++)
+			if (rc[which] == order[i])
+				return which;
+	return 0;
 }
 
 /* Both superblocks, and which of them counts: 0, 1, or an error. */
 static int super_choose(const int rc[2], const struct super super[2], const struct blob_reason why[2],
 			struct blob_reason *reason)
 {
-	unsigned told = rc[0] == -ENOTSUP || (rc[0] == -EUCLEAN && rc[1] != -ENOTSUP) ? 0 : 1;
+	unsigned worst = super_worst(rc);
 
-	if (rc[0] == -ENOTSUP || rc[1] == -ENOTSUP || (rc[0] && rc[1])) {
-		refuse(reason, "page %u, superblock %u: %.200s", told ? SUPER_PAGE_1 : SUPER_PAGE_0, told, why[told].text);
-		return rc[0] == -ENOTSUP || rc[1] == -ENOTSUP	? -ENOTSUP :
-		       rc[0] == -EUCLEAN || rc[1] == -EUCLEAN ? -EUCLEAN :
-								  -EILSEQ;
+	if (rc[worst] == -ENOTSUP || (rc[0] && rc[1])) {
+		refuse(reason, "page %u, superblock %u: %.200s", worst ? SUPER_PAGE_1 : SUPER_PAGE_0, worst, why[worst].text);
+		return rc[worst];
 	}
 	if (rc[0])
 		return 1;

@@ -378,7 +378,7 @@ static fiber_fn int start_serving(struct store *s)
 	list_for_each_safe(it, next, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 
-		if (map_next(b, b->nr_clusters, UINT32_MAX) < UINT32_MAX)
+		if (!b->degraded && map_next(b, b->nr_clusters, UINT32_MAX) < UINT32_MAX)
 			blob_trim_start(b);
 	}
 	return 0;
