@@ -140,7 +140,7 @@ void cluster_unref(struct store *s, uint32_t c)
 	mpage_touch(s, TABLE_COUNTS, c / COUNTS_A_PAGE);
 	if (s->counts[c] && s->counts[c] < COUNT_MAX && --s->counts[c] == 0 && !s->loading) {
 		if (BLOB_MUTANT(EARLY_REUSE)) {
-			avail_set(s, c);
+			cluster_available(s, c);
 			waiters_kick(&s->space_waiters);
 			return;
 		}
@@ -168,6 +168,9 @@ void cluster_unref(struct store *s, uint32_t c)
 void cluster_available(struct store *s, uint32_t cluster)
 {
 	avail_set(s, cluster);
+	/* Bugs of reuse show when there is reuse. */
+	if (BLOB_MUTANT(EARLY_REUSE) || BLOB_MUTANT(FREE_UNDER_READ) || BLOB_MUTANT(UNMAP_RACES_REUSE))
+		s->alloc_cursor = cluster;
 }
 
 /* --- metadata ----------------------------------------------------------------------------------------------------- */
