@@ -220,6 +220,32 @@ START_TEST(an_abort_is_a_reset_to_the_peer)
 }
 END_TEST
 
+static void close_early_main(void *arg)
+{
+	struct fiber_wait wait;
+	char buf[100];
+
+	start_server(&wait);
+	nr_servers = 20;
+	for (int i = 0; i < 20; i++) {
+		struct pipe_end end;
+
+		connect_to_server(&end);
+		ck_assert_int_eq(end_send(&end, "x", 1), 0);
+		/* Less than there is room for: the stream is about to be tried again. */
+		ck_assert_int_eq((int)end_recv(&end, buf, sizeof(buf)), 1);
+		stream_close(end.stream, false);
+	}
+	stop_server(&wait);
+}
+
+START_TEST(a_stream_may_be_closed_right_after_a_short_read)
+{
+	run_real(1, close_early_main);
+	run_sim(2, 20, close_early_main);
+}
+END_TEST
+
 static void no_callback(void *arg, unsigned events)
 {
 	ck_abort_msg("a callback after the close");
@@ -430,6 +456,7 @@ int main(void)
 		bytes_arrive_whole_and_in_order_and_the_end_after_them,
 		unix_sockets_do_the_same,
 		an_abort_is_a_reset_to_the_peer,
+		a_stream_may_be_closed_right_after_a_short_read,
 		no_callback_comes_after_a_close,
 		a_closed_listener_refuses,
 		a_stream_can_change_threads_under_traffic,
