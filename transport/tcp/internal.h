@@ -33,6 +33,8 @@ struct tcp_group;
 
 #define TCP_RX_BUDGET_BYTES (128u * 1024) /* one connection, one turn */
 #define TCP_RX_BUDGET_CALLS 16u
+#define TCP_RX_BEGIN_BYTES	(128u * 1024) /* of reads that one connection begins in one turn, when they are large */
+#define TCP_RX_LARGE_READ_BYTES (32u * 1024)
 #define TCP_TX_MAX_IOV	    512u
 #define TCP_TX_BUDGET_BYTES (1024u * 1024)
 /* With large pieces a smaller budget: the host takes the first while the next are being copied (measured: +40 %). */
@@ -199,6 +201,8 @@ struct tcp_conn {
 	/* receiving: either the beginning of a PDU is in partial, or data of rx_req is coming, or neither */
 	uint8_t *partial;
 	uint32_t partial_len, partial_size;
+	uint32_t rx_read_bytes;	 /* of the last command, when it reads */
+	uint32_t rx_begun_bytes; /* of the reads begun in this turn */
 	struct tcp_req *rx_req; /* whose H2CData is being received */
 	uint32_t rx_left;	/* bytes of its data still to come */
 	uint32_t rx_pdu_len;	/* of this PDU's data, in all */

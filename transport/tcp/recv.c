@@ -153,6 +153,8 @@ static void take_capsule(struct tcp_conn *conn, struct tcp_chunk *chunk, const s
 	if (data_len)
 		keep_capsule_data(req, chunk, p + hdr->pdo, data_len);
 	req_start(req);
+	conn->rx_read_bytes = nvme_opcode_xfer(req->nreq.cmd.opcode) == NVME_XFER_TO_HOST ? req->charge_bytes : 0;
+	conn->rx_begun_bytes += conn->rx_read_bytes;
 }
 
 static void take_ic_req(struct tcp_conn *conn, const uint8_t *p)
@@ -249,8 +251,13 @@ static uint32_t rx_window(const struct tcp_conn *conn, uint32_t room)
 	uint32_t window = room - conn->partial_len;
 	uint32_t want = RX_R2T_WINDOW;
 
-	if (conn->nr_r2t == 0)
+	if (conn->nr_r2t == 0 && conn->rx_read_bytes < TCP_RX_LARGE_READ_BYTES)
 		return window;
+	if (conn->nr_r2t == 0) {
+		/* Large reads are begun a few at a time, so that each turn uses the buffers of the one before, still in the cache. */
+		want = TCP_RX_BEGIN_BYTES / conn->rx_read_bytes * sizeof(struct nvme_tcp_capsule_cmd);
+		want = want > sizeof(struct nvme_tcp_capsule_cmd) ? want : sizeof(struct nvme_tcp_capsule_cmd);
+	}
 	if (conn->partial_len >= sizeof(struct nvme_tcp_hdr)) {
 		struct nvme_tcp_hdr hdr;
 
@@ -306,9 +313,10 @@ void recv_turn(struct tcp_conn *conn)
 	size_t total = 0;
 	bool drained = false;
 
+	conn->rx_begun_bytes = 0;
 	for (unsigned i = 0; i < TCP_RX_BUDGET_CALLS && total < TCP_RX_BUDGET_BYTES; i++) {
 		total += recv_once(conn, &drained);
-		if (drained || !conn_receives(conn))
+		if (drained || !conn_receives(conn) || conn->rx_begun_bytes >= TCP_RX_BEGIN_BYTES)
 			return;
 	}
 }
