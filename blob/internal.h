@@ -221,6 +221,7 @@ struct store {
 	bool has_cache, can_unmap, opened_read_only;
 
 	struct task kick_task, event_task;
+	int failed_told; /* what the opener was told of failed */
 	uint32_t nr_tasks; /* of these, that have yet to run */
 	_Atomic int failed; /* 0, or the error that writes get */
 	char read_only_reason[256];
@@ -343,6 +344,7 @@ static inline bool store_writable(struct store *s)
 
 /* store.c */
 void store_fail(struct store *s, int status, const char *what); /* becomes read-only, for good */
+void store_fail_now(struct store *s, int status); /* the part of it that cannot wait; any thread, store_fail() must follow */
 void store_fiber_start(struct store *s, const char *name, void (*fn)(void *arg));
 void store_fiber_over(struct store *s); /* the last thing such a fiber does */
 void store_core_over(struct store *s);

@@ -233,8 +233,10 @@ static void flush_done(struct bdev_io *bio, int status)
 	list_init(&now);
 	list_splice_tail(&now, &ch->flush_current);
 	ch->flush_running = false;
-	if (status)
+	if (status) { /* before anybody's next flush: that one's success would not cover what this one lost */
+		store_fail_now(ch->store, -EIO);
 		thread_send(ch->store->owner, flush_failed, ch->store);
+	}
 	if (!list_empty(&ch->flush_waiting))
 		flush_start(ch);
 	while ((it = list_pop(&now)))

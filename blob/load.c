@@ -366,6 +366,11 @@ static int take_leaf(struct store *s, const struct page_read *read, const uint8_
 	}
 	if (rc == -EUCLEAN) {
 		refused(s, read, &why);
+		for (uint32_t i = 0; i < node_nr_slots(s, 0); i++) {
+			if (entry_decode(node->slots[i]).partial)
+				free(entry_decode(node->slots[i]).partial);
+			node->slots[i] = 0;
+		}
 		node->lost = true;
 		node->count = 2;
 		rc = 0;

@@ -68,12 +68,23 @@ static void kick_task(void *arg)
 	kick_all(s);
 }
 
+void store_fail_now(struct store *s, int status)
+{
+	int none = 0;
+
+	if (status == -ENODEV)
+		atomic_store(&s->failed, -ENODEV);
+	else
+		atomic_compare_exchange_strong(&s->failed, &none, -EIO);
+}
+
 void store_fail(struct store *s, int status, const char *what)
 {
-	if (s->failed)
+	store_fail_now(s, status);
+	if (s->nr_tasks || s->failed == s->failed_told || (s->opened_read_only && status != -ENODEV))
 		return;
+	s->failed_told = s->failed;
 	snprintf(s->read_only_reason, sizeof(s->read_only_reason), "%s: %s", what, strerror(-status));
-	atomic_store(&s->failed, status == -ENODEV ? -ENODEV : -EIO);
 	log_error("store %s is read-only from now on: %s", s->super.name, s->read_only_reason);
 	s->nr_tasks = 2;
 	task_run_later(&s->kick_task, kick_task, s);
