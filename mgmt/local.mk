@@ -36,3 +36,22 @@ check_PROGRAMS += %D%/decode_test %D%/journal_test %D%/json_scan_test
 %C%_json_scan_test_LDADD = $(LIBS_MGMT) $(CHECK_LIBS)
 
 EXTRA_DIST += doc/mgmt.md doc/adr/0010-saved-state-in-a-journal.md
+
+# Texts and journals of any content.  Replayed from mutations in make check; with --enable-fuzz (and clang) make fuzz-json.
+check_PROGRAMS += %D%/json_replay
+%C%_json_replay_SOURCES = %D%/json_fuzz.c
+%C%_json_replay_CPPFLAGS = $(AM_CPPFLAGS) -DJSON_FUZZ_REPLAY
+%C%_json_replay_LDADD = $(LIBS_MGMT)
+
+.PHONY: fuzz-json
+if FUZZ
+noinst_PROGRAMS += %D%/json_fuzz
+%C%_json_fuzz_SOURCES = %D%/json_fuzz.c
+%C%_json_fuzz_LDADD = $(LIBS_MGMT)
+%C%_json_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+
+fuzz-json: %D%/json_fuzz
+	@mkdir -p fuzz-corpus/json
+	%D%/json_fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 -artifact_prefix=fuzz-corpus/json- fuzz-corpus/json
+fuzz: fuzz-json
+endif
