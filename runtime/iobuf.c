@@ -58,6 +58,36 @@ static int pool_init(struct iobuf_pool *pool, size_t buf_len, unsigned nr, char 
 	return 0;
 }
 
+static uint64_t count_free(enum iobuf_class class)
+{
+	uint64_t nr = pools[class].store ? rte_ring_count(pools[class].store) : 0;
+
+	for (unsigned i = 0; i < runtime.nr_reactors; i++)
+		nr += __atomic_load_n(&runtime.reactors[i].iobufs[class].nr, __ATOMIC_RELAXED);
+	return nr;
+}
+
+void iobuf_fini(void)
+{
+	size_t len = 0;
+
+	for (unsigned class = 0; class < IOBUF_NR_CLASSES; class++) {
+		struct iobuf_pool *pool = &pools[class];
+
+		if (pool->store && count_free(class) != pool->nr)
+			log_warning("%llu of %u buffers of %zu bytes never came back to the pool",
+				    (unsigned long long)(pool->nr - count_free(class)), pool->nr, pool->buf_len);
+		len += pool->nr * pool->buf_len;
+		free(pool->store);
+		*pool = (struct iobuf_pool){ 0 };
+	}
+	ASAN_UNPOISON_MEMORY_REGION(slab, len);
+	/* DPDK would write all of it to zero before it gives the whole heap back. */
+	if (!memory_uses_eal())
+		dma_free(slab);
+	slab = NULL;
+}
+
 int iobuf_init(unsigned nr_small, unsigned nr_large)
 {
 	size_t small_len = (size_t)nr_small * IOBUF_SMALL_SIZE, large_len = (size_t)nr_large * IOBUF_LARGE_SIZE;
@@ -78,24 +108,6 @@ int iobuf_init(unsigned nr_small, unsigned nr_large)
 	}
 	ASAN_POISON_MEMORY_REGION(slab, small_len + large_len);
 	return 0;
-}
-
-void iobuf_fini(void)
-{
-	size_t len = 0;
-
-	for (unsigned class = 0; class < IOBUF_NR_CLASSES; class++) {
-		struct iobuf_pool *pool = &pools[class];
-
-		len += pool->nr * pool->buf_len;
-		free(pool->store);
-		*pool = (struct iobuf_pool){ 0 };
-	}
-	ASAN_UNPOISON_MEMORY_REGION(slab, len);
-	/* DPDK would write all of it to zero before it gives the whole heap back. */
-	if (!memory_uses_eal())
-		dma_free(slab);
-	slab = NULL;
 }
 
 /* On the waiter's thread: one message for each buffer granted; a cancel may have taken it back. */
@@ -257,15 +269,6 @@ void iobuf_flush(struct reactor *reactor)
 {
 	for (unsigned class = 0; class < IOBUF_NR_CLASSES; class++)
 		flush_class(reactor, class);
-}
-
-static uint64_t count_free(enum iobuf_class class)
-{
-	uint64_t nr = pools[class].store ? rte_ring_count(pools[class].store) : 0;
-
-	for (unsigned i = 0; i < runtime.nr_reactors; i++)
-		nr += __atomic_load_n(&runtime.reactors[i].iobufs[class].nr, __ATOMIC_RELAXED);
-	return nr;
 }
 
 void iobuf_get_stats(struct iobuf_stats *stats)
