@@ -24,3 +24,6 @@ check_PROGRAMS += %D%/damage_test
 check_PROGRAMS += %D%/control_test
 %C%_control_test_SOURCES = %D%/control_test.c
 %C%_control_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/threads_test
+%C%_threads_test_SOURCES = %D%/threads_test.c
+%C%_threads_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
