@@ -298,7 +298,12 @@ enum crash_fate crash_disk_lose_power(struct crash_disk *disk, enum crash_fate k
 	f.pick = f.nr ? crash_rand(&f.rng) % f.nr : 0;
 	for (uint64_t i = 0; i < f.nr; i++)
 		entry_fate(disk, &f, i);
-	memcpy(disk->cache, disk->durable, disk_bytes(disk));
+	/* Only where writes were in the cache do the two differ. */
+	for (uint64_t i = disk->first_entry; i < disk->next_entry; i++) {
+		uint64_t at = entry(disk, i)->offset_blocks * disk->opts.block_size;
+
+		memcpy(disk->cache + at, disk->durable + at, entry(disk, i)->nr_blocks * disk->opts.block_size);
+	}
 	disk->first_entry = disk->next_entry;
 	disk->arena_head = disk->arena_tail = 0;
 	disk->in_flight = NULL;

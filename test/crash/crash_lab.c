@@ -31,7 +31,7 @@ static struct {
 	unsigned nr_phases, every, nr_looks;
 	bool verbose, mutants;
 	const char *mutant;
-	unsigned max_mutant_seeds, budget_s;
+	unsigned max_mutant_seeds, budget_s, enough;
 } opt = { .first_seed = 1, .nr_seeds = 4, .nr_phases = 3, .every = 1, .nr_looks = 2, .max_mutant_seeds = 12 };
 
 /* Counts that outlive children. */
@@ -66,7 +66,7 @@ static void phase_child(struct history *h, unsigned phase)
 {
 	struct sim_opts sim = { .seed = h->seed * 1000 + phase, .nr_reactors = 1 + h->seed % 3,
 				.max_virtual_us = VIRTUAL_US,
-				.nr_small = 128, .nr_large = 32 };
+				.nr_small = 32, .nr_large = 8 };
 	struct workload w = { .h = h, .phase = phase };
 	int rc;
 
@@ -87,19 +87,16 @@ static void phase_child(struct history *h, unsigned phase)
 
 static void look_child(struct history *h, uint64_t event, unsigned nr)
 {
-	struct oracle *copy = malloc(sizeof(*copy));
 	uint64_t seed = h->seed * 1000003 + event * 17 + nr;
 	struct sim_opts sim = { .seed = seed, .nr_reactors = 1, .max_virtual_us = VIRTUAL_US,
-				.nr_small = 128, .nr_large = 32 };
+				.nr_small = 32, .nr_large = 8 };
 	struct verification v = { .h = h, .seed = seed };
 	enum crash_fate fate = nr == 0 ? CRASH_FATE_LOSE_ALL : CRASH_FATE_SEEDED;
 	int rc;
 
 	alarm(CHILD_SECONDS);
-	if (!copy || crash_disk_make_private(h->disk))
+	if (crash_disk_make_private(h->disk) || oracle_make_private(h->oracle))
 		_exit(4);
-	memcpy(copy, h->oracle, sizeof(*copy));
-	h->oracle = copy;
 	fate = crash_disk_lose_power(h->disk, fate, seed);
 	rc = sim_run(&sim, verify_main, &v);
 	if (v.wrong || rc) {
@@ -248,7 +245,7 @@ static bool run_history(uint64_t seed)
 			crash_disk_lose_power(h.disk, killed ? CRASH_FATE_SEEDED : CRASH_FATE_LOSE_ALL, fate_seed);
 	}
 	crash_disk_destroy(h.disk);
-	munmap(h.oracle, sizeof(*h.oracle));
+	oracle_destroy(h.oracle);
 	count->nr_histories++;
 	return ok;
 }
@@ -279,6 +276,8 @@ static int kill_mutants(void)
 		nr++;
 		killed += kill_mutant(m);
 		fflush(stdout);
+		if (opt.enough && killed == opt.enough)
+			break;
 	}
 	printf("%u of %u mutants killed\n", killed, nr);
 	return killed >= (nr < 8 ? nr : 8) && nr ? 0 : 1;
@@ -296,7 +295,7 @@ static int kill_mutants(void)
 static void usage(void)
 {
 	fputs("usage: crash_lab [--seed N] [--seeds N] [--event N] [--every N] [--looks N] [--phases N] [--budget SECONDS]\n"
-	      "                 [--verbose] [--mutants] [--mutant NAME] [--mutant-seeds N]\n",
+	      "                 [--verbose] [--mutants] [--mutant NAME] [--mutant-seeds N] [--enough N]\n",
 	      stderr);
 	exit(2);
 }
@@ -307,7 +306,8 @@ static void parse(int argc, char **argv)
 		{ "seed", 1, NULL, 's' },	   { "seeds", 1, NULL, 'n' },	{ "event", 1, NULL, 'e' },
 		{ "every", 1, NULL, 'y' },	   { "looks", 1, NULL, 'l' },	{ "phases", 1, NULL, 'p' },
 		{ "verbose", 0, NULL, 'v' },	   { "mutants", 0, NULL, 'm' }, { "mutant", 1, NULL, 'M' },
-		{ "mutant-seeds", 1, NULL, 'S' }, { "budget", 1, NULL, 'b' },	{ 0 },
+		{ "mutant-seeds", 1, NULL, 'S' }, { "budget", 1, NULL, 'b' },
+		{ "enough", 1, NULL, 'E' },	   { 0 },
 	};
 	int c;
 
@@ -336,6 +336,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'b':
 			opt.budget_s = n;
+			break;
+		case 'E':
+			opt.enough = n;
 			break;
 		case 'v':
 			opt.verbose = true;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "test/crash/oracle.h"
 
@@ -15,15 +16,35 @@ struct pattern {
 
 struct oracle *oracle_create(void)
 {
-	struct oracle *o = mmap(NULL, sizeof(*o), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int fd = memfd_create("oracle", MFD_CLOEXEC);
+	struct oracle *o;
 
-	if (o == MAP_FAILED)
+	if (fd < 0)
 		return NULL;
+	o = ftruncate(fd, sizeof(*o)) ? MAP_FAILED : mmap(NULL, sizeof(*o), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (o == MAP_FAILED) {
+		close(fd);
+		return NULL;
+	}
+	o->memfd = fd;
 	o->next_version = 1;
 	o->next_generation = 1;
 	o->may_lack_store = true;
 	o->moment = 1;
 	return o;
+}
+
+void oracle_destroy(struct oracle *o)
+{
+	close(o->memfd);
+	munmap(o, sizeof(*o));
+}
+
+int oracle_make_private(struct oracle *o)
+{
+	void *map = mmap(o, sizeof(*o), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, o->memfd, 0);
+
+	return map == MAP_FAILED ? -1 : 0;
 }
 
 /* --- data --- */

@@ -45,6 +45,7 @@ struct oracle_change {
 };
 
 struct oracle {
+	int memfd;
 	bool may_lack_store, may_have_store;
 	uint32_t next_version; /* also the number of changes */
 	uint32_t epoch;	       /* versions from here on were issued since the last crash */
@@ -55,6 +56,8 @@ struct oracle {
 };
 
 struct oracle *oracle_create(void); /* shared, zeroed */
+void oracle_destroy(struct oracle *o);
+int oracle_make_private(struct oracle *o); /* what this process changes, others do not see; 0 or -1 */
 
 /* Data.  A change is issued before it is submitted. */
 uint32_t oracle_change_begin(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, bool zero);
