@@ -23,17 +23,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/trace.h"
 #include "transport/tcp/internal.h"
 
 /* What a peer can make us hold before Connect. */
 static_assert(sizeof(struct tcp_conn) + NVME_TCP_ADMIN_CAPSULE_DATA + TCP_CAPSULE_OVERHEAD <= 16 * 1024,
 	      "a connection before Connect");
 
+#define NOTICE_PERIOD_US   (10 * 1000 * 1000ull)
+#define NOTICES_PER_PERIOD 20u
+
 static void conn_ready(void *arg, unsigned events);
 
 static void set_state(struct tcp_conn *conn, enum tcp_conn_state state)
 {
 	assert(state > conn->state);
+	TRACE(tcp, conn_state, conn, conn->state, state);
 	conn->state = state;
 }
 
@@ -172,14 +177,28 @@ static void linger(struct tcp_conn *conn)
 	conn_work_later(conn, WORK_FLUSH);
 }
 
+/* Whoever likes can send nonsense: a few lines of the log are enough to say so. */
+static bool may_notice(struct tcp_group *group)
+{
+	uint64_t now = clock_now_us();
+
+	if (now - group->notices_since_us >= NOTICE_PERIOD_US) {
+		group->notices_since_us = now;
+		group->nr_notices = 0;
+	}
+	return group->nr_notices++ < NOTICES_PER_PERIOD;
+}
+
 void conn_fatal(struct tcp_conn *conn, const struct pdu_error *error, const void *bad, size_t bad_len)
 {
+	enum log_level level;
 	char peer[128];
 
 	if (conn->state >= CONN_CLOSING)
 		return;
-	log_notice("%s: qid %u: bad PDU of type %02xh: %s, FEI %u", peer_name(conn, peer, sizeof(peer)), conn->qpair.qid,
-		   *(const uint8_t *)bad, nvme_tcp_fes_name(error->fes), error->fei);
+	level = may_notice(conn->group) ? LOG_NOTICE : LOG_DEBUG;
+	log_at(level, "%s: qid %u: bad PDU of type %02xh: %s, FEI %u", peer_name(conn, peer, sizeof(peer)), conn->qpair.qid,
+	       *(const uint8_t *)bad, nvme_tcp_fes_name(error->fes), error->fei);
 	linger(conn);
 	if (conn->ctl_sent == conn->ctl_len)
 		conn->ctl_len = conn->ctl_sent = 0;

@@ -81,6 +81,8 @@ struct tcp_group {
 	struct timer tick_timer;
 	uint32_t tick;
 	uint32_t inflight_max_bytes; /* of one connection */
+	uint64_t notices_since_us;
+	unsigned nr_notices;
 	/* chunk.c */
 	struct tcp_chunk *chunk; /* the one being filled */
 	struct tcp_chunk home;

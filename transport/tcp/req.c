@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "nvme/crc32c.h"
+#include "runtime/trace.h"
 #include "transport/tcp/internal.h"
 
 static struct tcp_req *req_of(struct nvmf_req *nreq)
@@ -26,6 +27,7 @@ void req_set_state(struct tcp_req *req, enum tcp_req_state state)
 	};
 
 	assert(allowed[req->state] & 1u << state);
+	TRACE(tcp, req_state, req, req->state, state);
 	req->state = state;
 }
 
