@@ -54,13 +54,10 @@ static void abort_timeout(void *arg)
 	abort_over(abort, false);
 }
 
-static struct nvmf_req *find_victim(struct abort *abort)
+static struct nvmf_req *find_victim(struct abort *abort, struct nvmf_qpair *qpair)
 {
-	struct nvmf_qpair *qpair = nvmf_group_find_qpair(abort->group, abort->ctrlr, abort->req->cmd.abort.sqid);
 	struct list *it;
 
-	if (!qpair)
-		return NULL;
 	list_for_each(it, &qpair->outstanding) {
 		struct nvmf_req *victim = list_entry(it, struct nvmf_req, link);
 
@@ -74,11 +71,13 @@ static struct nvmf_req *find_victim(struct abort *abort)
 static void abort_victim(void *arg)
 {
 	struct abort *abort = arg;
-	struct nvmf_req *victim = find_victim(abort);
+	struct nvmf_qpair *qpair = nvmf_group_find_qpair(abort->group, abort->ctrlr, abort->req->cmd.abort.sqid);
+	struct nvmf_req *victim = qpair ? find_victim(abort, qpair) : NULL;
 	uint32_t timeout_sec = abort->ctrlr->opts->abort_timeout_sec;
 
 	if (!victim) {
-		abort_over(abort, false);
+		abort_over(abort, qpair && !qpair->disconnected && qpair->ops->abort_held &&
+					  qpair->ops->abort_held(qpair, abort->req->cmd.abort.cid));
 		return;
 	}
 	if (nvmf_req_cancel(victim, NVME_SC_ABORT_REQUESTED)) {

@@ -56,6 +56,10 @@ uint16_t nvmf_fused_begin(struct nvmf_req *req, uint16_t status)
 		return second_begin(first, req, first_failed);
 	if (fuse != NVME_CMD_FUSE_FIRST || req->cmd.opcode != NVME_IO_COMPARE)
 		return NVME_SC_INVALID_FIELD | NVME_SC_DNR;
+	if (req->cmd.rw.nlb > NVMF_ACWU) {
+		qpair->first_fused_failed = true;
+		return NVME_SC_ATOMIC_UNIT_EXCEEDED | NVME_SC_DNR;
+	}
 	qpair->first_fused = req;
 	return NVME_SC_SUCCESS;
 }

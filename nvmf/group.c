@@ -10,7 +10,7 @@
 
 #define SWEEP_PERIOD_US 1000000u
 
-/* Cuts off hosts that began a write and do not send its data. */
+/* Cuts off hosts that began a write and do not send its data, and ends first halves whose second does not come. */
 static void sweep_qpair(struct nvmf_qpair *qpair, uint64_t oldest_ticks)
 {
 	struct list *it;
@@ -18,7 +18,13 @@ static void sweep_qpair(struct nvmf_qpair *qpair, uint64_t oldest_ticks)
 	list_for_each(it, &qpair->outstanding) {
 		struct nvmf_req *req = list_entry(it, struct nvmf_req, link);
 
-		if (req->state == NVMF_REQ_NEED_DATA && (int64_t)(req->start_ticks - oldest_ticks) < 0) {
+		if ((int64_t)(req->start_ticks - oldest_ticks) >= 0)
+			continue;
+		if (req->state == NVMF_REQ_FUSED_WAIT && req == qpair->first_fused) {
+			nvmf_req_cancel(req, NVME_SC_ABORTED_MISSING_FUSED);
+			return;
+		}
+		if (req->state == NVMF_REQ_NEED_DATA) {
 			log_notice("a host began a write and sent no data for %llu s: its connection is closed",
 				   NVMF_DATA_TIMEOUT_US / 1000000);
 			nvmf_qpair_close(qpair, false);

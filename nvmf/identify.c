@@ -76,7 +76,7 @@ static void fill_io(struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr *id)
 	 * send no flush to the namespace with a cache that comes later.  A flush that has nothing to do is answered at once.
 	 */
 	id->vwc = NVME_VWC_FLUSH_ALL_YES | NVME_VWC_PRESENT;
-	id->acwu = NVMF_MAX_XFER / NVMF_PAGE_SIZE - 1;
+	id->acwu = NVMF_ACWU;
 	id->ofcs = NVME_OFCS_DISCONNECT;
 }
 

@@ -20,6 +20,7 @@
 #define NVMF_MDTS	    8 /* 2^8 pages of 4 KiB */
 #define NVMF_AERL	    3 /* 0's based: four event requests */
 #define NVMF_ACL	    3 /* 0's based: four Aborts at a time */
+#define NVMF_ACWU	    255 /* blocks, 0's based */
 #define NVMF_NR_ERRORS	    64
 #define NVMF_CHANGED_NS_MAX 1024u
 #define NVMF_SMART_TEMPERATURE 0x02u /* of the critical warnings, and so of feature 0Bh */

@@ -490,6 +490,13 @@ STAGE_TEST(halves_without_their_other_half_fail_and_touch_nobody_else)
 	fake_submit(host.io[0], &second);
 	ck_assert_uint_eq(fake_wait(&first), NVME_SC_LBA_OUT_OF_RANGE);
 	ck_assert_uint_eq(fake_wait(&second), NVME_SC_ABORTED_FAILED_FUSED);
+	/* One larger than the atomic unit. */
+	first.cmd.rw.slba = second.cmd.rw.slba = 0;
+	first.cmd.rw.nlb = second.cmd.rw.nlb = 256;
+	fake_submit(host.io[0], &first);
+	fake_submit(host.io[0], &second);
+	ck_assert_uint_eq(fake_wait(&first), NVME_SC_ATOMIC_UNIT_EXCEEDED);
+	ck_assert_uint_eq(fake_wait(&second), NVME_SC_ABORTED_FAILED_FUSED);
 	/* FUSE 11b, and commands that cannot be fused. */
 	first = fused(NVME_IO_COMPARE, 3, 0, block);
 	ck_assert_uint_eq(fake_run(host.io[0], &first), NVME_SC_INVALID_FIELD);
@@ -500,6 +507,18 @@ STAGE_TEST(halves_without_their_other_half_fail_and_touch_nobody_else)
 	ck_assert(!aer.done);
 	fake_host_drop(&host);
 	fake_wait(&aer);
+}
+
+STAGE_TEST(a_first_half_does_not_wait_for_ever)
+{
+	char block[512] = { 0 };
+	struct fake_cmd first = fused(NVME_IO_COMPARE, NVME_CMD_FUSE_FIRST, 0, block);
+	struct fake_host host;
+
+	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 1);
+	ck_assert_uint_eq(fake_run(host.io[0], &first), NVME_SC_ABORTED_MISSING_FUSED);
+	ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_READ, 1, 0, 1, block), 0);
+	fake_host_drop(&host);
 }
 
 STAGE_TEST(a_half_whose_data_fails_takes_the_other_along)
@@ -687,6 +706,7 @@ int main(void)
 		data_that_fails_its_digest_fails_its_command_alone,
 		a_fused_pair_writes_when_equal_and_not_when_different,
 		halves_without_their_other_half_fail_and_touch_nobody_else,
+		a_first_half_does_not_wait_for_ever,
 		a_half_whose_data_fails_takes_the_other_along,
 		a_connection_that_goes_between_the_halves_leaves_nothing,
 		compare_and_write_is_atomic_across_controllers,

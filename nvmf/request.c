@@ -270,6 +270,12 @@ void nvmf_req_begin(struct nvmf_req *req)
 	req_start(req);
 }
 
+void nvmf_req_begin_aborted(struct nvmf_req *req)
+{
+	req_init(req);
+	nvmf_req_complete(req, NVME_SC_ABORT_REQUESTED);
+}
+
 /* --- payloads -------------------------------------------------------------------------------------------------------------- */
 
 static void req_copy(struct nvmf_req *req, uint32_t offset, void *buf, uint32_t len, bool put)

@@ -120,6 +120,9 @@ struct nvmf_transport_ops {
 	/* Ends the connection: what is queued to be sent goes out first when graceful.  The transport then calls
 	 * nvmf_qpair_disconnect(), as for a connection lost.  Called once at most, never after that. */
 	void (*close)(struct nvmf_qpair *qpair, bool graceful);
+	/* May be NULL.  Does the transport hold back a command of that CID, not yet begun?  It then hands it to
+	 * nvmf_req_begin_aborted() and says true. */
+	bool (*abort_held)(struct nvmf_qpair *qpair, uint16_t cid);
 	void (*local_addr)(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
 	void (*peer_addr)(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
 };
@@ -175,6 +178,7 @@ uint32_t nvmf_qpair_max_outstanding(const struct nvmf_qpair *qpair);
 void nvmf_qpair_disconnect(struct nvmf_qpair *qpair, void (*gone)(void *arg), void *arg);
 
 void nvmf_req_begin(struct nvmf_req *req);
+void nvmf_req_begin_aborted(struct nvmf_req *req); /* begins it only to end it with 07h */
 void nvmf_req_data_received(struct nvmf_req *req);
 void nvmf_req_data_failed(struct nvmf_req *req, uint16_t status);
 void nvmf_req_release(struct nvmf_req *req);

@@ -193,6 +193,17 @@ void nvmf_req_begin(struct nvmf_req *req)
 	execute_or_hold(req);
 }
 
+void nvmf_req_begin_aborted(struct nvmf_req *req)
+{
+	assert(req->state == NVMF_REQ_FREE);
+	memset(&req->cqe, 0, sizeof(req->cqe));
+	req->nr_iobufs = 0;
+	req->xfer = NVMF_XFER_NONE;
+	list_add_tail(&req->qpair->outstanding, &req->link);
+	fake.nr_outstanding++;
+	finish(req, NVME_SC_ABORT_REQUESTED);
+}
+
 void nvmf_req_data_received(struct nvmf_req *req)
 {
 	assert(req->state == NVMF_REQ_NEED_DATA);

@@ -170,6 +170,7 @@ void req_release_held(struct tcp_conn *conn, struct tcp_req *except);
 int req_grow(struct tcp_conn *conn, uint32_t nr); /* room for nr in all; 0 or -ENOMEM */
 uint16_t req_parse_sgl(struct nvmf_req *nreq);
 void req_receive_data(struct nvmf_req *nreq);
+bool req_abort_deferred(struct nvmf_qpair *qpair, uint16_t cid);
 void req_complete(struct nvmf_req *nreq);
 
 /* --- conn.c --------------------------------------------------------------------------------------------------------- */

@@ -131,6 +131,36 @@ void req_start_deferred(struct tcp_conn *conn)
 	}
 }
 
+/* Takes the deferred command of a CID out of the line, to be ended instead of begun. */
+bool req_abort_deferred(struct nvmf_qpair *qpair, uint16_t cid)
+{
+	struct tcp_conn *conn = container_of(qpair, struct tcp_conn, qpair);
+	struct fifo rest;
+	struct fifo_link *link;
+	struct tcp_req *victim = NULL;
+
+	if (conn->state >= CONN_CLOSING)
+		return false;
+	fifo_init(&rest);
+	while ((link = fifo_pop(&conn->deferred))) {
+		struct tcp_req *req = container_of(link, struct tcp_req, link);
+
+		if (!victim && req->nreq.cmd.cid == cid)
+			victim = req;
+		else
+			fifo_push(&rest, link);
+	}
+	fifo_init(&conn->deferred);
+	while ((link = fifo_pop(&rest)))
+		fifo_push(&conn->deferred, link);
+	if (!victim)
+		return false;
+	victim->charge_bytes = 0;
+	req_set_state(victim, REQ_NVMF);
+	nvmf_req_begin_aborted(&victim->nreq);
+	return true;
+}
+
 /* --- release ------------------------------------------------------------------------------------------------------------ */
 
 void req_release(struct tcp_req *req)

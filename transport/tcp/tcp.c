@@ -95,6 +95,7 @@ const struct nvmf_transport_ops tcp_transport_ops = {
 	.receive_data = req_receive_data,
 	.complete = req_complete,
 	.close = conn_close,
+	.abort_held = req_abort_deferred,
 	.local_addr = conn_local_addr,
 	.peer_addr = conn_peer_addr,
 };
