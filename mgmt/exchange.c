@@ -65,6 +65,24 @@ static void add_reply(struct exchange *x, json_t *id, const char *key, json_t *v
 	free(text);
 }
 
+/* The same for a result that is text already. */
+static void add_text_reply(struct exchange *x, json_t *id, const char *result)
+{
+	char *id_text = json_dumps(id, JSON_COMPACT | JSON_ENCODE_ANY);
+	static const char begin[] = "{\"jsonrpc\":\"2.0\",\"id\":", middle[] = ",\"result\":";
+
+	if (!id_text)
+		return;
+	if (x->batch)
+		out_append(x, x->out_len ? "," : "[", 1);
+	out_append(x, begin, sizeof(begin) - 1);
+	out_append(x, id_text, strlen(id_text));
+	out_append(x, middle, sizeof(middle) - 1);
+	out_append(x, result, strlen(result));
+	out_append(x, "}", 1);
+	free(id_text);
+}
+
 static json_t *error_object(int code, const char *message, json_t *data)
 {
 	json_t *error = json_pack("{s:i,s:s}", "code", code, "message", message);
@@ -99,6 +117,8 @@ static void request_done(struct rpc_call *call, void *arg)
 
 	if (call->error_code)
 		add_reply(x, r->id, "error", error_object(call->error_code, call->error_message, call->error_data));
+	else if (r->id && call->result_text)
+		add_text_reply(x, r->id, call->result_text);
 	else if (r->id)
 		add_reply(x, r->id, "result", json_incref(call->result));
 	rpc_call_fini(call);

@@ -20,6 +20,7 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/methods_nvmf_show.c \
 	%D%/replay.c \
 	%D%/rpc.c %D%/rpc.h \
+	%D%/rpc_list.c \
 	%D%/server.c %D%/server.h \
 	%D%/state.c %D%/state.h
 

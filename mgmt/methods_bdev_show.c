@@ -1,5 +1,6 @@
 /* The methods that show devices: what they are, and what they have done. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "mgmt/methods.h"
@@ -127,12 +128,37 @@ static fiber_fn int wait_for_bdev(const char *name, uint64_t timeout_ms)
 	return rc;
 }
 
+/* Names first: devices may come and go while a long list is made. */
+static json_t *all_names(void)
+{
+	json_t *names = json_array();
+
+	for (struct bdev *bdev = bdev_first(); bdev; bdev = bdev_next(bdev))
+		json_array_append_new(names, json_string(bdev->name));
+	return names;
+}
+
+static fiber_fn void list_all(struct rpc_call *call)
+{
+	json_t *names = all_names(), *name;
+	struct rpc_list list;
+	struct bdev *bdev;
+	size_t i;
+
+	rpc_list_begin(&list, call, "");
+	json_array_foreach(names, i, name) {
+		bdev = bdev_find(json_string_value(name));
+		if (bdev)
+			rpc_list_add(&list, bdev_json(bdev));
+	}
+	rpc_list_end(&list, "");
+	json_decref(names);
+}
+
 static fiber_fn void get_bdevs(struct rpc_call *call)
 {
 	const char *name = rpc_string(call, "name", NULL);
 	uint64_t timeout_ms = rpc_u64(call, "timeout", 0);
-	struct bdev *bdev;
-	json_t *out;
 	int rc;
 
 	if (timeout_ms > UINT64_MAX / 2000)
@@ -144,14 +170,10 @@ static fiber_fn void get_bdevs(struct rpc_call *call)
 		rpc_blame(call, "name");
 		return;
 	}
-	out = json_array();
-	if (name) {
-		json_array_append_new(out, bdev_json(bdev_find(name)));
-	} else {
-		for (bdev = bdev_first(); bdev; bdev = bdev_next(bdev))
-			json_array_append_new(out, bdev_json(bdev));
-	}
-	rpc_ok(call, out);
+	if (name)
+		rpc_ok(call, json_pack("[o]", bdev_json(bdev_find(name))));
+	else
+		list_all(call);
 }
 
 /* --- bdev_get_iostat ------------------------------------------------------------------------------------------------ */
@@ -199,15 +221,12 @@ static const struct rpc_param get_iostat_params[] = {
 /* The devices asked for, as an array of names; NULL with the call failed. */
 static json_t *iostat_names(struct rpc_call *call)
 {
-	json_t *names = rpc_json(call, "names"), *out = json_array(), *v;
-	struct bdev *bdev;
+	json_t *names = rpc_json(call, "names"), *out, *v;
 	size_t i;
 
-	if (!names) {
-		for (bdev = bdev_first(); bdev; bdev = bdev_next(bdev))
-			json_array_append_new(out, json_string(bdev->name));
-		return out;
-	}
+	if (!names)
+		return all_names();
+	out = json_array();
 	if (json_is_string(names))
 		json_array_append(out, names);
 	else if (json_is_array(names))
@@ -233,14 +252,32 @@ out_free:
 	return NULL;
 }
 
+/* What one device has done, named or as a channel; and set back when asked. */
+static fiber_fn json_t *iostat_json(struct bdev *bdev, bool as_channel, bool reset)
+{
+	struct bdev_stats stats;
+	json_t *out;
+
+	bdev_get_stats(bdev, &stats);
+	out = as_channel ? json_pack("{s:I}", "thread_id", (json_int_t)thread_id(thread_current())) :
+			   json_pack("{s:s}", "name", bdev->name);
+	stats_into(out, &stats);
+	if (reset)
+		bdev_reset_stats(bdev);
+	return out;
+}
+
 static fiber_fn void get_iostat(struct rpc_call *call)
 {
 	const char *mode = rpc_string(call, "reset_mode", "none");
-	bool per_channel = rpc_bool(call, "per_channel", false);
-	json_t *names, *list, *v;
+	bool per_channel = rpc_bool(call, "per_channel", false), reset = strcmp(mode, "all") == 0;
+	unsigned long long rate = clock_tick_rate(), now = clock_ticks();
+	struct rpc_list list;
+	json_t *names, *v;
+	char before[80];
 	size_t i;
 
-	if (strcmp(mode, "none") != 0 && strcmp(mode, "all") != 0) {
+	if (strcmp(mode, "none") != 0 && !reset) {
 		rpc_fail_param(call, "reset_mode", "reset_mode is none or all");
 		return;
 	}
@@ -250,30 +287,22 @@ static fiber_fn void get_iostat(struct rpc_call *call)
 	if (per_channel && json_array_size(names) != 1) {
 		rpc_fail(call, -EINVAL, "Invalid argument", "per_channel needs the name of one device");
 		rpc_blame(call, "names");
-		goto out_free;
-	}
-	list = json_array();
-	json_array_foreach(names, i, v) {
-		struct bdev *bdev = bdev_find(json_string_value(v));
-		struct bdev_stats stats;
-		json_t *one;
+	} else if (per_channel) {
+		const char *name = json_string_value(json_array_get(names, 0));
 
-		if (!bdev) /* deleted while others were asked */
-			continue;
-		one = per_channel ? json_pack("{s:I}", "thread_id", (json_int_t)thread_id(thread_current())) :
-				    json_pack("{s:s}", "name", bdev->name);
-		bdev_get_stats(bdev, &stats);
-		stats_into(one, &stats);
-		json_array_append_new(list, one);
-		bdev = bdev_find(json_string_value(v));
-		if (bdev && strcmp(mode, "none") != 0)
-			bdev_reset_stats(bdev);
+		rpc_ok(call, json_pack("{s:I,s:I,s:s,s:[o]}", "tick_rate", (json_int_t)rate, "ticks", (json_int_t)now, "name", name,
+				       "channels", iostat_json(bdev_find(name), true, reset)));
+	} else {
+		snprintf(before, sizeof(before), "{\"tick_rate\":%llu,\"ticks\":%llu,\"bdevs\":", rate, now);
+		rpc_list_begin(&list, call, before);
+		json_array_foreach(names, i, v) {
+			struct bdev *bdev = bdev_find(json_string_value(v));
+
+			if (bdev) /* not deleted while others were asked */
+				rpc_list_add(&list, iostat_json(bdev, false, reset));
+		}
+		rpc_list_end(&list, "}");
 	}
-	rpc_ok(call, json_pack("{s:I,s:I}", "tick_rate", (json_int_t)clock_tick_rate(), "ticks", (json_int_t)clock_ticks()));
-	if (per_channel)
-		json_object_set(call->result, "name", json_array_get(names, 0));
-	json_object_set_new(call->result, per_channel ? "channels" : "bdevs", list);
-out_free:
 	json_decref(names);
 }
 

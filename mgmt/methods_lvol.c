@@ -406,32 +406,43 @@ static const struct rpc_param get_lvols_params[] = {
 	{ NULL, 0, 0, NULL },
 };
 
-static void add_lvols(json_t *out, struct lvol_store *store)
+static void add_names(json_t *names, struct lvol_store *store)
 {
 	struct lvol *lvol;
 
 	for (lvol = lvol_first(store); lvol; lvol = lvol_next(lvol))
-		json_array_append_new(out, lvol_json(lvol));
+		json_array_append_new(names, json_string(lvol_bdev(lvol)->name));
 }
 
 static fiber_fn void get_lvols(struct rpc_call *call)
 {
 	struct lvol_store *store = NULL;
-	json_t *out;
+	json_t *names, *name;
+	struct rpc_list list;
+	struct lvol *lvol;
+	size_t i;
 
 	if (rpc_has(call, "lvs_uuid") || rpc_has(call, "lvs_name")) {
 		store = store_of_call(call, "lvs_uuid");
 		if (!store)
 			return;
 	}
-	out = json_array();
+	/* Names first: volumes may come and go while a long list is made. */
+	names = json_array();
 	if (store) {
-		add_lvols(out, store);
+		add_names(names, store);
 	} else {
 		for (store = lvol_store_first(); store; store = lvol_store_next(store))
-			add_lvols(out, store);
+			add_names(names, store);
 	}
-	rpc_ok(call, out);
+	rpc_list_begin(&list, call, "");
+	json_array_foreach(names, i, name) {
+		lvol = lvol_find(json_string_value(name));
+		if (lvol)
+			rpc_list_add(&list, lvol_json(lvol));
+	}
+	rpc_list_end(&list, "");
+	json_decref(names);
 }
 
 const struct rpc_method lvol_methods[] = {

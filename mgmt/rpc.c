@@ -78,7 +78,9 @@ static void set_error(struct rpc_call *call, int code, const char *message, cons
 
 	json_decref(call->result);
 	json_decref(call->error_data);
+	free(call->result_text);
 	call->result = call->error_data = NULL;
+	call->result_text = NULL;
 	call->error_code = code;
 	snprintf(call->error_message, sizeof(call->error_message), "%s", message);
 	if (data_fmt) {
@@ -253,7 +255,7 @@ static fiber_fn void run_method(struct rpc_call *call)
 			return;
 	}
 	m->handler(call);
-	assert(call->result || call->error_code);
+	assert(call->result || call->result_text || call->error_code);
 }
 
 static void finish(struct rpc_call *call)
@@ -349,6 +351,7 @@ void rpc_call_fini(struct rpc_call *call)
 {
 	json_decref(call->params);
 	json_decref(call->result);
+	free(call->result_text);
 	json_decref(call->error_data);
 	json_decref(call->changes);
 }

@@ -62,8 +62,9 @@ struct rpc_call {
 	const struct rpc_method *method;
 	json_t *params;
 	bool replay; /* the saved state is being applied: nothing is saved again */
-	/* exactly one of result and error_code is set by the method before it returns */
+	/* exactly one of result, result_text and error_code is set by the method before it returns */
 	json_t *result;
+	char *result_text; /* JSON already, of a long list; see struct rpc_list */
 	int error_code;
 	char error_message[256];
 	json_t *error_data;
@@ -123,6 +124,24 @@ void rpc_fail_param(struct rpc_call *call, const char *key, const char *data_fmt
 /* Adds the name of a parameter to the data of an error set before. */
 void rpc_blame(struct rpc_call *call, const char *key);
 bool rpc_failed(const struct rpc_call *call);
+
+/*
+ * A result that is a long list: each element becomes text as it is added and is freed at once, and the fiber steps aside now
+ * and then, so that a list of thousands holds up nobody.  Owner: the handler, on its stack.
+ */
+struct rpc_list {
+	struct rpc_call *call;
+	char *text;
+	size_t len, size;
+	unsigned nr;
+	bool no_memory;
+};
+
+/* before: the text in front of the array, such as "{\"a\":1,\"list\":"; "" for a bare array. */
+void rpc_list_begin(struct rpc_list *list, struct rpc_call *call, const char *before);
+/* Takes the reference.  May suspend: look again at what you looked up. */
+fiber_fn void rpc_list_add(struct rpc_list *list, json_t *element);
+void rpc_list_end(struct rpc_list *list, const char *after); /* sets the call's result */
 
 /* Decoded parameters; the fallback when absent.  The types have been checked by then. */
 const char *rpc_string(const struct rpc_call *call, const char *key, const char *fallback);
