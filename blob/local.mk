@@ -27,3 +27,6 @@ check_PROGRAMS += %D%/control_test
 check_PROGRAMS += %D%/threads_test
 %C%_threads_test_SOURCES = %D%/threads_test.c
 %C%_threads_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/format_test
+%C%_format_test_SOURCES = %D%/format_test.c
+%C%_format_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
