@@ -341,6 +341,33 @@ static const struct stream_ops socket_ops = {
 	.set_nodelay = socket_set_nodelay,
 };
 
+static bool same_host(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+	if (a->ss_family != b->ss_family)
+		return false;
+	if (a->ss_family == AF_INET)
+		return !memcmp(&((const struct sockaddr_in *)a)->sin_addr, &((const struct sockaddr_in *)b)->sin_addr,
+			       sizeof(struct in_addr));
+	return a->ss_family == AF_INET6 &&
+	       !memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr, &((const struct sockaddr_in6 *)b)->sin6_addr,
+		       sizeof(struct in6_addr));
+}
+
+/*
+ * A connection that never leaves the machine meets no congestion; where the system's algorithm is one that paces (BBR), a
+ * third of a core would go into its timers.  Reno is always there; a system that does not allow it keeps its own.
+ */
+static void unpace_local(int fd)
+{
+	struct sockaddr_storage local = { 0 }, peer = { 0 };
+	socklen_t local_len = sizeof(local), peer_len = sizeof(peer);
+
+	if (getsockname(fd, (struct sockaddr *)&local, &local_len) || getpeername(fd, (struct sockaddr *)&peer, &peer_len))
+		return;
+	if (same_host(&local, &peer))
+		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+}
+
 static struct socket_stream *socket_stream_create(int fd, bool tcp)
 {
 	struct socket_stream *sock = calloc(1, sizeof(*sock));
@@ -353,6 +380,8 @@ static struct socket_stream *socket_stream_create(int fd, bool tcp)
 	sock->read_poll.done = read_polled;
 	sock->write_poll.done = write_polled;
 	socket_set_nodelay(&sock->stream, true);
+	if (tcp)
+		unpace_local(fd);
 	return sock;
 }
 

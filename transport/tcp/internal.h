@@ -33,13 +33,10 @@ struct tcp_group;
 
 #define TCP_RX_BUDGET_BYTES (128u * 1024) /* one connection, one turn */
 #define TCP_RX_BUDGET_CALLS 16u
-#define TCP_RX_BEGIN_BYTES	(128u * 1024) /* of reads that one connection begins in one turn, when they are large */
+#define TCP_RX_BEGIN_BYTES (512u * 1024) /* of reads that one connection begins in one turn, when they are large */
 #define TCP_RX_LARGE_READ_BYTES (32u * 1024)
 #define TCP_TX_MAX_IOV	    512u
 #define TCP_TX_BUDGET_BYTES (1024u * 1024)
-/* With large pieces a smaller budget: the host takes the first while the next are being copied (measured: +40 %). */
-#define TCP_TX_LARGE_BUDGET_BYTES (256u * 1024)
-#define TCP_TX_LARGE_PIECE_BYTES  (16u * 1024)
 
 /* --- chunk.c: memory that a group's connections receive into ------------------------------------------------------- */
 

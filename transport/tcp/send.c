@@ -64,7 +64,6 @@ static void add_req(struct gather *g, const struct tcp_req *req, uint32_t skip)
 static bool gather_full(const struct gather *g)
 {
 	return g->n > TCP_TX_MAX_IOV - NVMF_REQ_IOVS - 2 || g->bytes >= TCP_TX_BUDGET_BYTES ||
-	       (g->bytes >= TCP_TX_LARGE_BUDGET_BYTES && g->bytes / g->n >= TCP_TX_LARGE_PIECE_BYTES) ||
 	       g->small_len > sizeof(g->group->small) - REQ_HEAD_MAX - REQ_TAIL_MAX;
 }
 
