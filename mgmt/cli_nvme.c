@@ -120,7 +120,7 @@ static const struct opt {
 	{"seed", "N", O_SEED, V_PERF, "of the random places (default 1)"},
 	{"core", "LIST", O_CORE, V_PERF, "pin to these cores, a thread each, such as 1 or 1,3"},
 	{"batch", "BYTES", O_BATCH, V_PERF,
-	 "data in one send, about (default 256K); which is fastest differs by target"},
+	 "data in one send, about (default 1M); which is fastest differs by target"},
 	{"progress", NULL, O_PROGRESS, V_PERF,
 	 "a line each second on standard error (the default on a terminal)"},
 	{"json", NULL, O_JSON, V_JSON, "print JSON"},

@@ -36,7 +36,7 @@ struct nvme_connect_opts {
 	uint16_t admin_queue_size;         /* entries; 0: 32 */
 	uint64_t timeout_us;               /* of connecting, and of every command; 0: 30 s */
 	uint16_t cntlid;                   /* NVME_CNTLID_DYNAMIC */
-	uint32_t batch_bytes;              /* of data in one send, about; 0: 256 KiB */
+	uint32_t batch_bytes;              /* of data in one send, about; 0: 1 MiB */
 	/* Asynchronous events; NULL: none are asked for.  On the controller's thread. */
 	void (*event)(struct nvme_ctrlr *ctrlr, uint32_t dw0, void *arg);
 	void *event_arg;

@@ -6,7 +6,7 @@
 
 #define TX_IOVS         512u
 #define TX_ARENA_SIZE   (48u * 1024)
-#define TX_BATCH_BYTES  (256u * 1024) /* by default: the target takes the first while the rest is copied */
+#define TX_BATCH_BYTES  (1u << 20) /* by default */
 #define RX_BUFFER_SIZE  (256u * 1024)
 #define QPAIR_MAX_SIZE  4096u /* twelve bits of a CID; the other four count its uses */
 #define QPAIR_TICK_US   250000u
