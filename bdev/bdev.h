@@ -111,6 +111,7 @@ struct bdev_ops {
 	int (*channel_create)(struct bdev *bdev, void *channel_ctx);
 	void (*channel_destroy)(struct bdev *bdev, void *channel_ctx);
 	int (*temperature_k)(struct bdev *bdev); /* kelvin; 0 or no function: not reported */
+	uint64_t (*allocated_blocks)(struct bdev *bdev); /* thin ones: those with storage behind them; app thread; may be NULL */
 	/* 1 << enum bdev_op for each it does itself.  The core adds compare, compare-and-write (always the core's, so that it
 	 * is atomic) and write zeroes to whoever reads and writes, and flush to whoever has no cache. */
 	uint32_t supported;

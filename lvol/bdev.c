@@ -70,6 +70,14 @@ static int lvol_temperature_k(struct bdev *bdev)
 	return base && base->ops->temperature_k ? base->ops->temperature_k(base) : 0;
 }
 
+static uint64_t lvol_allocated_blocks(struct bdev *bdev)
+{
+	struct blob_info info;
+
+	blob_get_info(container_of(bdev, struct lvol, bdev)->blob, &info);
+	return info.nr_clusters ? info.nr_allocated_clusters * (info.size_bytes / info.nr_clusters / bdev->block_size) : 0;
+}
+
 const struct bdev_ops lvol_ops = {
 	.submit = lvol_submit,
 	.destroy = lvol_destroy,
@@ -77,5 +85,6 @@ const struct bdev_ops lvol_ops = {
 	.channel_destroy = lvol_channel_destroy,
 	.channel_ctx_size = sizeof(struct lvol_channel),
 	.temperature_k = lvol_temperature_k,
+	.allocated_blocks = lvol_allocated_blocks,
 	.supported = 1u << BDEV_READ | 1u << BDEV_WRITE | 1u << BDEV_FLUSH | 1u << BDEV_UNMAP | 1u << BDEV_WRITE_ZEROES,
 };

@@ -73,6 +73,33 @@ STAGE_TEST(identify_namespace_says_size_format_and_identity)
 	fake_host_drop(&host);
 }
 
+STAGE_TEST(a_thin_namespace_tells_what_it_uses_and_what_it_prefers)
+{
+	struct nvmf_ns_opts opts = { .bdev_name = "gate" };
+	struct gate *gate = gate_create("gate", true);
+	struct nvme_id_ns id;
+	struct fake_host host;
+
+	gate->bdev.thin = true;
+	gate->bdev.optimal_blocks = 8;
+	gate->bdev.unmap_granularity_blocks = 16;
+	gate->allocated_blocks = 77;
+	ck_assert_int_eq(nvmf_subsystem_add_ns(stage->sub, &opts, NULL), 0);
+	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 0);
+	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_NS, 2, &id), 0);
+	ck_assert_uint_eq(id.nsfeat, NVME_NSFEAT_THIN | NVME_NSFEAT_OPTPERF);
+	ck_assert_uint_eq(id.nsze, GATE_BLOCKS);
+	ck_assert_uint_eq(id.nuse, 77);
+	ck_assert_uint_eq(id.npwg, 7);
+	ck_assert_uint_eq(id.npdg, 15);
+	gate->allocated_blocks = GATE_BLOCKS + 5;
+	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_NS, 2, &id), 0);
+	ck_assert_uint_eq(id.nuse, GATE_BLOCKS);
+	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_NS, 1, &id), 0);
+	ck_assert_uint_eq(id.nuse, id.nsze);
+	fake_host_drop(&host);
+}
+
 STAGE_TEST(an_inactive_namespace_is_zeroes_and_an_invalid_one_is_an_error)
 {
 	static const uint8_t pages[] = { NVME_CNS_NS, NVME_CNS_IOCS_NS, NVME_CNS_IOCS_INDEPENDENT_NS };
@@ -726,6 +753,7 @@ int main(void)
 	const TTest *const tests[] = {
 		identify_controller_says_what_a_host_relies_on,
 		identify_namespace_says_size_format_and_identity,
+		a_thin_namespace_tells_what_it_uses_and_what_it_prefers,
 		an_inactive_namespace_is_zeroes_and_an_invalid_one_is_an_error,
 		the_list_of_a_thousand_namespaces_is_whole_and_sorted,
 		identify_pages_that_are_not_offered_are_invalid_fields,

@@ -45,6 +45,12 @@ static uint16_t wrong_in_data(struct connect *c, size_t offset)
 
 /* --- the end, on the connection's thread ---------------------------------------------------------------------------------- */
 
+/* What a stranger calls itself goes into the log only when it is a name. */
+static const char *nqn_for_log(const char nqn[NVME_NQN_FIELD_SIZE])
+{
+	return nvme_nqn_is_valid(nqn, NVME_NQN_FIELD_SIZE) ? nqn : "(no NQN)";
+}
+
 static void connect_finish(struct connect *c)
 {
 	struct nvmf_req *req = c->req;
@@ -56,7 +62,7 @@ static void connect_finish(struct connect *c)
 		req->cqe.connect_invalid.iattr = c->iattr;
 	}
 	if (nvmf_status_is_error(status))
-		log_info("Connect of %.223s to %.223s, queue %u: %s", c->data.hostnqn, c->data.subnqn, c->qid,
+		log_info("Connect of %s to %s, queue %u: %s", nqn_for_log(c->data.hostnqn), nqn_for_log(c->data.subnqn), c->qid,
 			 nvme_status_name(status));
 	free(c);
 	nvmf_req_complete(req, status);

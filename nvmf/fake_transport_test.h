@@ -608,6 +608,7 @@ struct gate {
 	unsigned nr_held, nr_flushes, nr_unmaps, nr_writes;
 	uint8_t last_flags;
 	int temperature_k;
+	uint64_t allocated_blocks;
 	struct bdev_io *held[64];
 };
 
@@ -681,11 +682,17 @@ static int gate_temperature(struct bdev *bdev)
 	return container_of(bdev, struct gate, bdev)->temperature_k;
 }
 
+static uint64_t gate_allocated_blocks(struct bdev *bdev)
+{
+	return container_of(bdev, struct gate, bdev)->allocated_blocks;
+}
+
 static const struct bdev_ops gate_ops = {
 	.submit = gate_submit,
 	.abort = gate_abort,
 	.destroy = gate_destroy,
 	.temperature_k = gate_temperature,
+	.allocated_blocks = gate_allocated_blocks,
 	.supported = 1u << BDEV_READ | 1u << BDEV_WRITE | 1u << BDEV_FLUSH | 1u << BDEV_UNMAP | 1u << BDEV_WRITE_ZEROES,
 };
 

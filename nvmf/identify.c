@@ -137,7 +137,8 @@ static uint16_t identify_ns(struct nvmf_req *req, void *page)
 
 	if (!gns)
 		return status;
-	id->nsze = id->ncap = id->nuse = bdev_nr_blocks(gns->bdev);
+	id->nsze = id->ncap = bdev_nr_blocks(gns->bdev);
+	id->nuse = req->step_blocks < id->nsze ? req->step_blocks : id->nsze;
 	if (gns->bdev->thin)
 		id->nsfeat |= NVME_NSFEAT_THIN;
 	id->nmic = NVME_NMIC_SHARED;
@@ -266,12 +267,39 @@ uint16_t nvmf_identify_prepare(struct nvmf_req *req)
 	return NVME_SC_SUCCESS;
 }
 
-void nvmf_identify_execute(struct nvmf_req *req)
+static void identify_answer(void *arg)
 {
+	struct nvmf_req *req = arg;
 	uint64_t page[NVME_IDENTIFY_SIZE / 8] = { 0 };
 	uint16_t status = pages[req->cmd.identify.cns].fill(req, page);
 
 	if (!nvmf_status_is_error(status))
 		nvmf_req_put(req, 0, page, sizeof(page));
 	nvmf_req_complete(req, status);
+}
+
+/* How much of a thin namespace has storage is known on the app thread; the request, and with it the subsystem, stays. */
+static void identify_count_blocks(void *arg)
+{
+	struct nvmf_req *req = arg;
+	struct nvmf_ctrlr *ctrlr = req->qpair->ctrlr;
+	const struct nvmf_ns *ns = ctrlr->subsystem->ns[req->cmd.nsid];
+
+	if (ns && ns->desc && ns->bdev->ops->allocated_blocks)
+		req->step_blocks = ns->bdev->ops->allocated_blocks(ns->bdev);
+	thread_send(ctrlr->group->thread, identify_answer, req);
+}
+
+void nvmf_identify_execute(struct nvmf_req *req)
+{
+	const struct nvmf_group_ns *gns = NULL;
+	uint16_t status;
+
+	if (req->cmd.identify.cns == NVME_CNS_NS)
+		gns = find_ns(req, &status);
+	req->step_blocks = UINT64_MAX;
+	if (gns && gns->bdev->thin)
+		thread_send(runtime_app_thread(), identify_count_blocks, req);
+	else
+		identify_answer(req);
 }
