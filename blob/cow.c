@@ -13,7 +13,7 @@ static fiber_fn int copy_run(struct fill *f, uint8_t *buf, uint32_t first, uint3
 {
 	struct store *s = f->blob->store;
 	uint64_t in = (uint64_t)first * s->blocks_a_sub, blocks = (uint64_t)nr * s->blocks_a_sub;
-	int rc = bdev_read(s->bch, buf, cluster_block(s, f->old.own) + in, blocks);
+	int rc = bdev_read(s->bch, buf, cluster_block(s, f->old_own) + in, blocks);
 
 	s->stats.nr_copied_subs += nr;
 	return rc ? rc : bdev_write(s->bch, buf, cluster_block(s, f->own) + in, blocks, 0);
@@ -28,9 +28,9 @@ static void copy_fiber(void *arg)
 	int rc = buf ? 0 : -ENOMEM;
 
 	for (uint32_t sub = 0, nr; !rc && sub < s->subs_a_cluster; sub += nr) {
-		bool has = entry_has(&f->old, sub);
+		bool has = fill_old_has(f, sub);
 
-		for (nr = 1; nr < max && sub + nr < s->subs_a_cluster && entry_has(&f->old, sub + nr) == has; nr++)
+		for (nr = 1; nr < max && sub + nr < s->subs_a_cluster && fill_old_has(f, sub + nr) == has; nr++)
 			;
 		if (has)
 			rc = copy_run(f, buf, sub, nr);

@@ -246,24 +246,29 @@ static void fill_space(struct fill *f)
 	uint32_t nr = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub - first + 1;
 	struct node *leaf;
 	bool shared, exclusive;
+	struct entry old;
 	struct fill *o;
 
 	f->state = FILL_SPACE;
-	f->old = map_entry(f->blob, f->index, &leaf, &shared);
-	if (leaf && leaf->lost) {
-		fill_over(f, -EIO);
+	old = map_entry(f->blob, f->index, &leaf, &shared);
+	if ((leaf && leaf->lost) || f->index >= f->blob->nr_clusters) {
+		fill_over(f, leaf && leaf->lost ? -EIO : -ERANGE); /* it may have shrunk while we waited */
 		return;
 	}
-	exclusive = !shared && (!f->old.own || s->counts[f->old.own] == 1);
-	f->copy = fill_must_copy(s, &f->old, exclusive);
+	/* Kept as it is now: the entry itself may be gone once we have waited. */
+	f->old_own = old.own;
+	f->old_base = old.base;
+	entry_get_mask(s, &old, f->mask);
+	exclusive = !shared && (!old.own || s->counts[old.own] == 1);
+	f->copy = fill_must_copy(s, &old, exclusive);
 	if (must_relock(f)) {
 		range_unlock(f->blob, &f->lock);
 		fill_start(f);
 		return;
 	}
-	if (f->old.own && exclusive) {
-		f->own = f->old.own;
-		f->in_place = entry_has_range(&f->old, first, nr);
+	if (old.own && exclusive) {
+		f->own = old.own;
+		f->in_place = entry_has_range(&old, first, nr);
 	} else if ((o = sibling(f))) {
 		f->own = o->own;
 		f->own_held = true;
@@ -322,9 +327,8 @@ static uint32_t edge_bytes(const struct fill *f, unsigned which)
 	uint64_t at = which ? end - 1 : start;
 	uint32_t sub = at / BLOB_SUB_SIZE;
 
-	if (f->in_place || (f->old.own == f->own && entry_has(&f->old, sub)))
+	if (f->in_place || (f->old_own == f->own && fill_old_has(f, sub)))
 		return 0;
-	/* Another fill may have made this sub-block valid in the cluster they share?  No: the lock covers the sub-block. */
 	return which ? (BLOB_SUB_SIZE - end % BLOB_SUB_SIZE) % BLOB_SUB_SIZE : start % BLOB_SUB_SIZE;
 }
 
@@ -334,7 +338,7 @@ static uint32_t edge_source(const struct fill *f, unsigned which)
 	struct store *s = f->blob->store;
 	uint64_t block = which ? f->in_block + f->nr_blocks - 1 : f->in_block;
 
-	return entry_has(&f->old, block / s->blocks_a_sub) ? f->old.own : f->old.base;
+	return fill_old_has(f, block / s->blocks_a_sub) ? f->old_own : f->old_base;
 }
 
 static void edge_read(struct fill *f, unsigned which);
@@ -408,7 +412,8 @@ static void fill_record(struct fill *f)
 	bool shared, had;
 	struct entry e;
 
-	journal_begin(s, 2048);
+	e = map_entry(f->blob, f->index, &leaf, &shared);
+	journal_begin(s, leaf && !shared ? 32 + s->mask_bytes : 1400 + s->mask_bytes);
 	map_prepare_path(s, f->blob, f->index);
 	e = map_entry(f->blob, f->index, &leaf, &shared);
 	had = e.own == f->own;
@@ -442,6 +447,8 @@ static void write_done(struct bdev_io *bio, int status)
 {
 	struct fill *f = container_of(bio, struct fill, bio);
 
+	if (!status && !f->in_place && f->index >= f->blob->nr_clusters)
+		status = -ERANGE; /* cut off meanwhile, and nobody would trim what we map now */
 	if (!status && !f->in_place && !BLOB_MUTANT(RECORD_BEFORE_DATA)) {
 		fill_record(f);
 		fill_recorded(f);

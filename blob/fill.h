@@ -28,7 +28,7 @@ struct fill {
 	bool own_held;	  /* own is allocated but not yet mapped */
 	bool copy;	  /* a shared cluster that is not full: its valid part comes along */
 	bool read_tail;   /* the tail is still to be read */
-	struct entry old; /* what the map had when own was chosen */
+	uint32_t old_own, old_base; /* what the map had when own was chosen */
 	struct range_lock lock;
 	struct admission admission;
 	struct waiter waiter;
@@ -37,8 +37,13 @@ struct fill {
 	unsigned nr_iov;
 	struct iovec iov[FILL_IOVS + 2];
 	uint8_t *edge[2]; /* what surrounds the data in its first and last sub-block; DMA */
-	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64];
+	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64]; /* of the old entry */
 };
+
+static inline bool fill_old_has(const struct fill *f, uint32_t sub)
+{
+	return f->mask[sub / 64] >> (sub % 64) & 1;
+}
 
 /* fill.c */
 void fill_go_on(struct fill *f);	      /* after a copy */

@@ -348,12 +348,13 @@ static int node_make(struct store *s, uint32_t id, unsigned level, struct node *
 	node = node_new(s, id, level);
 	if (!node)
 		return -ENOMEM;
+	/* A checkpoint under way may still have to see that there is no such node. */
+	mpage_touch(s, TABLE_NODES, id);
+	mpage_touch(s, TABLE_NODE_COUNTS, id / COUNTS_A_PAGE);
 	if (node_install(s, node)) {
 		free(node);
 		return -ENOMEM;
 	}
-	mpage_touch(s, TABLE_NODES, id);
-	node_set_count(s, node, 1);
 	*ret_node = node;
 	return 0;
 }

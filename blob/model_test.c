@@ -29,6 +29,7 @@ struct model {
 	struct model_blob blobs[NR_BLOBS];
 	uint32_t stamp, nr_names;
 	bool cutting;
+	unsigned nr_background;
 	uint64_t nr_crashes, nr_full;
 };
 
@@ -335,8 +336,18 @@ static void some_attributes(struct model *m)
 	ck_assert_mem_eq(got, value, len);
 }
 
+static void checkpoint_behind(void *arg)
+{
+	struct model *m = arg;
+
+	(void)store_checkpoint(m->b.store);
+	m->nr_background--;
+}
+
 static void shut_blobs(struct model *m)
 {
+	while (m->nr_background)
+		fiber_sleep(100);
 	for (unsigned i = 0; i < NR_BLOBS; i++)
 		if (m->blobs[i].blob)
 			blob_close(m->blobs[i].blob);
@@ -422,6 +433,13 @@ static void step(struct model *m)
 	case 9:
 		ck_assert_int_eq(store_checkpoint(m->b.store), 0);
 		break;
+	case 19:
+	case 20:
+	case 21:
+		m->nr_background++;
+		ck_assert_int_eq(fiber_spawn(thread_current(), "behind", checkpoint_behind, m), 0);
+		fiber_sleep(pick(300));
+		break;
 	case 10:
 		ck_assert_int_eq(store_wait_free(m->b.store), 0);
 		break;
@@ -496,13 +514,13 @@ static void run_seeds(struct geometry g)
 
 START_TEST(a_small_store_is_what_its_model_is)
 {
-	run_seeds((struct geometry){ .disk_bytes = 24u << 20, .journal_pages = 64, .leaf_shift = 2, .inner_shift = 2, .nr_steps = 300 });
+	run_seeds((struct geometry){ .disk_bytes = 10u << 20, .journal_pages = 64, .leaf_shift = 2, .inner_shift = 2, .nr_steps = 300 });
 }
 END_TEST
 
 START_TEST(a_store_with_a_tiny_journal_is_what_its_model_is)
 {
-	run_seeds((struct geometry){ .disk_bytes = 24u << 20, .journal_pages = 8, .leaf_shift = 1, .inner_shift = 1, .nr_steps = 200 });
+	run_seeds((struct geometry){ .disk_bytes = 10u << 20, .journal_pages = 8, .leaf_shift = 1, .inner_shift = 1, .nr_steps = 200 });
 }
 END_TEST
 

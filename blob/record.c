@@ -82,10 +82,10 @@ static int apply_create(struct store *s, uint32_t slot, const struct blob_image 
 
 	if (slot > s->nr_slots + (1u << 20) || (slot < s->nr_slots && s->slots[slot]))
 		return refuse(why, "creates a blob in slot %u, which it cannot", slot);
+	mpage_touch(s, TABLE_BLOBS, slot); /* a checkpoint under way may still have to see the slot empty */
 	rc = blob_from_image(s, slot, image, root, &b);
 	if (rc)
 		return rc;
-	mpage_touch(s, TABLE_BLOBS, slot);
 	if (image->id >= s->super.next_blob_id)
 		s->super.next_blob_id = image->id + 1;
 	if (root)
