@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,25 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A new folder must not vanish with the power, or what is kept in it does. */
+static int make_one(const char *path, mode_t mode)
+{
+	const char *slash = strrchr(path, '/');
+	char parent[512];
+	int fd, rc = 0;
+
+	if (mkdir(path, mode) < 0)
+		return errno == EEXIST ? 0 : -errno;
+	snprintf(parent, sizeof(parent), "%.*s", slash && slash != path ? (int)(slash - path) : 1, slash ? path : ".");
+	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return 0; /* it may be made but not read */
+	if (fsync(fd) < 0 && errno != EINVAL)
+		rc = -errno;
+	close(fd);
+	return rc;
+}
+
 int places_make_dir(const char *path, mode_t mode)
 {
 	char *copy = strdup(path), *slash;
@@ -21,14 +41,15 @@ int places_make_dir(const char *path, mode_t mode)
 
 	if (!copy)
 		return -ENOMEM;
+	for (size_t len = strlen(copy); len > 1 && copy[len - 1] == '/'; len--)
+		copy[len - 1] = '\0'; /* "dir/" is dir, made with its own mode */
 	for (slash = strchr(copy + 1, '/'); slash && !rc; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
-		if (mkdir(copy, 0755) < 0 && errno != EEXIST)
-			rc = -errno;
+		rc = make_one(copy, 0755);
 		*slash = '/';
 	}
-	if (!rc && mkdir(copy, mode) < 0 && errno != EEXIST)
-		rc = -errno;
+	if (!rc)
+		rc = make_one(copy, mode);
 	free(copy);
 	return rc;
 }
