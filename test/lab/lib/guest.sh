@@ -6,7 +6,7 @@ connect() {
     shift
     modprobe nvme-tcp
     nvme connect -t tcp -a "${TARGET:-10.0.2.2}" -s 4420 -n "$nqn" "$@" > /dev/null
-    for i in $(seq 100); do
+    for i in $(seq 600); do
         for d in /sys/class/nvme/nvme*; do
             [ "$(cat "$d/subsysnqn" 2> /dev/null)" = "$nqn" ] && [ "$(cat "$d/state")" = live ] && { basename "$d"; return; }
         done
@@ -19,7 +19,7 @@ connect() {
 # wait_block DEVICE [tries]: a plain file of that name would swallow writes and look well.
 wait_block() {
     local i
-    for i in $(seq "${2:-100}"); do
+    for i in $(seq "${2:-600}"); do
         [ -b "$1" ] && return
         sleep 0.1
     done
@@ -30,7 +30,7 @@ wait_block() {
 # wait_gone PATH [tries]
 wait_gone() {
     local i
-    for i in $(seq "${2:-100}"); do
+    for i in $(seq "${2:-600}"); do
         [ -e "$1" ] || return 0
         sleep 0.1
     done

@@ -4,6 +4,7 @@
 # Variables: T scratch folder, SHARE the guest's /lab, OUT logs that are kept, BUILD the build folder, RPC the daemon's
 # socket, LIB this folder, NQN a name to use, TARGET_PID the daemon (empty: none is meant to be running).
 
+PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH # the distribution's own tools first
 LIB=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 SHARE=$T/share
 RPC=$T/rpc.sock
@@ -63,7 +64,7 @@ guest_boot() {
     "$LIB/../labvm" -d "$LAB_IMAGE" -s "$SHARE" -x agent -t 7200 -m "$mem" -c "$cpus" -n "$net" -l "$OUT/guest.log" -p "$T/qemu.pid" \
         -- "$@" > /dev/null 2> "$OUT/qemu.err" &
     LABVM_PID=$!
-    for i in $(seq 1200); do
+    for i in $(seq 3000); do
         [ -e "$SHARE/q/ready" ] && return
         kill -0 "$LABVM_PID" 2> /dev/null || break
         sleep 0.1
@@ -80,7 +81,7 @@ guest_bg() {
 
 # guest_wait [-t secs] NAME: waits for it, prints its output, returns its status.
 guest_wait() {
-    local secs=300 name
+    local secs=900 name
     [ "$1" = -t ] && { secs=$2; shift 2; }
     name=$1
     local end=$((SECONDS + secs))
@@ -96,7 +97,7 @@ guest_wait() {
 
 # guest [-t secs] SCRIPT: both.  With no argument the script is read from stdin.
 guest() {
-    local secs=300 name
+    local secs=900 name
     [ "${1:-}" = -t ] && { secs=$2; shift 2; }
     name=cmd$BASHPID.$SECONDS.$RANDOM
     guest_bg "$name" "${1:-$(cat)}"

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """jcheck.py FILE EXPRESSION...: the JSON document in FILE is `d`; each Python expression must be true of it."""
 import json
 import sys

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """nvmetcp.py ADDR:PORT NQN NSID FILE: reads a whole namespace over NVMe/TCP into a file.
 
 A host of its own, of the few commands that takes: what judges the daemon shares no code with it.

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """JSON-RPC 2.0 on a Unix socket.
 
 rpc.py SOCKET METHOD [NAME=VALUE...]: calls METHOD and prints its result as JSON; VALUE is JSON where it parses as JSON, and

@@ -3,7 +3,7 @@
 #
 #   target_start [OPTION...]   starts it on $T/state and waits until $RPC answers; sets TARGET_PID
 #   target_kill9               kill -9, and reaps it
-#   target_stop                SIGTERM; fails if it does not end in 10 s with status 0
+#   target_stop                SIGTERM; fails if it does not end in a minute with status 0
 
 target_start() {
     local i
@@ -12,7 +12,7 @@ target_start() {
     "$BUILD/ferruled" --no-huge --cores "${TARGET_CORES:-0}" --mem 512 --state-dir "$T/state" \
         --rpc-socket "$RPC" --http 127.0.0.1:0 --file-dir "$T/files" "$@" >> "$OUT/target.log" 2>&1 &
     TARGET_PID=$!
-    for i in $(seq 200); do
+    for i in $(seq 1200); do
         kill -0 "$TARGET_PID" 2> /dev/null || fail "the daemon ended at its start: $(tail -1 "$OUT/target.log")"
         [ -S "$RPC" ] && rpc spdk_get_version > /dev/null 2>&1 && return
         sleep 0.05
@@ -31,7 +31,7 @@ target_stop() {
     local i pid=$TARGET_PID rc=0
     TARGET_PID=
     kill "$pid"
-    for i in $(seq 200); do
+    for i in $(seq 1200); do
         kill -0 "$pid" 2> /dev/null || break
         sleep 0.05
     done

@@ -1,11 +1,11 @@
 # Tries the power-cut tools themselves on the kernel's own target and a bare partition, which is known to be right: every cut
 # must be judged good, and with flushes ignored the judge must notice.
-# timeout: 900
+# timeout: 1800
 build_ledger
 recorded_disk 64 0
 guest_boot -c 4 -- "${DISK[@]}"
 step "workload on the kernel's target in the guest"
-guest -t 300 <<X
+guest <<X
 modprobe -a nvmet nvmet-tcp nvme-tcp
 mount -t configfs none /sys/kernel/config
 cd /sys/kernel/config/nvmet

@@ -1,5 +1,5 @@
 # A stock kernel's host uses a volume: discover, connect with eight I/O queues, file system, verified I/O, disconnect.
-# timeout: 900
+# timeout: 1800
 OPTIONS=${OPTIONS:-}
 
 step "target"
@@ -16,7 +16,7 @@ guest "test \$(connect $NQN -i 8 $OPTIONS) = nvme0; wait_block /dev/nvme0n1; cat
 [ "$(cat "$T/queues")" = 9 ] || fail "queue_count is $(cat "$T/queues"), not 9"
 
 step "verified I/O on the device"
-guest -t 600 <<'X'
+guest <<'X'
 [ -b /dev/nvme0n1 ]
 for job in "4k 8 16" "16k 4 16" "64k 4 8" "128k 2 8" "512k 2 4" "1m 2 4"; do
     set -- $job
@@ -30,7 +30,7 @@ done
 X
 
 step "a file system"
-guest -t 600 <<'X'
+guest <<'X'
 mkfs.ext4 -q -F /dev/nvme0n1
 mkdir -p /mnt/v
 mount /dev/nvme0n1 /mnt/v
