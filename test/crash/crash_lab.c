@@ -91,7 +91,8 @@ static void look_child(struct history *h, uint64_t event, unsigned nr)
 	struct sim_opts sim = { .seed = seed, .nr_reactors = 1, .max_virtual_us = VIRTUAL_US,
 				.nr_small = 32, .nr_large = 8 };
 	struct verification v = { .h = h, .seed = seed };
-	enum crash_fate fate = nr == 0 ? CRASH_FATE_LOSE_ALL : CRASH_FATE_SEEDED;
+	/* Everything lost; everything kept but for what is in flight; or as it comes. */
+	enum crash_fate fate = nr == 0 ? CRASH_FATE_LOSE_ALL : seed % 3 ? CRASH_FATE_SEEDED : CRASH_FATE_KEEP_ALL;
 	int rc;
 
 	alarm(CHILD_SECONDS);
@@ -203,16 +204,19 @@ static void make_history(struct history *h, uint64_t seed)
 	h->leaf_shift = 2 + history_rand(&rng) % 3;
 	h->inner_shift = 1 + history_rand(&rng) % 3;
 	h->nr_threads = 1 + history_rand(&rng) % 3;
-	h->nr_fibers = 2 + history_rand(&rng) % 3;
+	h->nr_fibers = history_rand(&rng) % 2 ? 2 + history_rand(&rng) % 3 : 8 + history_rand(&rng) % 8;
 	h->nr_ops = 60 + history_rand(&rng) % 160;
 	h->max_blocks = 512u << history_rand(&rng) % 3;
+	/* Few of either: commits are large, and their journal pages full. */
+	h->flush_percent = history_rand(&rng) % 2 ? 12 : 2;
+	h->fua_one_in = history_rand(&rng) % 2 ? 6 : 40;
 	if (opt.verbose)
 		printf("seed %lu: %lu MiB, atomic %u, %s%s, delays to %lu us; clusters of %u, journal of %u pages, leaves 2^%u, "
-		       "inner 2^%u; %u threads of %u fibers, %u operations, volumes to %lu blocks\n",
+		       "inner 2^%u; %u threads of %u fibers, %u operations, %u%% flushes, FUA 1 in %u, volumes to %lu blocks\n",
 		       (unsigned long)seed, (unsigned long)(disk.nr_blocks * disk.block_size / mib), disk.atomic_blocks,
 		       disk.write_through ? "write-through" : "write-back", disk.unmap_keeps ? ", unmap keeps" : "",
 		       (unsigned long)disk.max_delay_us, h->cluster_bytes, h->journal_pages, h->leaf_shift, h->inner_shift,
-		       h->nr_threads, h->nr_fibers, h->nr_ops, (unsigned long)h->max_blocks);
+		       h->nr_threads, h->nr_fibers, h->nr_ops, h->flush_percent, h->fua_one_in, (unsigned long)h->max_blocks);
 	h->disk = crash_disk_create(&disk);
 	h->oracle = oracle_create();
 	if (!h->disk || !h->oracle) {

@@ -17,6 +17,7 @@ struct history {
 	uint8_t leaf_shift, inner_shift;
 	unsigned nr_threads, nr_fibers, nr_ops; /* nr_ops: of all fibers in one phase */
 	uint64_t max_blocks;			/* of a volume */
+	unsigned flush_percent, fua_one_in;	/* of operations; of changes */
 	bool verbose;
 };
 

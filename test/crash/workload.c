@@ -180,7 +180,8 @@ static fiber_fn void one_flush(struct bdev_channel *ch)
 
 static fiber_fn void one_op(char *buf)
 {
-	unsigned what = sim_rand() % 100, fua = sim_rand() % 6 ? 0 : BDEV_IO_FUA;
+	unsigned what = sim_rand() % 100, fua = sim_rand() % work.h->fua_one_in ? 0 : BDEV_IO_FUA;
+	bool flush = sim_rand() % 100 < work.h->flush_percent;
 	struct bdev_channel *ch;
 	struct range r;
 	struct slot *s;
@@ -194,19 +195,19 @@ static fiber_fn void one_op(char *buf)
 	ch = bdev_channel_get(s->desc);
 	if (!ch)
 		fail("no channel");
-	if (what >= 12)
+	if (!flush)
 		mark(&r, true);
-	if (what < 12)
+	if (flush)
 		one_flush(ch);
-	else if (what < 28)
+	else if (what < 20)
 		one_read(ch, &r, buf);
-	else if (what < 38)
+	else if (what < 31)
 		one_change(ch, &r, buf, BDEV_UNMAP, fua);
-	else if (what < 43)
+	else if (what < 37)
 		one_change(ch, &r, buf, BDEV_WRITE_ZEROES, fua);
 	else
 		one_change(ch, &r, buf, BDEV_WRITE, fua);
-	if (what >= 12)
+	if (!flush)
 		mark(&r, false);
 	bdev_channel_put(ch);
 	s->nr_users--;
