@@ -13,6 +13,8 @@ static int append(const char *text, size_t len, void *arg)
 {
 	struct rpc_list *list = arg;
 
+	if (len == 0)
+		return 0;
 	if (len > list->size - list->len) {
 		size_t size = (list->len + len) * 2;
 		char *grown = realloc(list->text, size);
