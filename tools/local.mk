@@ -1,4 +1,4 @@
-EXTRA_DIST += %D%/check-layers
+EXTRA_DIST += %D%/check-layers %D%/pre-push
 
 noinst_PROGRAMS += %D%/rawexchange
 %C%_rawexchange_SOURCES = %D%/rawexchange.c
