@@ -3,7 +3,7 @@
  *
  * On the connection's thread the command and its data are checked by themselves.  The app thread then looks at subsystem,
  * listener and host, and makes the controller or finds it; for an I/O queue the controller's thread gives the QID.  Back on
- * the connection's thread the queue is bound, if the connection is still there.
+ * the connection's thread the queue is bound.
  *
  * Source: NVM Express Base 2.0, 6.3.
  */
@@ -88,40 +88,11 @@ static void connect_bind(struct connect *c)
 	c->req->cqe.connect.cntlid = ctrlr->cntlid;
 }
 
-static void connect_undo_io(void *arg)
-{
-	struct connect *c = arg;
-
-	nvmf_ctrlr_queue_free(c->ctrlr, c->qid);
-	nvmf_ctrlr_put(c->ctrlr);
-	free(c);
-}
-
-/* The connection has gone in the meantime: what was made for it is taken back. */
-static void connect_undo(struct connect *c)
-{
-	struct nvmf_ctrlr *ctrlr = c->ctrlr;
-
-	c->qpair->connecting = false;
-	if (c->qid) {
-		thread_send(ctrlr->group->thread, connect_undo_io, c);
-		return;
-	}
-	nvmf_ctrlr_die(ctrlr);
-	nvmf_ctrlr_put(ctrlr);
-	free(c);
-}
-
 static void connect_done(void *arg)
 {
 	struct connect *c = arg;
-	struct nvmf_req *req = c->req;
 
-	if (!nvmf_status_is_error(c->status) && c->qpair->closing) {
-		connect_undo(c);
-		nvmf_req_complete(req, NVME_SC_ABORTED_SQ_DELETION);
-		return;
-	}
+	/* Also when the connection has gone in the meantime: its end, which waits for this request, then undoes it. */
 	if (!nvmf_status_is_error(c->status)) {
 		connect_bind(c);
 		if (!c->qid)

@@ -350,6 +350,35 @@ STAGE_TEST(more_io_than_there_are_buffers_waits_and_all_of_it_is_done)
 	fake_host_drop(&host);
 }
 
+/* Each of many transfers takes eight buffers of the pool's 64; were all to hold some while they wait for more, none would end. */
+STAGE_TEST(transfers_that_hold_buffers_while_data_is_awaited_do_not_starve_each_other)
+{
+	static struct fake_cmd cmds[60];
+	char *buf = calloc(1, NVMF_MAX_XFER);
+	unsigned nr_done = 0;
+	struct fake_host host;
+
+	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 2);
+	for (unsigned i = 0; i < 60; i++) {
+		cmds[i] = fake_rw(NVME_IO_WRITE, 1, 0, 2048, buf, NVMF_MAX_XFER);
+		cmds[i].hold_data = true;
+		fake_submit(host.io[i % 2], &cmds[i]);
+	}
+	for (unsigned round = 0; round < 200 && nr_done < 60; round++) {
+		fiber_sleep(2000);
+		nr_done = 0;
+		for (unsigned i = 0; i < 60; i++) {
+			if (!cmds[i].done)
+				fake_send_data(&cmds[i]);
+			nr_done += cmds[i].done;
+		}
+	}
+	for (unsigned i = 0; i < 60; i++)
+		ck_assert_uint_eq(cmds[i].done ? cmds[i].status : FAKE_LOST, 0);
+	free(buf);
+	fake_host_drop(&host);
+}
+
 STAGE_TEST(a_host_that_vanishes_while_waiting_for_buffers_gives_its_turn_away)
 {
 	struct fake_cmd cmds[64], others[8];
@@ -701,6 +730,7 @@ int main(void)
 		a_flush_of_all_namespaces_flushes_each,
 		a_failed_read_sends_no_data,
 		more_io_than_there_are_buffers_waits_and_all_of_it_is_done,
+		transfers_that_hold_buffers_while_data_is_awaited_do_not_starve_each_other,
 		a_host_that_vanishes_while_waiting_for_buffers_gives_its_turn_away,
 		a_host_that_does_not_send_its_data_is_cut_off,
 		data_that_fails_its_digest_fails_its_command_alone,

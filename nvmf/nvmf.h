@@ -43,7 +43,7 @@ struct nvmf_target_opts {
 /**
  * nvmf_target_create - make the target, with one poll group thread on each reactor and the discovery subsystem
  *
- * Return: 0, or -ENOMEM.
+ * Return: 0, or -ENOMEM (also when the buffer pool is too small for the cores; the log says by how much).
  */
 fiber_fn int nvmf_target_create(const struct nvmf_target_opts *opts, struct nvmf_target **ret_target);
 /* Stops listening, answers what is in flight, ends every association, closes every bdev, ends the groups' threads. */

@@ -34,10 +34,24 @@ static void target_free(struct nvmf_target *target)
 	free(target);
 }
 
+/* Each group may have one request that holds some of its buffers while it waits for the rest: all of them must get theirs. */
+static int check_pool(unsigned nr_groups)
+{
+	unsigned need = nr_groups * (NVMF_MAX_XFER / IOBUF_LARGE_SIZE);
+	struct iobuf_stats stats;
+
+	iobuf_get_stats(&stats);
+	if (stats.nr_large >= need)
+		return 0;
+	log_error("%u cores need %u large buffers of %u KiB at least, the pool has %llu: give more memory", nr_groups, need,
+		  IOBUF_LARGE_SIZE / 1024, (unsigned long long)stats.nr_large);
+	return -ENOMEM;
+}
+
 static int target_start_groups(struct nvmf_target *target)
 {
 	unsigned nr = runtime_nr_reactors();
-	int rc = 0;
+	int rc = check_pool(nr < NVMF_MAX_GROUPS ? nr : NVMF_MAX_GROUPS);
 
 	for (unsigned i = 0; i < nr && i < NVMF_MAX_GROUPS && !rc; i++) {
 		rc = nvmf_group_create(target, i, &target->groups[i]);
