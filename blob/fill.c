@@ -87,6 +87,15 @@ static uint32_t fill_segments(struct req *req, struct fill *f, uint64_t nr)
 	return (end - start) >> s->block_shift;
 }
 
+/* Those who wait for fills, in order, as long as there are some. */
+static void fills_hand_out(struct store *s)
+{
+	struct list *it;
+
+	while (!fifo_empty(&s->free_fills) && (it = list_pop(&s->fill_waiters)))
+		retry_request(list_entry(it, struct waiter, link));
+}
+
 static void lock_ready(struct range_lock *l)
 {
 	fill_space(container_of(l, struct fill, lock));
@@ -219,8 +228,7 @@ void fill_over(struct fill *f, int status)
 	range_unlock(b, &f->lock);
 	admit_release(s, &f->admission);
 	fifo_push(&s->free_fills, &f->link);
-	if (!list_empty(&s->fill_waiters))
-		waiters_kick(&s->fill_waiters);
+	fills_hand_out(s);
 	if (status && !req->status)
 		req->status = status;
 	if (!--req->pending && (req->pos == req->io->nr_blocks || req->status)) {
