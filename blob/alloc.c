@@ -138,6 +138,8 @@ void cluster_ref(struct store *s, uint32_t c)
 void cluster_unref(struct store *s, uint32_t c)
 {
 	mpage_touch(s, TABLE_COUNTS, c / COUNTS_A_PAGE);
+	if (s->counts[c] == 2 && !s->loading)
+		atomic_store(&s->unshared_seq, s->journal.open_seq);
 	if (s->counts[c] && s->counts[c] < COUNT_MAX && --s->counts[c] == 0 && !s->loading) {
 		if (BLOB_MUTANT(EARLY_REUSE)) {
 			cluster_available(s, c);

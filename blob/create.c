@@ -59,6 +59,7 @@ static int choose(struct store *s, const struct store_create_opts *opts, struct 
 	super->nr_pages = super->nr_clusters << (super->cluster_shift - PAGE_SHIFT_BITS);
 	super->generation = 1;
 	super->epoch = 1;
+	super->journal_start = 1;
 	super->next_blob_id = 1;
 	super->clean = true;
 	super->created_ms = super->written_ms = clock_wall_ms();

@@ -129,7 +129,9 @@ struct node *node_new(struct store *s, uint32_t id, unsigned level)
 void node_set_count(struct store *s, struct node *node, uint32_t count)
 {
 	mpage_touch(s, TABLE_NODE_COUNTS, node->id / COUNTS_A_PAGE);
-	atomic_store_explicit(&node->count, count, memory_order_relaxed);
+	if (count == 1 && node->count > 1 && !s->loading)
+		atomic_store_explicit(&node->unshared_seq, s->journal.open_seq, memory_order_relaxed);
+	atomic_store_explicit(&node->count, count, memory_order_release);
 }
 
 void node_discard(struct store *s, struct node *node)

@@ -242,6 +242,16 @@ static void retry_space(struct waiter *w)
 	fill_space(container_of(w, struct fill, waiter));
 }
 
+static void retry_settled(struct commit_wait *c, int status)
+{
+	struct fill *f = container_of(c, struct fill, commit);
+
+	if (status)
+		fill_over(f, -EIO);
+	else
+		fill_space(f);
+}
+
 static bool must_relock(const struct fill *f)
 {
 	return f->copy && f->lock.end - f->lock.first != f->blob->store->subs_a_cluster;
@@ -253,7 +263,7 @@ static void fill_space(struct fill *f)
 	uint32_t first = f->in_block / s->blocks_a_sub;
 	uint32_t nr = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub - first + 1;
 	struct node *leaf;
-	bool shared, exclusive;
+	bool shared, exclusive, settled;
 	struct entry old;
 	struct fill *o;
 
@@ -272,6 +282,13 @@ static void fill_space(struct fill *f)
 	if (must_relock(f)) {
 		range_unlock(f->blob, &f->lock);
 		fill_start(f);
+		return;
+	}
+	(void)map_leaf_settled(f->blob, f->index, &shared, &settled);
+	if (old.own && exclusive && !settled) {
+		f->commit.flush = false;
+		f->commit.done = retry_settled;
+		journal_wait_add(s, &f->commit);
 		return;
 	}
 	if (old.own && exclusive) {

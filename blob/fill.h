@@ -7,7 +7,7 @@
 enum fill_state {
 	FILL_FREE,
 	FILL_LOCK,  /* waits for its range of sub-blocks */
-	FILL_SPACE, /* waits for a cluster */
+	FILL_SPACE, /* waits for a cluster, or until the one it has is durably nobody else's */
 	FILL_ADMIT, /* waits for metadata pages and journal room */
 	FILL_COPY,  /* the valid sub-blocks of a shared cluster are being copied */
 	FILL_READ,  /* its first and last sub-block are being read from the base */
@@ -32,6 +32,7 @@ struct fill {
 	struct range_lock lock;
 	struct admission admission;
 	struct waiter waiter;
+	struct commit_wait commit;
 	struct bdev_io bio;
 	struct iovec edge_iov;
 	unsigned nr_iov;

@@ -58,6 +58,7 @@ struct node {
 	bool maybe_shared;	     /* a leaf: its clusters may have counts above 1 */
 	_Atomic uint32_t count;
 	_Atomic uint64_t last_seq;   /* journal page of the newest record that changed it */
+	_Atomic uint64_t unshared_seq; /* of the record that made its count 1 again */
 	uint32_t nr_present;
 	_Atomic uint64_t slots[];
 };
@@ -231,6 +232,7 @@ struct store {
 
 	/* clusters: alloc.c */
 	_Atomic uint32_t *counts;
+	_Atomic uint64_t unshared_seq; /* journal page of the newest record that made a cluster's count 1 again */
 	uint64_t *avail, *avail_summary; /* bits: may be allocated now */
 	uint64_t nr_avail, alloc_cursor;
 	uint64_t nr_promised; /* to thick blobs, not yet used */
@@ -470,6 +472,9 @@ void entry_free(struct store *s, uint64_t entry);
 uint64_t entry_make(struct store *s, uint32_t own, uint32_t base, const uint64_t *mask); /* 0: no memory */
 /* Where the entry of index is; NULL: the path is not there. *ret_shared: a node on it is. */
 struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared);
+/* The same for a write in place: *ret_settled: who shared a node or cluster here before durably does so no more.  Until
+ * then a power cut may bring the sharer back, and it must not find what is written now. */
+struct node *map_leaf_settled(const struct blob *b, uint64_t index, bool *ret_shared, bool *ret_settled);
 struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_leaf, bool *ret_shared);
 /* The next index from first on below end whose leaf exists; end: none. */
 uint64_t map_next(const struct blob *b, uint64_t first, uint64_t end);

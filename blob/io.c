@@ -322,13 +322,17 @@ static void write_piece(const struct blob *b, uint64_t offset, uint64_t nr, bool
 {
 	const struct store *s = b->store;
 	uint64_t in = offset & ((1ull << s->cluster_block_shift) - 1), left = (1ull << s->cluster_block_shift) - in;
-	struct node *leaf;
-	bool shared;
-	struct entry e = map_entry(b, offset >> s->cluster_block_shift, &leaf, &shared);
+	uint64_t index = offset >> s->cluster_block_shift;
+	bool shared, settled;
+	struct node *leaf = map_leaf_settled(b, index, &shared, &settled);
 	uint32_t sub = in / s->blocks_a_sub;
+	struct entry e;
 
 	*piece = (struct piece){ .kind = PIECE_SLOW, .nr_blocks = nr < left ? nr : left };
-	if (!leaf || shared || leaf->lost || !e.own)
+	if (!leaf || shared || !settled || leaf->lost)
+		return;
+	e = entry_decode(atomic_load_explicit(&leaf->slots[map_slot(s, index, 0)], memory_order_acquire));
+	if (!e.own)
 		return;
 	if (leaf->maybe_shared && atomic_load_explicit(&s->counts[e.own], memory_order_relaxed) != 1)
 		return;

@@ -16,17 +16,21 @@ bool map_height_fits(const struct store *s, const struct node *root, uint64_t in
 	return bits >= 63 || !(index >> bits);
 }
 
-struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared)
+static inline struct node *find_leaf(const struct blob *b, uint64_t index, bool *ret_shared, uint64_t *ret_unshared_seq)
 {
 	const struct store *s = b->store;
 	struct node *node = atomic_load_explicit(&b->root, memory_order_acquire);
 	bool shared = false;
+	uint64_t newest = 0, seq;
 
 	*ret_shared = false;
+	*ret_unshared_seq = 0;
 	if (!node || (!map_height_fits(s, node, index) && !node->lost)) /* how high a lost root was nobody knows */
 		return NULL;
 	for (;;) {
-		shared |= atomic_load_explicit(&node->count, memory_order_relaxed) != 1;
+		shared |= atomic_load_explicit(&node->count, memory_order_acquire) != 1;
+		seq = atomic_load_explicit(&node->unshared_seq, memory_order_relaxed);
+		newest = seq > newest ? seq : newest;
 		if (!node->level || node->lost)
 			break;
 		node = slot_node(atomic_load_explicit(&node->slots[map_slot(s, index, node->level)], memory_order_acquire));
@@ -34,7 +38,28 @@ struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared)
 			break;
 	}
 	*ret_shared = shared;
+	*ret_unshared_seq = newest;
 	return node;
+}
+
+struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared)
+{
+	uint64_t seq;
+
+	return find_leaf(b, index, ret_shared, &seq);
+}
+
+struct node *map_leaf_settled(const struct blob *b, uint64_t index, bool *ret_shared, bool *ret_settled)
+{
+	uint64_t seq, clusters;
+	struct node *leaf = find_leaf(b, index, ret_shared, &seq);
+
+	if (leaf && leaf->maybe_shared) {
+		clusters = atomic_load(&b->store->unshared_seq);
+		seq = clusters > seq ? clusters : seq;
+	}
+	*ret_settled = !seq || seq < atomic_load(&b->store->journal.committed_seq);
+	return leaf;
 }
 
 struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_leaf, bool *ret_shared)
