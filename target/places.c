@@ -89,6 +89,7 @@ static void remove_dead(const char *base)
 	long pid;
 
 	while (dir && (entry = readdir(dir))) {
+		errno = 0;
 		pid = strtol(entry->d_name, &end, 10);
 		if (pid <= 0 || *end || (kill((pid_t)pid, 0) == 0 && pid != getpid()) || errno == EPERM)
 			continue;
