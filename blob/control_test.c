@@ -284,6 +284,67 @@ START_TEST(what_is_cut_off_is_freed_and_reads_zero_when_it_grows_again)
 }
 END_TEST
 
+/* A first write that is on its way while what it writes is cut off. */
+struct late_write {
+	struct blob_io io;
+	struct fiber_wait wait;
+};
+
+static void late_done(struct blob_io *io, int status)
+{
+	fiber_wake(&container_of(io, struct late_write, io)->wait, status == -ERANGE ? 1 : status ? 2 : 0);
+}
+
+static void cut_under_write(void *arg)
+{
+	unsigned *refused = arg;
+	struct bench b = { 0 };
+	static uint8_t buf[8 * BLOCK];
+	struct iovec iov = { buf, sizeof(buf) };
+	struct store_info info;
+	struct blob *blob;
+
+	bench_start(&b);
+	blob = make_blob(&b, "one", 1u << 20);
+	for (unsigned turns = 0; turns < 8; turns++) {
+		struct late_write w = { .io = { .done = late_done,
+						.blob = blob,
+						.op = BLOB_WRITE,
+						.iov = &iov,
+						.iovcnt = 1,
+						.offset_blocks = 1024,
+						.nr_blocks = 8 } };
+		int result;
+
+		memset(buf, 0x55, sizeof(buf));
+		fiber_wait_init(&w.wait);
+		blob_submit(b.ch, &w.io);
+		while (list_empty(&blob->locks)) /* until its fill has begun */
+			fiber_yield();
+		ck_assert_int_eq(blob_resize(blob, 256u << 10), 0);
+		result = fiber_wait(&w.wait);
+		ck_assert_int_ne(result, 2); /* no other error */
+		*refused += result;
+		ck_assert_int_eq(blob_resize(blob, 1u << 20), 0);
+		ck_assert_int_eq(blob_rw(&b, blob, BLOB_READ, 0, 1024, 8, buf), 0);
+		assert_blocks(buf, 8, 0);
+	}
+	ck_assert_int_eq(store_wait_free(b.store), 0);
+	store_get_info(b.store, &info);
+	ck_assert_uint_eq(info.nr_coming_clusters, 0);
+	blob_close(blob);
+	bench_end(&b);
+}
+
+START_TEST(a_write_under_which_its_place_is_cut_off_leaves_nothing_behind)
+{
+	unsigned refused = 0;
+
+	run_sim(9, 1, cut_under_write, &refused);
+	ck_assert_uint_eq(refused, 8);
+}
+END_TEST
+
 /* --- durability in numbers ------------------------------------------------------------------------------------------ */
 
 #define DEPTH 32u
@@ -408,6 +469,7 @@ int main(void)
 				       a_full_store_says_so_keeps_everything_and_frees,
 				       what_is_promised_to_a_thick_blob_nobody_else_gets,
 				       what_is_cut_off_is_freed_and_reads_zero_when_it_grows_again,
+				       a_write_under_which_its_place_is_cut_off_leaves_nothing_behind,
 				       fua_writes_at_depth_share_flushes,
 				       a_failed_flush_makes_the_store_read_only };
 

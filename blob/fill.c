@@ -327,6 +327,10 @@ static void fill_admit(struct fill *f)
 	int rc;
 
 	f->state = FILL_ADMIT;
+	if (f->index >= f->blob->nr_clusters) { /* it shrank while we waited; the trim waits for our lock */
+		fill_over(f, -ERANGE);
+		return;
+	}
 	rc = admit(s, &f->admission, map_path_pages(f->blob, f->index),
 		   f->blob->flags & BLOB_FLAG_THICK ? OP_THICK : OP_THIN);
 	if (rc == -EAGAIN) {
