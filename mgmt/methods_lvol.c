@@ -260,6 +260,11 @@ static bool size_of_call(struct rpc_call *call, uint64_t *ret_bytes)
 		return false;
 	}
 	*ret_bytes = rpc_has(call, "size") ? rpc_u64(call, "size", 0) : mib * MIB;
+	if (!*ret_bytes) {
+		rpc_fail(call, RPC_INVALID_PARAMS, strerror(EINVAL), "a volume has at least one byte");
+		rpc_blame(call, rpc_has(call, "size") ? "size" : "size_in_mib");
+		return false;
+	}
 	return true;
 }
 
