@@ -244,6 +244,25 @@ STAGE_TEST(a_log_page_is_read_from_any_offset_within_it_and_none_beyond)
 	fake_host_drop(&host);
 }
 
+/* SPDK e749fa9c27: the answer's buffer is several pieces, and each is to be zeroed by itself. */
+STAGE_TEST(a_log_page_that_takes_several_buffers_is_zero_beyond_its_end)
+{
+	char *secret = malloc(NVMF_MAX_XFER), *log = malloc(NVMF_MAX_XFER);
+	struct fake_host host;
+
+	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 1);
+	memset(secret, 's', NVMF_MAX_XFER);
+	for (unsigned i = 0; i < 16; i++)
+		ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_WRITE, 1, 0, 2048, secret), 0);
+	ck_assert_uint_eq(fake_log(host.admin, NVME_LID_EFFECTS, 0, 0, log, 300 * 1024), 0);
+	ck_assert(all_bytes_are(log, 4096, 300 * 1024, 0));
+	ck_assert_uint_eq(fake_log(host.admin, NVME_LID_EFFECTS, 0, 4096, log, NVMF_MAX_XFER), 0);
+	ck_assert(all_bytes_are(log, 0, NVMF_MAX_XFER, 0));
+	free(secret);
+	free(log);
+	fake_host_drop(&host);
+}
+
 STAGE_TEST(a_log_page_longer_than_mdts_or_by_index_is_an_invalid_field)
 {
 	struct fake_host host;
@@ -592,6 +611,22 @@ STAGE_TEST(abort_ends_a_write_whose_data_is_awaited_an_event_request_and_a_lone_
 	fake_host_drop(&host);
 }
 
+STAGE_TEST(abort_ends_what_the_transport_has_not_begun)
+{
+	char buf[512] = { 0 };
+	struct fake_cmd held = fake_rw(NVME_IO_WRITE, 1, 0, 1, buf, sizeof(buf)), other = held;
+	struct fake_host host;
+
+	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 2);
+	held.hold_back = true;
+	fake_submit(host.io[1], &held);
+	ck_assert_uint_eq(fake_run(host.io[1], &other), 0);
+	ck_assert_uint_eq(abort_cmd(host.admin, 1, held.cmd.cid), 1);
+	ck_assert_uint_eq(abort_cmd(host.admin, 2, held.cmd.cid), 0);
+	ck_assert_uint_eq(fake_wait(&held), NVME_SC_ABORT_REQUESTED);
+	fake_host_drop(&host);
+}
+
 STAGE_TEST(abort_of_nothing_aborts_nothing)
 {
 	static const uint16_t sqids[] = { 0, 1, 2, 127, 128, 0xffff };
@@ -760,6 +795,7 @@ int main(void)
 		identify_fills_4096_bytes_of_a_larger_buffer_and_refuses_a_smaller,
 		log_pages_are_those_that_page_00h_says,
 		a_log_page_is_read_from_any_offset_within_it_and_none_beyond,
+		a_log_page_that_takes_several_buffers_is_zero_beyond_its_end,
 		a_log_page_longer_than_mdts_or_by_index_is_an_invalid_field,
 		smart_counts_what_was_done_and_tells_the_hottest_drive,
 		the_error_log_has_the_newest_error_first,
@@ -774,6 +810,7 @@ int main(void)
 		abort_ends_what_a_bdev_has_not_begun_on_any_thread,
 		abort_of_what_cannot_be_stopped_says_so_in_time,
 		abort_ends_a_write_whose_data_is_awaited_an_event_request_and_a_lone_half,
+		abort_ends_what_the_transport_has_not_begun,
 		abort_of_nothing_aborts_nothing,
 		a_fifth_abort_at_a_time_is_one_too_many,
 		a_namespace_change_is_told_once_until_the_list_is_read,

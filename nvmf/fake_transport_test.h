@@ -37,6 +37,7 @@ struct fake_cmd {
 	uint32_t split;	  /* in-capsule data comes in pieces of so many bytes; 0: in one */
 	bool hold_data;	  /* do not send the data of a write until fake_send_data() */
 	bool fail_data;	  /* the data's digest is wrong */
+	bool hold_back;	  /* the transport does not begin it until it is aborted */
 	/* filled in */
 	struct nvme_cqe cqe;
 	uint16_t status;
@@ -61,6 +62,7 @@ struct fake_conn {
 	bool gone, close_called, close_was_graceful, disconnecting, dropped;
 	uint16_t next_cid;
 	struct fake_conn *next; /* all of a run; freed at its end, since messages may still name them */
+	struct fake_cmd *held_back;
 	struct fiber_wait *gone_wait;
 	struct fiber_wait ready;
 };
@@ -277,6 +279,18 @@ static void fake_close(struct nvmf_qpair *qpair, bool graceful)
 	thread_send(thread_current(), fake_disconnect, conn);
 }
 
+static bool fake_abort_held(struct nvmf_qpair *qpair, uint16_t cid)
+{
+	struct fake_conn *conn = container_of(qpair, struct fake_conn, qpair);
+	struct fake_cmd *cmd = conn->held_back;
+
+	if (!cmd || cmd->cmd.cid != cid)
+		return false;
+	conn->held_back = NULL;
+	nvmf_req_begin_aborted(cmd->req);
+	return true;
+}
+
 static void fake_local_addr(struct nvmf_qpair *qpair, struct stream_addr *ret_addr)
 {
 	*ret_addr = (struct stream_addr){ .host = "192.0.2.1", .port = 4420, .family = AF_INET };
@@ -299,6 +313,7 @@ static const struct nvmf_transport_ops fake_ops = {
 	.receive_data = fake_receive_data,
 	.complete = fake_complete,
 	.close = fake_close,
+	.abort_held = fake_abort_held,
 	.local_addr = fake_local_addr,
 	.peer_addr = fake_peer_addr,
 };
@@ -334,23 +349,36 @@ fiber_fn static inline struct fake_conn *fake_open(struct nvmf_target *target, u
 	return conn;
 }
 
-static void fake_arrive(void *arg)
+static struct fake_req *fake_take(struct fake_cmd *cmd)
 {
-	struct fake_cmd *cmd = arg;
 	struct fake_conn *conn = cmd->conn;
 
 	for (unsigned i = 0; i < FAKE_NR_REQS && !conn->disconnecting; i++) {
 		struct fake_req *freq = &conn->reqs[i];
 
-		if (freq->req.state != NVMF_REQ_FREE)
+		if (freq->req.state != NVMF_REQ_FREE || (conn->held_back && conn->held_back->req == &freq->req))
 			continue;
 		freq->cmd = cmd;
 		freq->req.cmd = cmd->cmd;
 		cmd->req = &freq->req;
-		nvmf_req_begin(&freq->req);
-		return;
+		return freq;
 	}
-	fake_end(cmd, FAKE_LOST);
+	return NULL;
+}
+
+static void fake_arrive(void *arg)
+{
+	struct fake_cmd *cmd = arg;
+	struct fake_conn *conn = cmd->conn;
+
+	struct fake_req *freq = fake_take(cmd);
+
+	if (!freq)
+		fake_end(cmd, FAKE_LOST);
+	else if (cmd->hold_back)
+		conn->held_back = cmd;
+	else
+		nvmf_req_begin(&freq->req);
 }
 
 /* Sends a command without waiting; opcode, NSID and what is particular are set, with data, len and in_capsule. */
