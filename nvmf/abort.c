@@ -1,8 +1,9 @@
 /*
- * Abort: ends a command that has not started with status 07h; one that a bdev has is asked for, and its end awaited for a while.
+ * Abort: ends a command that has not started with status 07h; one that a bdev has is asked for, and its end
+ * awaited for a while.
  *
- * The Abort lives on the admin queue's thread; its victim on that of its own queue, which does the work and sends back whether the
- * command was aborted (result bit 0 clear).
+ * The Abort lives on the admin queue's thread; its victim on that of its own queue, which does the work and
+ * sends back whether the command was aborted (result bit 0 clear).
  */
 #include <stdlib.h>
 
@@ -71,7 +72,8 @@ static struct nvmf_req *find_victim(struct abort *abort, struct nvmf_qpair *qpai
 static void abort_victim(void *arg)
 {
 	struct abort *abort = arg;
-	struct nvmf_qpair *qpair = nvmf_group_find_qpair(abort->group, abort->ctrlr, abort->req->cmd.abort.sqid);
+	struct nvmf_qpair *qpair =
+		nvmf_group_find_qpair(abort->group, abort->ctrlr, abort->req->cmd.abort.sqid);
 	struct nvmf_req *victim = qpair ? find_victim(abort, qpair) : NULL;
 	uint32_t timeout_sec = abort->ctrlr->opts->abort_timeout_sec;
 

@@ -1,4 +1,5 @@
-/* The tables of admin commands, of I/O and of discovery controllers, and log page 05h, which is made from them. */
+/* The tables of admin commands, of I/O and of discovery controllers, and log page 05h, which is made from
+ * them. */
 #include <string.h>
 
 #include "nvmf/internal.h"
@@ -36,6 +37,7 @@ void nvmf_log_effects_fill(struct nvme_log_effects *log)
 		if (nvmf_ops_admin[i].execute && i != NVME_OPC_FABRICS)
 			log->admin[i] = NVME_EFFECTS_CSUPP;
 		if (nvmf_ops_io[i].execute && i != NVME_OPC_FABRICS)
-			log->io[i] = NVME_EFFECTS_CSUPP | (changes_blocks((uint8_t)i) ? NVME_EFFECTS_LBCC : 0);
+			log->io[i] =
+				NVME_EFFECTS_CSUPP | (changes_blocks((uint8_t)i) ? NVME_EFFECTS_LBCC : 0);
 	}
 }

@@ -10,7 +10,7 @@ static bool all_bytes_are(const void *buf, size_t from, size_t to, uint8_t byte)
 	return true;
 }
 
-/* --- Identify ------------------------------------------------------------------------------------------------------------ */
+/* --- Identify ------------------------------------------------------------------------------ */
 
 STAGE_TEST(identify_controller_says_what_a_host_relies_on)
 {
@@ -35,11 +35,13 @@ STAGE_TEST(identify_controller_says_what_a_host_relies_on)
 	ck_assert_uint_gt(id.kas, 0);
 	ck_assert_uint_eq(id.fuses & 1, 1);
 	ck_assert_uint_eq(id.oaes & NVME_OAES_NS_ATTR, NVME_OAES_NS_ATTR);
-	ck_assert_uint_eq(id.ctratt & (NVME_CTRATT_HIDS | NVME_CTRATT_TBKAS), NVME_CTRATT_HIDS | NVME_CTRATT_TBKAS);
+	ck_assert_uint_eq(id.ctratt & (NVME_CTRATT_HIDS | NVME_CTRATT_TBKAS),
+			  NVME_CTRATT_HIDS | NVME_CTRATT_TBKAS);
 	ck_assert_uint_eq(id.sgls & 3, 1);
 	ck_assert(id.sgls & NVME_SGLS_OFFSET && id.sgls & NVME_SGLS_TRANSPORT);
-	ck_assert_uint_eq(id.oncs & (NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_VERIFY),
-			  NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_VERIFY);
+	ck_assert_uint_eq(
+		id.oncs & (NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_VERIFY),
+		NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_VERIFY);
 	ck_assert_str_eq(id.subnqn, SUBNQN);
 	fake_host_drop(&host);
 }
@@ -113,7 +115,8 @@ STAGE_TEST(an_inactive_namespace_is_zeroes_and_an_invalid_one_is_an_error)
 		ck_assert(all_bytes_are(page, 0, 4096, 0));
 		ck_assert_uint_eq(fake_identify(host.admin, pages[i], 1024, page), 0);
 		for (unsigned j = 0; j < 4; j++)
-			ck_assert_uint_eq(fake_identify(host.admin, pages[i], invalid[j], page), NVME_SC_INVALID_NS);
+			ck_assert_uint_eq(fake_identify(host.admin, pages[i], invalid[j], page),
+					  NVME_SC_INVALID_NS);
 	}
 	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_NS_ID_DESCRIPTORS, 2, page), NVME_SC_INVALID_NS);
 	ck_assert(all_bytes_are(page, 0, 4096, 0xaa));
@@ -145,8 +148,10 @@ STAGE_TEST(the_list_of_a_thousand_namespaces_is_whole_and_sorted)
 	ck_assert_uint_eq(list.nsid[24], 0);
 	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_ACTIVE_NS_LIST, 0xfffffffd, &list), 0);
 	ck_assert_uint_eq(list.nsid[0], 0);
-	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_ACTIVE_NS_LIST, 0xfffffffe, &list), NVME_SC_INVALID_NS);
-	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_ACTIVE_NS_LIST, 0xffffffff, &list), NVME_SC_INVALID_NS);
+	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_ACTIVE_NS_LIST, 0xfffffffe, &list),
+			  NVME_SC_INVALID_NS);
+	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_ACTIVE_NS_LIST, 0xffffffff, &list),
+			  NVME_SC_INVALID_NS);
 	ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_READ, 1024, 0, 8, &list), 0);
 	fake_host_drop(&host);
 }
@@ -161,7 +166,8 @@ STAGE_TEST(identify_pages_that_are_not_offered_are_invalid_fields)
 	for (unsigned cns = 0; cns < 256; cns++) {
 		uint16_t status = fake_identify(host.admin, (uint8_t)cns, 1, page);
 
-		ck_assert_uint_eq(status, memchr(offered, (int)cns, sizeof(offered)) ? 0 : NVME_SC_INVALID_FIELD);
+		ck_assert_uint_eq(status,
+				  memchr(offered, (int)cns, sizeof(offered)) ? 0 : NVME_SC_INVALID_FIELD);
 	}
 	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_IOCS_VECTORS, 0, page), 0);
 	ck_assert_uint_eq(page[0], 1);
@@ -191,7 +197,7 @@ STAGE_TEST(identify_fills_4096_bytes_of_a_larger_buffer_and_refuses_a_smaller)
 	fake_host_drop(&host);
 }
 
-/* --- log pages --------------------------------------------------------------------------------------------------------------- */
+/* --- log pages ----------------------------------------------------------------------------- */
 
 STAGE_TEST(log_pages_are_those_that_page_00h_says)
 {
@@ -206,7 +212,8 @@ STAGE_TEST(log_pages_are_those_that_page_00h_says)
 		bool is = memchr(offered, (int)lid, sizeof(offered)) != NULL;
 
 		ck_assert_uint_eq(supported.page[lid] & 1, is);
-		ck_assert_uint_eq(fake_log(host.admin, (uint8_t)lid, 0, 0, page, sizeof(page)), is ? 0 : NVME_SC_INVALID_LOG_PAGE);
+		ck_assert_uint_eq(fake_log(host.admin, (uint8_t)lid, 0, 0, page, sizeof(page)),
+				  is ? 0 : NVME_SC_INVALID_LOG_PAGE);
 	}
 	fake_host_drop(&host);
 }
@@ -217,8 +224,9 @@ STAGE_TEST(a_log_page_is_read_from_any_offset_within_it_and_none_beyond)
 	static const struct {
 		uint8_t lid;
 		uint32_t size;
-	} pages[] = { { NVME_LID_SUPPORTED, 1024 }, { NVME_LID_ERROR, 4096 },	   { NVME_LID_SMART, 512 },
-		      { NVME_LID_FIRMWARE_SLOT, 512 }, { NVME_LID_CHANGED_NS, 4096 }, { NVME_LID_EFFECTS, 4096 },
+	} pages[] = { { NVME_LID_SUPPORTED, 1024 },	 { NVME_LID_ERROR, 4096 },
+		      { NVME_LID_SMART, 512 },		 { NVME_LID_FIRMWARE_SLOT, 512 },
+		      { NVME_LID_CHANGED_NS, 4096 },	 { NVME_LID_EFFECTS, 4096 },
 		      { NVME_LID_FEATURE_EFFECTS, 1024 } };
 	static const uint64_t beyond[] = { 4, 4096, 1ull << 32, 1ull << 63, UINT64_MAX - 3 };
 	uint8_t whole[4096], part[8192];
@@ -230,16 +238,21 @@ STAGE_TEST(a_log_page_is_read_from_any_offset_within_it_and_none_beyond)
 
 		ck_assert_uint_eq(fake_log(host.admin, pages[i].lid, 0x80, 0, whole, size), 0);
 		for (uint32_t offset = 0; offset <= size; offset += size / 8) {
-			ck_assert_uint_eq(fake_log(host.admin, pages[i].lid, 0x80, offset, part, sizeof(part)), 0);
+			ck_assert_uint_eq(
+				fake_log(host.admin, pages[i].lid, 0x80, offset, part, sizeof(part)), 0);
 			ck_assert(all_bytes_are(part, size - offset, sizeof(part), 0));
 			/* An error entry more, or a counter, is no matter here. */
 			if (pages[i].lid != NVME_LID_ERROR && pages[i].lid != NVME_LID_SMART)
 				ck_assert_mem_eq(part, whole + offset, size - offset);
 		}
 		for (unsigned j = 0; j < 5; j++)
-			ck_assert_uint_eq(fake_log(host.admin, pages[i].lid, 0x80, size + beyond[j] < beyond[j] ? beyond[j] : size + beyond[j],
-						   part, 16), NVME_SC_INVALID_FIELD);
-		ck_assert_uint_eq(fake_log(host.admin, pages[i].lid, 0x80, 2, part, 16), NVME_SC_INVALID_FIELD);
+			ck_assert_uint_eq(
+				fake_log(host.admin, pages[i].lid, 0x80,
+					 size + beyond[j] < beyond[j] ? beyond[j] : size + beyond[j], part,
+					 16),
+				NVME_SC_INVALID_FIELD);
+		ck_assert_uint_eq(fake_log(host.admin, pages[i].lid, 0x80, 2, part, 16),
+				  NVME_SC_INVALID_FIELD);
 	}
 	fake_host_drop(&host);
 }
@@ -330,7 +343,8 @@ STAGE_TEST(the_error_log_has_the_newest_error_first)
 
 	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 2);
 	for (unsigned i = 0; i < 70; i++)
-		ck_assert_uint_eq(fake_io(host.io[1], NVME_IO_READ, 1, 1000000 + i, 1, buf), NVME_SC_LBA_OUT_OF_RANGE);
+		ck_assert_uint_eq(fake_io(host.io[1], NVME_IO_READ, 1, 1000000 + i, 1, buf),
+				  NVME_SC_LBA_OUT_OF_RANGE);
 	fiber_sleep(1000); /* another thread's errors come in messages */
 	ck_assert_uint_eq(fake_log(host.admin, NVME_LID_ERROR, 0, 0, log, sizeof(log)), 0);
 	for (unsigned i = 0; i < 64; i++) {
@@ -374,16 +388,18 @@ STAGE_TEST(admin_opcodes_that_are_not_offered_are_invalid)
 	fake_host_drop(&host);
 }
 
-/* --- features ------------------------------------------------------------------------------------------------------------------- */
+/* --- features ------------------------------------------------------------------------------ */
 
 STAGE_TEST(features_are_set_and_told_in_every_selection)
 {
 	static const struct {
 		uint8_t fid;
 		uint32_t value, fallback;
-	} features[] = { { NVME_FID_ARBITRATION, 0x01020307, 0 }, { NVME_FID_TEMPERATURE_THRESHOLD, 320, 343 },
-			 { NVME_FID_ERROR_RECOVERY, 0x1234, 0 },  { NVME_FID_WRITE_ATOMICITY, 1, 0 },
-			 { NVME_FID_ASYNC_EVENT, 0x101, 0 },	  { NVME_FID_KEEP_ALIVE, 120000, 0 } };
+	} features[] = {
+		{ NVME_FID_ARBITRATION, 0x01020307, 0 }, { NVME_FID_TEMPERATURE_THRESHOLD, 320, 343 },
+		{ NVME_FID_ERROR_RECOVERY, 0x1234, 0 },	 { NVME_FID_WRITE_ATOMICITY, 1, 0 },
+		{ NVME_FID_ASYNC_EVENT, 0x101, 0 },	 { NVME_FID_KEEP_ALIVE, 120000, 0 }
+	};
 	struct fake_host host;
 	uint32_t dw0;
 
@@ -403,7 +419,8 @@ STAGE_TEST(features_are_set_and_told_in_every_selection)
 		ck_assert_uint_eq(fake_get_feature(host.admin, fid, 3, 0, &dw0), 0);
 		ck_assert_uint_eq(dw0, NVME_FEATURE_CAP_CHANGEABLE);
 		ck_assert_uint_eq(fake_get_feature(host.admin, fid, 4, 0, &dw0), NVME_SC_INVALID_FIELD);
-		ck_assert_uint_eq(fake_set_feature(host.admin, fid | NVME_FEATURE_SAVE, 0), NVME_SC_FEATURE_NOT_SAVEABLE);
+		ck_assert_uint_eq(fake_set_feature(host.admin, fid | NVME_FEATURE_SAVE, 0),
+				  NVME_SC_FEATURE_NOT_SAVEABLE);
 	}
 	fake_host_drop(&host);
 }
@@ -418,12 +435,14 @@ STAGE_TEST(features_that_are_not_offered_are_invalid_fields)
 	for (unsigned fid = 0; fid < 256; fid++) {
 		bool is = memchr(offered, (int)fid, sizeof(offered)) != NULL;
 
-		ck_assert_uint_eq(fake_get_feature(host.admin, (uint8_t)fid, 3, 0, &dw0), is ? 0 : NVME_SC_INVALID_FIELD);
+		ck_assert_uint_eq(fake_get_feature(host.admin, (uint8_t)fid, 3, 0, &dw0),
+				  is ? 0 : NVME_SC_INVALID_FIELD);
 		if (!is)
 			ck_assert_uint_eq(fake_set_feature(host.admin, fid, 0), NVME_SC_INVALID_FIELD);
 	}
 	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_POWER, 1), NVME_SC_INVALID_FIELD);
-	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_ERROR_RECOVERY, 0x10000), NVME_SC_INVALID_FIELD);
+	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_ERROR_RECOVERY, 0x10000),
+			  NVME_SC_INVALID_FIELD);
 	fake_host_drop(&host);
 }
 
@@ -461,13 +480,15 @@ STAGE_TEST(the_number_of_queues_is_granted_before_there_are_any)
 	ck_assert_uint_eq(fake_run(host.admin, &cmd), 0);
 	ck_assert_uint_eq(cmd.cqe.dw0, 2u << 16 | 2u);
 	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_NR_QUEUES, 0xffff), NVME_SC_INVALID_FIELD);
-	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_NR_QUEUES, 0xffff0000), NVME_SC_INVALID_FIELD);
+	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_NR_QUEUES, 0xffff0000),
+			  NVME_SC_INVALID_FIELD);
 	conn = fake_open(stage->target, 4420);
 	how.cntlid = host.cntlid;
 	ck_assert_uint_eq(fake_connect(conn, &how, NULL), NVME_SC_CONNECT_INVALID_PARAMETERS);
 	how.qid = 3;
 	ck_assert_uint_eq(fake_connect(conn, &how, NULL), 0);
-	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_NR_QUEUES, 0x10001), NVME_SC_CMD_SEQUENCE_ERROR);
+	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_NR_QUEUES, 0x10001),
+			  NVME_SC_CMD_SEQUENCE_ERROR);
 	fake_drop(conn);
 	fake_host_drop(&host);
 }
@@ -515,7 +536,7 @@ STAGE_TEST(host_behavior_is_kept)
 	fake_host_drop(&host);
 }
 
-/* --- Abort ------------------------------------------------------------------------------------------------------------------------ */
+/* --- Abort --------------------------------------------------------------------------------- */
 
 fiber_fn static uint32_t abort_cmd(struct fake_conn *admin, uint16_t sqid, uint16_t cid)
 {
@@ -675,7 +696,7 @@ STAGE_TEST(a_fifth_abort_at_a_time_is_one_too_many)
 	fake_host_drop(&host);
 }
 
-/* --- events ------------------------------------------------------------------------------------------------------------------------- */
+/* --- events -------------------------------------------------------------------------------- */
 
 STAGE_TEST(a_namespace_change_is_told_once_until_the_list_is_read)
 {
@@ -702,7 +723,8 @@ STAGE_TEST(a_namespace_change_is_told_once_until_the_list_is_read)
 	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_ASYNC_EVENT, NVME_AEC_NS_ATTR), 0);
 	ck_assert_int_eq(nvmf_subsystem_remove_ns(stage->sub, 2), 0);
 	ck_assert_uint_eq(fake_wait(&aers[0]), 0);
-	ck_assert_uint_eq(aers[0].cqe.dw0, NVME_AER_RESULT(NVME_AER_NOTICE, NVME_AER_NOTICE_NS_ATTR, NVME_LID_CHANGED_NS));
+	ck_assert_uint_eq(aers[0].cqe.dw0,
+			  NVME_AER_RESULT(NVME_AER_NOTICE, NVME_AER_NOTICE_NS_ATTR, NVME_LID_CHANGED_NS));
 	/* Masked: a second change says nothing, whether the log was read with RAE or not at all. */
 	opts.nsid = 7;
 	ck_assert_int_eq(nvmf_subsystem_add_ns(stage->sub, &opts, NULL), 0);

@@ -1,5 +1,6 @@
 /*
- * Asynchronous events: requests held until something happens; an event told once is masked until the host has read its log page.
+ * Asynchronous events: requests held until something happens; an event told once is masked until the host has
+ * read its log page.
  *
  * Source: NVM Express Base 2.0, 5.2.
  */
@@ -13,12 +14,15 @@ static const struct {
 	uint8_t lid; /* whose reading takes the mask away */
 } events[NVMF_NR_EVENTS] = {
 	[NVMF_EVENT_NS_CHANGED] = { NVME_AEC_NS_ATTR,
-				    NVME_AER_RESULT(NVME_AER_NOTICE, NVME_AER_NOTICE_NS_ATTR, NVME_LID_CHANGED_NS),
+				    NVME_AER_RESULT(NVME_AER_NOTICE, NVME_AER_NOTICE_NS_ATTR,
+						    NVME_LID_CHANGED_NS),
 				    NVME_LID_CHANGED_NS },
 	[NVMF_EVENT_DISCOVERY_CHANGED] = { NVME_AEC_DISCOVERY,
-					   NVME_AER_RESULT(NVME_AER_NOTICE, NVME_AER_NOTICE_DISCOVERY, NVME_LID_DISCOVERY),
+					   NVME_AER_RESULT(NVME_AER_NOTICE, NVME_AER_NOTICE_DISCOVERY,
+							   NVME_LID_DISCOVERY),
 					   NVME_LID_DISCOVERY },
-	[NVMF_EVENT_TEMPERATURE] = { NVMF_SMART_TEMPERATURE, NVME_AER_RESULT(NVME_AER_SMART, 1, NVME_LID_SMART), NVME_LID_SMART },
+	[NVMF_EVENT_TEMPERATURE] = { NVMF_SMART_TEMPERATURE,
+				     NVME_AER_RESULT(NVME_AER_SMART, 1, NVME_LID_SMART), NVME_LID_SMART },
 };
 
 static void aer_complete(struct nvmf_ctrlr *ctrlr, uint32_t result, uint16_t status)
@@ -101,7 +105,8 @@ static void changed_ns_add(struct nvmf_ctrlr *ctrlr, uint32_t nsid)
 		memset(ctrlr->changed_ns, 0, sizeof(ctrlr->changed_ns));
 		ctrlr->changed_ns[0] = NVME_NSID_ALL;
 	} else {
-		memmove(&ctrlr->changed_ns[i + 1], &ctrlr->changed_ns[i], (nr - i) * sizeof(ctrlr->changed_ns[0]));
+		memmove(&ctrlr->changed_ns[i + 1], &ctrlr->changed_ns[i],
+			(nr - i) * sizeof(ctrlr->changed_ns[0]));
 		ctrlr->changed_ns[i] = nsid;
 	}
 	ctrlr->nr_changed_ns++;

@@ -1,8 +1,8 @@
 /*
  * Pool buffers for a request's data: one small one up to 8 KiB, else as many large ones as it takes.
  *
- * A request that holds some of its large buffers while it waits for the rest could deadlock with others that do the same, so in
- * each group one request at a time takes large buffers, in order of arrival.
+ * A request that holds some of its large buffers while it waits for the rest could deadlock with others that
+ * do the same, so in each group one request at a time takes large buffers, in order of arrival.
  */
 #include "nvmf/internal.h"
 

@@ -1,7 +1,7 @@
 /*
- * A fuzzer's bytes as the doings of hosts and of management: connections that come and go, commands of any content, data that is
- * held back, namespaces that vanish.  Whatever they say, every command is answered or its connection is gone, nothing is sent
- * that a host may not see, and the target can be ended.
+ * A fuzzer's bytes as the doings of hosts and of management: connections that come and go, commands of any
+ * content, data that is held back, namespaces that vanish.  Whatever they say, every command is answered or
+ * its connection is gone, nothing is sent that a host may not see, and the target can be ended.
  *
  * With --enable-fuzz it is a libFuzzer target; otherwise main() makes inputs from seeds, for make check.
  */
@@ -9,19 +9,19 @@
 #include <stdlib.h>
 
 #define NVMF_FUZZ
-#define ck_assert(cond) \
-	do { \
-		if (!(cond)) { \
+#define ck_assert(cond)                                                            \
+	do {                                                                       \
+		if (!(cond)) {                                                     \
 			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
-			abort(); \
-		} \
+			abort();                                                   \
+		}                                                                  \
 	} while (0)
-#define ck_assert_msg(cond, ...)	ck_assert(cond)
-#define ck_assert_int_eq(a, b)		ck_assert((a) == (b))
-#define ck_assert_uint_eq(a, b)		ck_assert((a) == (b))
-#define ck_assert_uint_le(a, b)		ck_assert((a) <= (b))
-#define ck_assert_uint_lt(a, b)		ck_assert((a) < (b))
-#define ck_assert_ptr_eq(a, b)		ck_assert((a) == (b))
+#define ck_assert_msg(cond, ...) ck_assert(cond)
+#define ck_assert_int_eq(a, b)	 ck_assert((a) == (b))
+#define ck_assert_uint_eq(a, b)	 ck_assert((a) == (b))
+#define ck_assert_uint_le(a, b)	 ck_assert((a) <= (b))
+#define ck_assert_uint_lt(a, b)	 ck_assert((a) < (b))
+#define ck_assert_ptr_eq(a, b)	 ck_assert((a) == (b))
 
 #include "nvmf/fake_transport_test.h"
 
@@ -71,13 +71,16 @@ static uint32_t next32(void)
 /* A number near where things go wrong. */
 static uint64_t next_number(void)
 {
-	static const uint64_t interesting[] = { 0,	1,	    2,	       7,	    8,	     255,	 256,	 2047,
-						2048,	4095,	    4096,      8191,	    8192,    32767,	 32768,	 65535,
-						1u << 20, INT32_MAX, UINT32_MAX, 1ull << 32, 1ull << 63, UINT64_MAX };
+	static const uint64_t interesting[] = { 0,	    1,	       2,	  7,	      8,
+						255,	    256,       2047,	  2048,	      4095,
+						4096,	    8191,      8192,	  32767,      32768,
+						65535,	    1u << 20,  INT32_MAX, UINT32_MAX, 1ull << 32,
+						1ull << 63, UINT64_MAX };
 	uint8_t kind = next8();
 
 	if (kind < 200)
-		return interesting[kind % (sizeof(interesting) / sizeof(interesting[0]))] + (kind >= 100 ? kind % 3 - 1 : 0);
+		return interesting[kind % (sizeof(interesting) / sizeof(interesting[0]))] +
+		       (kind >= 100 ? kind % 3 - 1 : 0);
 	return (uint64_t)next32() << 32 | next32();
 }
 
@@ -88,7 +91,7 @@ static uint32_t next_nsid(void)
 	return kind < 120 ? 1 : kind < 200 ? 2 : (uint32_t)next_number();
 }
 
-/* --- what came back ----------------------------------------------------------------------------------------------------------- */
+/* --- what came back ------------------------------------------------------------------------ */
 
 static void check_read(const struct fake_cmd *cmd)
 {
@@ -146,7 +149,7 @@ static struct fuzz_cmd *cmd_new(unsigned conn, uint32_t len)
 	return NULL;
 }
 
-/* --- commands ------------------------------------------------------------------------------------------------------------------- */
+/* --- commands ------------------------------------------------------------------------------ */
 
 /* Lengths that fit the command, most of the time. */
 static uint32_t fitting_len(const union nvme_cmd *cmd, bool io)
@@ -156,7 +159,8 @@ static uint32_t fitting_len(const union nvme_cmd *cmd, bool io)
 	if (io) {
 		if (cmd->opcode == NVME_IO_DSM)
 			return (cmd->dsm.nr + 1u) * 16;
-		return cmd->opcode == NVME_IO_READ || cmd->opcode == NVME_IO_WRITE || cmd->opcode == NVME_IO_COMPARE ?
+		return cmd->opcode == NVME_IO_READ || cmd->opcode == NVME_IO_WRITE ||
+				       cmd->opcode == NVME_IO_COMPARE ?
 			       (cmd->rw.nlb + 1u) * 512 :
 			       0;
 	}
@@ -167,7 +171,9 @@ static uint32_t fitting_len(const union nvme_cmd *cmd, bool io)
 		return (uint32_t)nvme_get_log_len_bytes(cmd);
 	case NVME_ADMIN_GET_FEATURES:
 	case NVME_ADMIN_SET_FEATURES:
-		return (cmd->cdw10 & 0xff) == NVME_FID_HOST_BEHAVIOR ? 512 : (cmd->cdw10 & 0xff) == NVME_FID_HOST_ID ? 16 : 0;
+		return (cmd->cdw10 & 0xff) == NVME_FID_HOST_BEHAVIOR ? 512 :
+		       (cmd->cdw10 & 0xff) == NVME_FID_HOST_ID	     ? 16 :
+								       0;
 	}
 	return 0;
 }
@@ -231,7 +237,8 @@ static void do_command(unsigned slot)
 		struct nvme_dsm_range *ranges = fuzz->cmd.data;
 
 		for (uint32_t i = 0; i < fuzz->cmd.len / 16; i++)
-			ranges[i] = (struct nvme_dsm_range){ .nlb = (uint32_t)next_number(), .slba = next_number() };
+			ranges[i] = (struct nvme_dsm_range){ .nlb = (uint32_t)next_number(),
+							     .slba = next_number() };
 	}
 	fuzz->cmd.cmd = cmd;
 	fuzz->cmd.in_capsule = cmd.sgl.type == NVME_SGL_IN_CAPSULE;
@@ -315,7 +322,8 @@ static uint16_t some_cntlid(unsigned from)
 	for (unsigned i = 0; i < NR_CONNS; i++) {
 		const struct fake_conn *conn = run.conns[(from + i) % NR_CONNS];
 
-		if (conn && !conn->gone && conn->qpair.connected && !conn->qpair.qid && run.cntlids[(from + i) % NR_CONNS])
+		if (conn && !conn->gone && conn->qpair.connected && !conn->qpair.qid &&
+		    run.cntlids[(from + i) % NR_CONNS])
 			return run.cntlids[(from + i) % NR_CONNS];
 	}
 	return 0;
@@ -337,7 +345,7 @@ static void do_host(unsigned slot)
 	fake_property_set(run.conns[slot], NVME_PROP_CC, FAKE_CC_ENABLE);
 }
 
-/* --- management --------------------------------------------------------------------------------------------------------------------- */
+/* --- management ---------------------------------------------------------------------------- */
 
 static void do_manage(void)
 {
@@ -382,7 +390,7 @@ static void do_manage(void)
 	}
 }
 
-/* --- the run -------------------------------------------------------------------------------------------------------------------------- */
+/* --- the run ------------------------------------------------------------------------------- */
 
 static void step(void)
 {
@@ -500,7 +508,8 @@ static uint64_t mix(uint64_t x)
 int main(int argc, char **argv)
 {
 	static uint8_t bytes[4096];
-	unsigned first = argc > 2 ? (unsigned)atoi(argv[1]) : 1, nr = argc > 2 ? (unsigned)atoi(argv[2]) : 150;
+	unsigned first = argc > 2 ? (unsigned)atoi(argv[1]) : 1,
+		 nr = argc > 2 ? (unsigned)atoi(argv[2]) : 150;
 
 	if (argc == 2) {
 		FILE *file = fopen(argv[1], "rb");

@@ -1,9 +1,9 @@
 /*
  * Connect: what makes a connection a queue, and of the first queue a controller.
  *
- * On the connection's thread the command and its data are checked by themselves.  The app thread then looks at subsystem,
- * listener and host, and makes the controller or finds it; for an I/O queue the controller's thread gives the QID.  Back on
- * the connection's thread the queue is bound.
+ * On the connection's thread the command and its data are checked by themselves.  The app thread then looks
+ * at subsystem, listener and host, and makes the controller or finds it; for an I/O queue the controller's
+ * thread gives the QID.  Back on the connection's thread the queue is bound.
  *
  * Source: NVM Express Base 2.0, 6.3.
  */
@@ -12,7 +12,8 @@
 
 #include "nvmf/internal.h"
 
-/* A Connect under way.  Owner: whichever thread has the message; the qpair stays, since its request is outstanding. */
+/* A Connect under way.  Owner: whichever thread has the message; the qpair stays, since its request is
+ * outstanding. */
 struct connect {
 	struct nvmf_req *req;
 	struct nvmf_qpair *qpair;
@@ -43,7 +44,7 @@ static uint16_t wrong_in_data(struct connect *c, size_t offset)
 #define WRONG_COMMAND(c, field) wrong_in_command(c, offsetof(union nvme_cmd, connect.field))
 #define WRONG_DATA(c, field)	wrong_in_data(c, offsetof(struct nvme_connect_data, field))
 
-/* --- the end, on the connection's thread ---------------------------------------------------------------------------------- */
+/* --- the end, on the connection's thread --------------------------------------------------- */
 
 /* What a stranger calls itself goes into the log only when it is a name. */
 static const char *nqn_for_log(const char nqn[NVME_NQN_FIELD_SIZE])
@@ -62,8 +63,8 @@ static void connect_finish(struct connect *c)
 		req->cqe.connect_invalid.iattr = c->iattr;
 	}
 	if (nvmf_status_is_error(status))
-		log_info("Connect of %s to %s, queue %u: %s", nqn_for_log(c->data.hostnqn), nqn_for_log(c->data.subnqn), c->qid,
-			 nvme_status_name(status));
+		log_info("Connect of %s to %s, queue %u: %s", nqn_for_log(c->data.hostnqn),
+			 nqn_for_log(c->data.subnqn), c->qid, nvme_status_name(status));
 	free(c);
 	nvmf_req_complete(req, status);
 }
@@ -92,7 +93,8 @@ static void connect_done(void *arg)
 {
 	struct connect *c = arg;
 
-	/* Also when the connection has gone in the meantime: its end, which waits for this request, then undoes it. */
+	/* Also when the connection has gone in the meantime: its end, which waits for this request, then
+	 * undoes it. */
 	if (!nvmf_status_is_error(c->status)) {
 		connect_bind(c);
 		if (!c->qid)
@@ -107,7 +109,7 @@ static void connect_reply(struct connect *c, uint16_t status)
 	thread_send(c->qpair->group->thread, connect_done, c);
 }
 
-/* --- an I/O queue, on the controller's thread ------------------------------------------------------------------------------- */
+/* --- an I/O queue, on the controller's thread ---------------------------------------------- */
 
 static uint16_t connect_io_check(struct connect *c)
 {
@@ -135,7 +137,7 @@ static void connect_io(void *arg)
 	connect_reply(c, status);
 }
 
-/* --- on the app thread ------------------------------------------------------------------------------------------------------ */
+/* --- on the app thread --------------------------------------------------------------------- */
 
 static struct nvmf_ctrlr *find_ctrlr(struct nvmf_subsystem *sub, uint16_t cntlid)
 {
@@ -166,7 +168,8 @@ static uint16_t pick_cntlid(struct nvmf_subsystem *sub)
 	}
 }
 
-static uint16_t connect_admin_app(struct connect *c, struct nvmf_subsystem *sub, struct nvmf_listener *listener)
+static uint16_t connect_admin_app(struct connect *c, struct nvmf_subsystem *sub,
+				  struct nvmf_listener *listener)
 {
 	struct nvmf_ctrlr *ctrlr;
 	uint16_t cntlid;
@@ -235,7 +238,7 @@ static void connect_app(void *arg)
 		thread_send(c->ctrlr->group->thread, connect_io, c);
 }
 
-/* --- the beginning, on the connection's thread -------------------------------------------------------------------------------- */
+/* --- the beginning, on the connection's thread --------------------------------------------- */
 
 uint16_t nvmf_connect_prepare(struct nvmf_req *req)
 {
@@ -259,7 +262,8 @@ static uint16_t connect_check(struct connect *c)
 		return WRONG_COMMAND(c, sqsize);
 	if (!nvme_nqn_is_valid(c->data.subnqn, sizeof(c->data.subnqn)))
 		return WRONG_DATA(c, subnqn);
-	/* Hosts that do not say who they are exist (SPDK's perf is one); only where any host may come are they let in. */
+	/* Hosts that do not say who they are exist (SPDK's perf is one); only where any host may come are
+	 * they let in. */
 	if (c->data.hostnqn[0] && !nvme_nqn_is_valid(c->data.hostnqn, sizeof(c->data.hostnqn)))
 		return WRONG_DATA(c, hostnqn);
 	return NVME_SC_SUCCESS;
@@ -287,7 +291,7 @@ void nvmf_connect_execute(struct nvmf_req *req)
 		thread_send(runtime_app_thread(), connect_app, c);
 }
 
-/* --- fabrics commands --------------------------------------------------------------------------------------------------------- */
+/* --- fabrics commands ---------------------------------------------------------------------- */
 
 static void disconnect_execute(struct nvmf_req *req)
 {

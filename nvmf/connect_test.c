@@ -81,10 +81,12 @@ static void spoil_discovery_io(struct fake_cmd *cmd, struct nvme_connect_data *d
 STAGE_TEST(a_bad_connect_is_told_which_field_was_wrong)
 {
 	static const struct bad_connect bad[] = {
-		{ spoil_subnqn_nul, 1, 256 },	   { spoil_hostnqn_nul, 1, 512 },      { spoil_subnqn_unknown, 1, 256 },
-		{ spoil_hostnqn_form, 1, 512 },    { spoil_cntlid, 1, 16 },	       { spoil_static_cntlid, 1, 16 },
-		{ spoil_sqsize_zero, 0, 44 },	   { spoil_sqsize_large, 0, 44 },      { spoil_sqsize_wraps, 0, 44 },
-		{ spoil_qid_large, 0, 42 },	   { spoil_io_bogus_cntlid, 1, 16 },   { spoil_io_dynamic_cntlid, 1, 16 },
+		{ spoil_subnqn_nul, 1, 256 },	  { spoil_hostnqn_nul, 1, 512 },
+		{ spoil_subnqn_unknown, 1, 256 }, { spoil_hostnqn_form, 1, 512 },
+		{ spoil_cntlid, 1, 16 },	  { spoil_static_cntlid, 1, 16 },
+		{ spoil_sqsize_zero, 0, 44 },	  { spoil_sqsize_large, 0, 44 },
+		{ spoil_sqsize_wraps, 0, 44 },	  { spoil_qid_large, 0, 42 },
+		{ spoil_io_bogus_cntlid, 1, 16 }, { spoil_io_dynamic_cntlid, 1, 16 },
 		{ spoil_discovery_io, 0, 42 },
 	};
 	struct fake_conn *conn = fake_open(stage->target, 4420);
@@ -95,8 +97,10 @@ STAGE_TEST(a_bad_connect_is_told_which_field_was_wrong)
 		fake_connect_fill(&cmd, &data, &(struct fake_connect){ 0 });
 		bad[i].spoil(&cmd, &data);
 		ck_assert_uint_eq(fake_run(conn, &cmd), NVME_SC_CONNECT_INVALID_PARAMETERS);
-		ck_assert_msg(cmd.cqe.connect_invalid.iattr == bad[i].iattr && cmd.cqe.connect_invalid.ipo == bad[i].ipo,
-			      "case %u: %u %u", i, cmd.cqe.connect_invalid.iattr, cmd.cqe.connect_invalid.ipo);
+		ck_assert_msg(cmd.cqe.connect_invalid.iattr == bad[i].iattr &&
+				      cmd.cqe.connect_invalid.ipo == bad[i].ipo,
+			      "case %u: %u %u", i, cmd.cqe.connect_invalid.iattr,
+			      cmd.cqe.connect_invalid.ipo);
 		ck_assert(cmd.status & NVME_SC_DNR);
 	}
 	/* And the connection is as good as new. */
@@ -171,7 +175,8 @@ STAGE_TEST(a_host_that_is_not_listed_is_refused)
 	struct fake_conn *conn = fake_open(stage->target, 4420);
 
 	ck_assert_int_eq(nvmf_subsystem_allow_any_host(stage->sub, false), 0);
-	ck_assert_uint_eq(fake_connect(conn, &(struct fake_connect){ 0 }, NULL), NVME_SC_CONNECT_INVALID_HOST);
+	ck_assert_uint_eq(fake_connect(conn, &(struct fake_connect){ 0 }, NULL),
+			  NVME_SC_CONNECT_INVALID_HOST);
 	ck_assert_int_eq(nvmf_subsystem_add_host(stage->sub, HOSTNQN), 0);
 	ck_assert_uint_eq(fake_connect(conn, &(struct fake_connect){ 0 }, NULL), 0);
 	fake_drop(conn);
@@ -179,7 +184,8 @@ STAGE_TEST(a_host_that_is_not_listed_is_refused)
 
 STAGE_TEST(a_subsystem_is_not_reached_by_an_address_it_does_not_listen_on)
 {
-	struct nvmf_subsystem_opts opts = { .nqn = "nqn.2024-01.example.ferrule:other", .allow_any_host = true };
+	struct nvmf_subsystem_opts opts = { .nqn = "nqn.2024-01.example.ferrule:other",
+					    .allow_any_host = true };
 	struct fake_connect how = { .subnqn = "nqn.2024-01.example.ferrule:other" };
 	struct stream_addr addr = { .host = "192.0.2.1", .port = 4421, .family = AF_INET };
 	struct fake_conn *wrong, *right;
@@ -294,7 +300,9 @@ STAGE_TEST(cntlids_differ_and_are_not_used_again_soon)
 
 STAGE_TEST(a_full_range_of_cntlids_is_busy_and_frees_up)
 {
-	struct nvmf_subsystem_opts opts = { .nqn = "nqn.2024-01.example.ferrule:few", .allow_any_host = true, .min_cntlid = 5,
+	struct nvmf_subsystem_opts opts = { .nqn = "nqn.2024-01.example.ferrule:few",
+					    .allow_any_host = true,
+					    .min_cntlid = 5,
 					    .max_cntlid = 6 };
 	struct stream_addr addr = { .host = "192.0.2.1", .port = 4420, .family = AF_INET };
 	struct fake_connect how = { .subnqn = opts.nqn };
@@ -320,7 +328,7 @@ STAGE_TEST(a_full_range_of_cntlids_is_busy_and_frees_up)
 	fake_drop(conn[2]);
 }
 
-/* --- properties -------------------------------------------------------------------------------------------------------------- */
+/* --- properties ---------------------------------------------------------------------------- */
 
 STAGE_TEST(properties_say_what_the_controller_is)
 {
@@ -405,7 +413,8 @@ STAGE_TEST(a_normal_shutdown_flushes_the_caches_before_it_is_complete)
 	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 2);
 	ck_assert_uint_eq(gate->nr_flushes, 0);
 	ck_assert_uint_eq(fake_property_set(host.admin, NVME_PROP_CC,
-					    FAKE_CC_ENABLE | NVME_CC_SHN_NORMAL << NVME_CC_SHN_SHIFT), 0);
+					    FAKE_CC_ENABLE | NVME_CC_SHN_NORMAL << NVME_CC_SHN_SHIFT),
+			  0);
 	while (NVME_CSTS_SHST(csts(host.admin)) != NVME_CSTS_SHST_COMPLETE)
 		fiber_sleep(100);
 	ck_assert_uint_eq(gate->nr_flushes, 1);
@@ -413,7 +422,7 @@ STAGE_TEST(a_normal_shutdown_flushes_the_caches_before_it_is_complete)
 	fake_host_drop(&host);
 }
 
-/* --- keep alive ----------------------------------------------------------------------------------------------------------------- */
+/* --- keep alive ---------------------------------------------------------------------------- */
 
 STAGE_TEST(a_silent_host_loses_its_association_after_kato)
 {
@@ -464,7 +473,7 @@ STAGE_TEST(keep_alives_and_io_both_keep_an_association)
 	fake_host_drop(&host);
 }
 
-/* --- ends ------------------------------------------------------------------------------------------------------------------------- */
+/* --- ends ---------------------------------------------------------------------------------- */
 
 STAGE_TEST(the_admin_connection_takes_the_io_queues_along)
 {

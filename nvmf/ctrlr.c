@@ -1,11 +1,12 @@
 /*
- * Controllers: an association from the admin queue's Connect to its end.  The CNTLID is free again only when the last queue is gone.
+ * Controllers: an association from the admin queue's Connect to its end.  The CNTLID is free again only when
+ * the last queue is gone.
  *
- *   LIVE           queues come and go.  CC.EN to 0 -> RESETTING; CC.SHN -> SHUTTING_DOWN; told to end -> ENDING
- *   RESETTING      I/O queues are closed; the last gone -> LIVE, not ready
- *   SHUTTING_DOWN  I/O queues are closed, caches flushed -> LIVE, shutdown complete
- *   ENDING         I/O queues are drained, then the admin queue is
- *   DEAD           from any: the admin connection is gone.  I/O queues are closed; the last gone: unlisted on the app thread
+ *   LIVE           queues come and go.  CC.EN to 0 -> RESETTING; CC.SHN -> SHUTTING_DOWN; told to end ->
+ * ENDING RESETTING      I/O queues are closed; the last gone -> LIVE, not ready SHUTTING_DOWN  I/O queues are
+ * closed, caches flushed -> LIVE, shutdown complete ENDING         I/O queues are drained, then the admin
+ * queue is DEAD           from any: the admin connection is gone.  I/O queues are closed; the last gone:
+ * unlisted on the app thread
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,7 @@ void nvmf_ctrlr_send(struct nvmf_ctrlr *ctrlr, msg_fn fn)
 	thread_send(ctrlr->group->thread, fn, nvmf_ctrlr_get(ctrlr));
 }
 
-/* --- app thread --------------------------------------------------------------------------------------------------------- */
+/* --- app thread ---------------------------------------------------------------------------- */
 
 void nvmf_ctrlr_unlist(struct nvmf_ctrlr *ctrlr)
 {
@@ -64,7 +65,7 @@ void nvmf_ctrlr_end_from_app(struct nvmf_ctrlr *ctrlr)
 	nvmf_ctrlr_send(ctrlr, end_msg);
 }
 
-/* --- I/O queues ---------------------------------------------------------------------------------------------------------- */
+/* --- I/O queues ---------------------------------------------------------------------------- */
 
 bool nvmf_ctrlr_queue_take(struct nvmf_ctrlr *ctrlr, uint16_t qid, struct nvmf_group *group)
 {
@@ -136,7 +137,8 @@ void nvmf_ctrlr_close_io(struct nvmf_ctrlr *ctrlr, bool drain)
 		struct close_io *msg = malloc(sizeof(*msg));
 
 		if (!msg) {
-			log_error("no memory to close the queues of controller %u of %s", ctrlr->cntlid, ctrlr->subsystem->nqn);
+			log_error("no memory to close the queues of controller %u of %s", ctrlr->cntlid,
+				  ctrlr->subsystem->nqn);
 			return;
 		}
 		*msg = (struct close_io){ nvmf_ctrlr_get(ctrlr), target->groups[i], drain };
@@ -144,7 +146,7 @@ void nvmf_ctrlr_close_io(struct nvmf_ctrlr *ctrlr, bool drain)
 	}
 }
 
-/* --- the admin queue ----------------------------------------------------------------------------------------------------- */
+/* --- the admin queue ----------------------------------------------------------------------- */
 
 void nvmf_ctrlr_bind_admin(struct nvmf_ctrlr *ctrlr, struct nvmf_qpair *qpair, uint32_t kato_ms)
 {
@@ -175,7 +177,7 @@ void nvmf_ctrlr_die(struct nvmf_ctrlr *ctrlr)
 		thread_send(runtime_app_thread(), unlist_msg, ctrlr);
 }
 
-/* --- the end of a queue -------------------------------------------------------------------------------------------------- */
+/* --- the end of a queue -------------------------------------------------------------------- */
 
 static void unbound_msg(void *arg)
 {

@@ -14,8 +14,8 @@ void nvmf_derive_serial(const char *nqn, char ret_serial[NVMF_SERIAL_MAX + 1])
 
 	uuid_generate_sha1(hash, derive_space, nqn, strlen(nqn));
 	/* Bytes 6 and 8 hold the UUID's version and variant: the others are the hash. */
-	snprintf(ret_serial, NVMF_SERIAL_MAX + 1, "%02X%02X%02X%02X%02X%02X%02X%02X%02X%02X", hash[0], hash[1], hash[2], hash[3],
-		 hash[4], hash[5], hash[9], hash[10], hash[11], hash[12]);
+	snprintf(ret_serial, NVMF_SERIAL_MAX + 1, "%02X%02X%02X%02X%02X%02X%02X%02X%02X%02X", hash[0],
+		 hash[1], hash[2], hash[3], hash[4], hash[5], hash[9], hash[10], hash[11], hash[12]);
 }
 
 void nvmf_derive_uuid(const char *nqn, uint32_t nsid, uuid_t ret_uuid)

@@ -1,6 +1,6 @@
 /*
- * Discovery: log page 70h, made anew for each command on the app thread so that it is of one generation, and the event that tells
- * hosts whose view has changed.
+ * Discovery: log page 70h, made anew for each command on the app thread so that it is of one generation, and
+ * the event that tells hosts whose view has changed.
  *
  * Source: NVM Express Base 2.0, 5.16.1.23.
  */
@@ -10,7 +10,7 @@
 
 #include "nvmf/internal.h"
 
-/* --- the event ----------------------------------------------------------------------------------------------------------- */
+/* --- the event ----------------------------------------------------------------------------- */
 
 static void tell_msg(void *arg)
 {
@@ -20,7 +20,8 @@ static void tell_msg(void *arg)
 	nvmf_ctrlr_put(ctrlr);
 }
 
-static void tell_hosts(struct nvmf_subsystem *sub, bool (*affects)(const struct nvmf_subsystem *, const char *host_nqn),
+static void tell_hosts(struct nvmf_subsystem *sub,
+		       bool (*affects)(const struct nvmf_subsystem *, const char *host_nqn),
 		       const char *host_nqn)
 {
 	struct nvmf_target *target = sub->target;
@@ -38,7 +39,8 @@ static void tell_hosts(struct nvmf_subsystem *sub, bool (*affects)(const struct 
 	}
 }
 
-void nvmf_discovery_changed(struct nvmf_subsystem *sub, bool (*affects)(const struct nvmf_subsystem *, const char *host_nqn))
+void nvmf_discovery_changed(struct nvmf_subsystem *sub,
+			    bool (*affects)(const struct nvmf_subsystem *, const char *host_nqn))
 {
 	tell_hosts(sub, affects, NULL);
 }
@@ -48,9 +50,10 @@ void nvmf_discovery_changed_for(struct nvmf_subsystem *sub, const char *host_nqn
 	tell_hosts(sub, NULL, host_nqn);
 }
 
-/* --- the log -------------------------------------------------------------------------------------------------------------- */
+/* --- the log ------------------------------------------------------------------------------- */
 
-/* A Get Log Page on its way to the app thread and back.  The request, and with it the controller, stays meanwhile. */
+/* A Get Log Page on its way to the app thread and back.  The request, and with it the controller, stays
+ * meanwhile. */
 struct discovery_log {
 	struct nvmf_req *req;
 	struct stream_addr local; /* where the host reached us */
@@ -62,7 +65,8 @@ static bool is_wildcard(const struct stream_addr *addr)
 	return !strcmp(addr->host, addr->family == AF_INET6 ? "::" : "0.0.0.0");
 }
 
-static void put_entry(struct discovery_log *log, const struct nvmf_listener *listener, const char *nqn, uint8_t subtype)
+static void put_entry(struct discovery_log *log, const struct nvmf_listener *listener, const char *nqn,
+		      uint8_t subtype)
 {
 	const struct nvmf_transport_opts *opts = &listener->transport->opts;
 	const struct stream_addr *addr = &listener->addr;
@@ -87,7 +91,8 @@ static void put_entry(struct discovery_log *log, const struct nvmf_listener *lis
 	memset(entry.traddr, ' ', sizeof(entry.traddr));
 	memcpy(entry.traddr, addr->host, strlen(addr->host));
 	snprintf(entry.subnqn, sizeof(entry.subnqn), "%s", nqn);
-	nvmf_log_put(log->req, sizeof(struct nvme_discovery_log) + log->nr_entries * sizeof(entry), &entry, sizeof(entry));
+	nvmf_log_put(log->req, sizeof(struct nvme_discovery_log) + log->nr_entries * sizeof(entry), &entry,
+		     sizeof(entry));
 	log->nr_entries++;
 }
 
@@ -96,18 +101,21 @@ static void put_subsystem(struct discovery_log *log, struct nvmf_subsystem *sub)
 	struct list *it;
 
 	list_for_each(it, &sub->listeners)
-		put_entry(log, list_entry(it, struct nvmf_sub_listener, link)->listener, sub->nqn, NVME_SUBTYPE_NVM);
+		put_entry(log, list_entry(it, struct nvmf_sub_listener, link)->listener, sub->nqn,
+			  NVME_SUBTYPE_NVM);
 }
 
 static void discovery_done(void *arg)
 {
 	struct discovery_log *log = arg;
 	struct nvmf_req *req = log->req;
-	uint64_t size = sizeof(struct nvme_discovery_log) + log->nr_entries * sizeof(struct nvme_discovery_entry);
+	uint64_t size =
+		sizeof(struct nvme_discovery_log) + log->nr_entries * sizeof(struct nvme_discovery_entry);
 
 	free(log);
-	nvmf_req_complete(req, nvme_get_log_offset_bytes(&req->cmd) > size ? NVME_SC_INVALID_FIELD | NVME_SC_DNR :
-									     NVME_SC_SUCCESS);
+	nvmf_req_complete(req, nvme_get_log_offset_bytes(&req->cmd) > size ?
+				       NVME_SC_INVALID_FIELD | NVME_SC_DNR :
+				       NVME_SC_SUCCESS);
 }
 
 static void discovery_collect(void *arg)

@@ -1,4 +1,5 @@
-/* Dataset Management: up to 256 ranges, all checked before the first is touched, then deallocated one after the other. */
+/* Dataset Management: up to 256 ranges, all checked before the first is touched, then deallocated one after
+ * the other. */
 #include "nvmf/internal.h"
 
 uint16_t nvmf_dsm_prepare(struct nvmf_req *req)

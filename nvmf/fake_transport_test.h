@@ -1,9 +1,9 @@
 /*
- * For this room's tests: a transport without a network, whose hosts are fibers on the app thread, and a bdev that can be held,
- * failed and asked what it was given.
+ * For this room's tests: a transport without a network, whose hosts are fibers on the app thread, and a bdev
+ * that can be held, failed and asked what it was given.
  *
- * A host's command goes to its connection's thread in a message and its completion comes back in one, as over a wire; what is in
- * between is nvmf alone.
+ * A host's command goes to its connection's thread in a message and its completion comes back in one, as over
+ * a wire; what is in between is nvmf alone.
  */
 #ifndef NVMF_FAKE_TRANSPORT_TEST_H
 #define NVMF_FAKE_TRANSPORT_TEST_H
@@ -21,7 +21,7 @@
 #include "runtime/sim.h"
 
 #define FAKE_NR_REQS 160
-#define FAKE_LOST    0x7ffu  /* status of a command whose connection went before its response */
+#define FAKE_LOST    0x7ffu /* status of a command whose connection went before its response */
 
 #define SUBNQN	"nqn.2024-01.example.ferrule:sub"
 #define HOSTNQN "nqn.2024-01.example.ferrule:host"
@@ -34,10 +34,10 @@ struct fake_cmd {
 	void *data; /* the host's memory, either way */
 	uint32_t len;
 	bool in_capsule;
-	uint32_t split;	  /* in-capsule data comes in pieces of so many bytes; 0: in one */
-	bool hold_data;	  /* do not send the data of a write until fake_send_data() */
-	bool fail_data;	  /* the data's digest is wrong */
-	bool hold_back;	  /* the transport does not begin it until it is aborted */
+	uint32_t split; /* in-capsule data comes in pieces of so many bytes; 0: in one */
+	bool hold_data; /* do not send the data of a write until fake_send_data() */
+	bool fail_data; /* the data's digest is wrong */
+	bool hold_back; /* the transport does not begin it until it is aborted */
 	/* filled in */
 	struct nvme_cqe cqe;
 	uint16_t status;
@@ -78,7 +78,7 @@ static unsigned fake_nr_listens;
 static struct fake_listener *fake_listeners[16];
 static struct fake_conn *fake_conns;
 
-/* --- the transport ------------------------------------------------------------------------------------------------------ */
+/* --- the transport ------------------------------------------------------------------------- */
 
 static void fake_opts_default(struct nvmf_transport_opts *opts)
 {
@@ -103,7 +103,8 @@ static void fake_group_destroy(struct nvmf_group *group, void *tgroup)
 	ck_assert_ptr_eq(group, tgroup);
 }
 
-fiber_fn static int fake_listen(const struct nvmf_listen_opts *opts, struct nvmf_target *target, void **ret_listener)
+fiber_fn static int fake_listen(const struct nvmf_listen_opts *opts, struct nvmf_target *target,
+				void **ret_listener)
 {
 	struct fake_listener *listener;
 
@@ -156,8 +157,9 @@ static uint16_t fake_parse_sgl(struct nvmf_req *req)
 	if (req->cmd.sgl.addr || req->sgl_len != cmd->len)
 		return NVME_SC_SGL_OFFSET_INVALID;
 	for (req->iovcnt = 0; off < cmd->len; req->iovcnt++) {
-		uint32_t n = cmd->split && cmd->split < cmd->len - off && req->iovcnt < NVMF_REQ_IOVS - 1 ? cmd->split :
-													     cmd->len - off;
+		uint32_t n = cmd->split && cmd->split < cmd->len - off && req->iovcnt < NVMF_REQ_IOVS - 1 ?
+				     cmd->split :
+				     cmd->len - off;
 
 		req->iov[req->iovcnt] = (struct iovec){ (char *)cmd->data + off, n };
 		off += n;
@@ -318,7 +320,7 @@ static const struct nvmf_transport_ops fake_ops = {
 	.peer_addr = fake_peer_addr,
 };
 
-/* --- hosts ----------------------------------------------------------------------------------------------------------------- */
+/* --- hosts --------------------------------------------------------------------------------- */
 
 static void fake_accept(void *arg)
 {
@@ -356,7 +358,8 @@ static struct fake_req *fake_take(struct fake_cmd *cmd)
 	for (unsigned i = 0; i < FAKE_NR_REQS && !conn->disconnecting; i++) {
 		struct fake_req *freq = &conn->reqs[i];
 
-		if (freq->req.state != NVMF_REQ_FREE || (conn->held_back && conn->held_back->req == &freq->req))
+		if (freq->req.state != NVMF_REQ_FREE ||
+		    (conn->held_back && conn->held_back->req == &freq->req))
 			continue;
 		freq->cmd = cmd;
 		freq->req.cmd = cmd->cmd;
@@ -381,7 +384,8 @@ static void fake_arrive(void *arg)
 		nvmf_req_begin(&freq->req);
 }
 
-/* Sends a command without waiting; opcode, NSID and what is particular are set, with data, len and in_capsule. */
+/* Sends a command without waiting; opcode, NSID and what is particular are set, with data, len and
+ * in_capsule. */
 fiber_fn static inline void fake_submit(struct fake_conn *conn, struct fake_cmd *cmd)
 {
 	cmd->conn = conn;
@@ -451,7 +455,7 @@ fiber_fn static inline void fake_drop(struct fake_conn *conn)
 	fake_wait_gone(conn);
 }
 
-/* --- a host that knows its way ------------------------------------------------------------------------------------------------ */
+/* --- a host that knows its way ------------------------------------------------------------- */
 
 struct fake_connect {
 	const char *subnqn, *hostnqn;
@@ -462,7 +466,8 @@ struct fake_connect {
 	uint8_t cattr;
 };
 
-static inline void fake_connect_fill(struct fake_cmd *cmd, struct nvme_connect_data *data, const struct fake_connect *how)
+static inline void fake_connect_fill(struct fake_cmd *cmd, struct nvme_connect_data *data,
+				     const struct fake_connect *how)
 {
 	memset(cmd, 0, sizeof(*cmd));
 	memset(data, 0, sizeof(*data));
@@ -482,7 +487,8 @@ static inline void fake_connect_fill(struct fake_cmd *cmd, struct nvme_connect_d
 }
 
 /* Connect as it should be; the status. */
-fiber_fn static inline uint16_t fake_connect(struct fake_conn *conn, const struct fake_connect *how, uint16_t *ret_cntlid)
+fiber_fn static inline uint16_t fake_connect(struct fake_conn *conn, const struct fake_connect *how,
+					     uint16_t *ret_cntlid)
 {
 	struct nvme_connect_data data;
 	struct fake_cmd cmd;
@@ -506,7 +512,8 @@ fiber_fn static inline uint16_t fake_property_set(struct fake_conn *conn, uint32
 	return fake_run(conn, &cmd);
 }
 
-fiber_fn static inline uint16_t fake_property_get(struct fake_conn *conn, uint32_t offset, bool wide, uint64_t *ret_value)
+fiber_fn static inline uint16_t fake_property_get(struct fake_conn *conn, uint32_t offset, bool wide,
+						  uint64_t *ret_value)
 {
 	struct fake_cmd cmd = { 0 };
 	uint16_t status;
@@ -528,8 +535,8 @@ struct fake_host {
 };
 
 /* An enabled controller with so many I/O queues; queue i is io[i - 1]. */
-fiber_fn static inline void fake_host_connect(struct fake_host *host, struct nvmf_target *target, const struct fake_connect *how,
-					      unsigned nr_io)
+fiber_fn static inline void fake_host_connect(struct fake_host *host, struct nvmf_target *target,
+					      const struct fake_connect *how, unsigned nr_io)
 {
 	struct fake_connect io = *how;
 
@@ -553,7 +560,8 @@ fiber_fn static inline void fake_host_drop(struct fake_host *host)
 	fake_drop(host->admin);
 }
 
-static inline struct fake_cmd fake_rw(uint8_t opcode, uint32_t nsid, uint64_t slba, uint32_t nr_blocks, void *data, uint32_t len)
+static inline struct fake_cmd fake_rw(uint8_t opcode, uint32_t nsid, uint64_t slba, uint32_t nr_blocks,
+				      void *data, uint32_t len)
 {
 	struct fake_cmd cmd = { .data = data, .len = len };
 
@@ -564,8 +572,8 @@ static inline struct fake_cmd fake_rw(uint8_t opcode, uint32_t nsid, uint64_t sl
 	return cmd;
 }
 
-fiber_fn static inline uint16_t fake_io(struct fake_conn *conn, uint8_t opcode, uint32_t nsid, uint64_t slba, uint32_t nr_blocks,
-					void *data)
+fiber_fn static inline uint16_t fake_io(struct fake_conn *conn, uint8_t opcode, uint32_t nsid, uint64_t slba,
+					uint32_t nr_blocks, void *data)
 {
 	bool has_data = opcode == NVME_IO_READ || opcode == NVME_IO_WRITE || opcode == NVME_IO_COMPARE;
 	struct fake_cmd cmd = fake_rw(opcode, nsid, slba, nr_blocks, data, has_data ? nr_blocks * 512 : 0);
@@ -585,7 +593,8 @@ fiber_fn static inline uint16_t fake_identify(struct fake_conn *conn, uint8_t cn
 	return fake_run(conn, &cmd);
 }
 
-fiber_fn static inline uint16_t fake_log(struct fake_conn *conn, uint8_t lid, uint8_t lsp, uint64_t offset, void *page, uint32_t len)
+fiber_fn static inline uint16_t fake_log(struct fake_conn *conn, uint8_t lid, uint8_t lsp, uint64_t offset,
+					 void *page, uint32_t len)
 {
 	struct fake_cmd cmd = { .data = page, .len = len };
 
@@ -601,7 +610,8 @@ fiber_fn static inline uint16_t fake_log(struct fake_conn *conn, uint8_t lid, ui
 	return fake_run(conn, &cmd);
 }
 
-fiber_fn static inline uint16_t fake_get_feature(struct fake_conn *conn, uint8_t fid, unsigned sel, uint32_t cdw11, uint32_t *ret_dw0)
+fiber_fn static inline uint16_t fake_get_feature(struct fake_conn *conn, uint8_t fid, unsigned sel,
+						 uint32_t cdw11, uint32_t *ret_dw0)
 {
 	struct fake_cmd cmd = { 0 };
 	uint16_t status;
@@ -624,15 +634,15 @@ fiber_fn static inline uint16_t fake_set_feature(struct fake_conn *conn, uint32_
 	return fake_run(conn, &cmd);
 }
 
-/* --- a bdev that does as it is told --------------------------------------------------------------------------------------------- */
+/* --- a bdev that does as it is told -------------------------------------------------------- */
 
 #define GATE_BLOCKS 8192u
 
 struct gate {
 	struct bdev bdev;
 	char *data;
-	bool hold;	   /* keep what comes until gate_open() */
-	int fail;	   /* every operation ends with this */
+	bool hold; /* keep what comes until gate_open() */
+	int fail;  /* every operation ends with this */
 	unsigned nr_held, nr_flushes, nr_unmaps, nr_writes;
 	uint8_t last_flags;
 	int temperature_k;
@@ -721,7 +731,8 @@ static const struct bdev_ops gate_ops = {
 	.destroy = gate_destroy,
 	.temperature_k = gate_temperature,
 	.allocated_blocks = gate_allocated_blocks,
-	.supported = 1u << BDEV_READ | 1u << BDEV_WRITE | 1u << BDEV_FLUSH | 1u << BDEV_UNMAP | 1u << BDEV_WRITE_ZEROES,
+	.supported = 1u << BDEV_READ | 1u << BDEV_WRITE | 1u << BDEV_FLUSH | 1u << BDEV_UNMAP |
+		     1u << BDEV_WRITE_ZEROES,
 };
 
 static inline struct gate *gate_create(const char *name, bool has_write_cache)
@@ -750,7 +761,7 @@ static inline void gate_open(struct gate *gate, struct nvmf_group *group)
 		thread_send(nvmf_group_thread(group), gate_do_msg, gate->held[--gate->nr_held]);
 }
 
-/* --- the stage ------------------------------------------------------------------------------------------------------------------- */
+/* --- the stage ----------------------------------------------------------------------------- */
 
 struct stage {
 	struct nvmf_target *target;
@@ -760,7 +771,8 @@ struct stage {
 
 static void (*stage_body)(struct stage *stage);
 
-/* A target on two reactors with the fake transport, and a subsystem that anyone may use: namespace 1 is 16 MiB of malloc. */
+/* A target on two reactors with the fake transport, and a subsystem that anyone may use: namespace 1 is 16
+ * MiB of malloc. */
 fiber_fn static void stage_main(void *arg)
 {
 	static const uuid_t uuid = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 };
@@ -809,13 +821,13 @@ static inline void stage_run(void (*body)(struct stage *stage))
 }
 
 /* A test whose body runs on the stage, with five orders of events. */
-#define STAGE_TEST(name) \
+#define STAGE_TEST(name)                                       \
 	fiber_fn static void name##_body(struct stage *stage); \
-	START_TEST(name) \
-	{ \
-		stage_run(name##_body); \
-	} \
-	END_TEST \
+	START_TEST(name)                                       \
+	{                                                      \
+		stage_run(name##_body);                        \
+	}                                                      \
+	END_TEST                                               \
 	fiber_fn static void name##_body(struct stage *stage)
 
 static inline int stage_suite(const char *name, const TTest *const *tests, size_t nr)

@@ -26,7 +26,7 @@ static struct nvmf_ctrlr *ctrlr_of(const struct nvmf_req *req)
 	return req->qpair->ctrlr;
 }
 
-/* --- 01h Arbitration, 02h Power Management ------------------------------------------------------------------------------- */
+/* --- 01h Arbitration, 02h Power Management ------------------------------------------------- */
 
 static uint16_t arbitration_get(struct nvmf_req *req, bool default_value, uint32_t *ret_dw0)
 {
@@ -52,7 +52,7 @@ static uint16_t power_set(struct nvmf_req *req)
 	return req->cmd.cdw11 & 0x1f ? INVALID_FIELD : NVME_SC_SUCCESS;
 }
 
-/* --- 04h Temperature Threshold -------------------------------------------------------------------------------------------- */
+/* --- 04h Temperature Threshold ------------------------------------------------------------- */
 
 /* Sensor 0 is the composite one, which is all there are; a Set for all sensors (Fh) is one for it. */
 static uint32_t *threshold_of(struct nvmf_req *req, bool set)
@@ -86,7 +86,7 @@ static uint16_t threshold_set(struct nvmf_req *req)
 	return NVME_SC_SUCCESS;
 }
 
-/* --- 05h Error Recovery, 06h Volatile Write Cache -------------------------------------------------------------------------- */
+/* --- 05h Error Recovery, 06h Volatile Write Cache ------------------------------------------ */
 
 static uint16_t recovery_get(struct nvmf_req *req, bool default_value, uint32_t *ret_dw0)
 {
@@ -121,7 +121,7 @@ static uint16_t cache_set(struct nvmf_req *req)
 	return NVME_SC_SUCCESS;
 }
 
-/* --- 07h Number of Queues --------------------------------------------------------------------------------------------------- */
+/* --- 07h Number of Queues ------------------------------------------------------------------ */
 
 static uint32_t nr_queues_dw0(uint32_t nr)
 {
@@ -154,7 +154,7 @@ static uint16_t nr_queues_set(struct nvmf_req *req)
 	return NVME_SC_SUCCESS;
 }
 
-/* --- 0Ah Write Atomicity, 0Bh Asynchronous Events ----------------------------------------------------------------------------- */
+/* --- 0Ah Write Atomicity, 0Bh Asynchronous Events ------------------------------------------ */
 
 static uint16_t atomicity_get(struct nvmf_req *req, bool default_value, uint32_t *ret_dw0)
 {
@@ -184,11 +184,12 @@ static uint16_t events_set(struct nvmf_req *req)
 	return NVME_SC_SUCCESS;
 }
 
-/* --- 0Fh Keep Alive Timer ----------------------------------------------------------------------------------------------------- */
+/* --- 0Fh Keep Alive Timer ------------------------------------------------------------------ */
 
 static uint16_t kato_get(struct nvmf_req *req, bool default_value, uint32_t *ret_dw0)
 {
-	*ret_dw0 = default_value ? (ctrlr_of(req)->discovery ? NVMF_DISCOVERY_KATO_MS : 0) : ctrlr_of(req)->kato_ms;
+	*ret_dw0 = default_value ? (ctrlr_of(req)->discovery ? NVMF_DISCOVERY_KATO_MS : 0) :
+				   ctrlr_of(req)->kato_ms;
 	return NVME_SC_SUCCESS;
 }
 
@@ -203,7 +204,7 @@ static uint16_t kato_set(struct nvmf_req *req)
 	return NVME_SC_SUCCESS;
 }
 
-/* --- 16h Host Behavior Support, 81h Host Identifier ------------------------------------------------------------------------------ */
+/* --- 16h Host Behavior Support, 81h Host Identifier ---------------------------------------- */
 
 static uint16_t behavior_get(struct nvmf_req *req, bool default_value, uint32_t *ret_dw0)
 {
@@ -237,7 +238,7 @@ static uint16_t host_id_set(struct nvmf_req *req)
 	return NVME_SC_CMD_SEQUENCE_ERROR | NVME_SC_DNR;
 }
 
-/* --- the table ----------------------------------------------------------------------------------------------------------------- */
+/* --- the table ----------------------------------------------------------------------------- */
 
 #define CHANGEABLE NVME_FEATURE_CAP_CHANGEABLE
 #define CTRLR	   NVME_FEATURE_EFFECTS_SCOPE_CTRLR
@@ -252,7 +253,8 @@ static const struct feature features[] = {
 	{ NVME_FID_WRITE_ATOMICITY, CHANGEABLE, 0, CTRLR, false, atomicity_get, atomicity_set },
 	{ NVME_FID_ASYNC_EVENT, CHANGEABLE, 0, CTRLR, true, events_get, events_set },
 	{ NVME_FID_KEEP_ALIVE, CHANGEABLE, 0, CTRLR, true, kato_get, kato_set },
-	{ NVME_FID_HOST_BEHAVIOR, CHANGEABLE, sizeof(struct nvme_host_behavior), CTRLR, false, behavior_get, behavior_set },
+	{ NVME_FID_HOST_BEHAVIOR, CHANGEABLE, sizeof(struct nvme_host_behavior), CTRLR, false, behavior_get,
+	  behavior_set },
 	{ NVME_FID_HOST_ID, 0, 16, CTRLR, false, host_id_get, host_id_set },
 };
 
@@ -284,7 +286,8 @@ uint16_t nvmf_get_features_prepare(struct nvmf_req *req)
 	if (!feature || feature_sel(req) > NVME_FEATURE_SEL_SUPPORTED)
 		return INVALID_FIELD;
 	/* The 64-bit form of the host identifier is refused before its length is looked at. */
-	if (feature->fid == NVME_FID_HOST_ID && !(req->cmd.cdw11 & 1) && feature_sel(req) != NVME_FEATURE_SEL_SUPPORTED)
+	if (feature->fid == NVME_FID_HOST_ID && !(req->cmd.cdw11 & 1) &&
+	    feature_sel(req) != NVME_FEATURE_SEL_SUPPORTED)
 		return INVALID_FIELD;
 	if (feature_sel(req) != NVME_FEATURE_SEL_SUPPORTED)
 		req->len = feature->len;
@@ -320,7 +323,9 @@ uint16_t nvmf_set_features_prepare(struct nvmf_req *req)
 	if (req->cmd.cdw10 & NVME_FEATURE_SAVE)
 		return NVME_SC_FEATURE_NOT_SAVEABLE | NVME_SC_DNR;
 	if (nsid && nsid != NVME_NSID_ALL)
-		return (ns_is_active(ctrlr_of(req), nsid) ? NVME_SC_FEATURE_NOT_NS_SPECIFIC : NVME_SC_INVALID_NS) | NVME_SC_DNR;
+		return (ns_is_active(ctrlr_of(req), nsid) ? NVME_SC_FEATURE_NOT_NS_SPECIFIC :
+							    NVME_SC_INVALID_NS) |
+		       NVME_SC_DNR;
 	if (feature->fid == NVME_FID_HOST_ID)
 		return host_id_set(req);
 	req->len = feature->len;

@@ -1,9 +1,10 @@
 /*
- * Fused Compare and Write: two commands that arrive one behind the other and become one compare-and-write of the bdev, which is
- * what makes them atomic across queues, controllers and hosts.
+ * Fused Compare and Write: two commands that arrive one behind the other and become one compare-and-write of
+ * the bdev, which is what makes them atomic across queues, controllers and hosts.
  *
- * The first waits as the queue's first_fused for the next command to arrive.  Once paired, each fetches its data by itself and
- * waits in FUSED_WAIT; when both are there, they execute.  A half that ends before that takes the other one along.
+ * The first waits as the queue's first_fused for the next command to arrive.  Once paired, each fetches its
+ * data by itself and waits in FUSED_WAIT; when both are there, they execute.  A half that ends before that
+ * takes the other one along.
  */
 #include "nvmf/internal.h"
 
@@ -36,7 +37,8 @@ static uint16_t second_begin(struct nvmf_req *first, struct nvmf_req *second, bo
 	return NVME_SC_SUCCESS;
 }
 
-/* Called for every command that is fused or comes when a first is waiting; @status is what is known of it already. */
+/* Called for every command that is fused or comes when a first is waiting; @status is what is known of it
+ * already. */
 uint16_t nvmf_fused_begin(struct nvmf_req *req, uint16_t status)
 {
 	struct nvmf_qpair *qpair = req->qpair;

@@ -1,6 +1,7 @@
 /*
- * Poll groups: one thread on each reactor that owns connections and has a part of every subsystem, namespace by namespace.  The
- * app thread changes these parts by calling onto the group's thread, one group after the other; I/O goes on meanwhile.
+ * Poll groups: one thread on each reactor that owns connections and has a part of every subsystem, namespace
+ * by namespace.  The app thread changes these parts by calling onto the group's thread, one group after the
+ * other; I/O goes on meanwhile.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,8 @@
 
 #define SWEEP_PERIOD_US 1000000u
 
-/* Cuts off hosts that began a write and do not send its data, and ends first halves whose second does not come. */
+/* Cuts off hosts that began a write and do not send its data, and ends first halves whose second does not
+ * come. */
 static void sweep_qpair(struct nvmf_qpair *qpair, uint64_t oldest_ticks)
 {
 	struct list *it;
@@ -25,8 +27,9 @@ static void sweep_qpair(struct nvmf_qpair *qpair, uint64_t oldest_ticks)
 			return;
 		}
 		if (req->state == NVMF_REQ_NEED_DATA) {
-			log_notice("a host began a write and sent no data for %llu s: its connection is closed",
-				   NVMF_DATA_TIMEOUT_US / 1000000);
+			log_notice(
+				"a host began a write and sent no data for %llu s: its connection is closed",
+				NVMF_DATA_TIMEOUT_US / 1000000);
 			nvmf_qpair_close(qpair, false);
 			return;
 		}
@@ -131,7 +134,8 @@ struct nvmf_group *nvmf_target_pick_group(struct nvmf_target *target)
 	return best;
 }
 
-struct nvmf_qpair *nvmf_group_find_qpair(struct nvmf_group *group, const struct nvmf_ctrlr *ctrlr, uint16_t qid)
+struct nvmf_qpair *nvmf_group_find_qpair(struct nvmf_group *group, const struct nvmf_ctrlr *ctrlr,
+					 uint16_t qid)
 {
 	struct list *it;
 
@@ -158,7 +162,7 @@ void *nvmf_group_transport(struct nvmf_group *group, const struct nvmf_transport
 	return NULL;
 }
 
-/* --- subsystems -------------------------------------------------------------------------------------------------------- */
+/* --- subsystems ---------------------------------------------------------------------------- */
 
 struct sub_args {
 	struct nvmf_subsystem *subsystem;
@@ -219,7 +223,7 @@ fiber_fn void nvmf_groups_remove_subsystem(struct nvmf_subsystem *sub)
 	}
 }
 
-/* --- namespaces -------------------------------------------------------------------------------------------------------- */
+/* --- namespaces ---------------------------------------------------------------------------- */
 
 struct ns_args {
 	struct nvmf_ns *ns;

@@ -11,7 +11,7 @@
 #define INVALID_FIELD (NVME_SC_INVALID_FIELD | NVME_SC_DNR)
 #define INVALID_NS    (NVME_SC_INVALID_NS | NVME_SC_DNR)
 
-/* --- the controller ----------------------------------------------------------------------------------------------------- */
+/* --- the controller ------------------------------------------------------------------------ */
 
 static void put_text(char *field, size_t size, const char *text)
 {
@@ -69,11 +69,13 @@ static void fill_io(struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr *id)
 	id->maxcmd = (uint16_t)ctrlr->opts->max_queue_depth;
 	id->nn = sub->max_namespaces;
 	id->mnan = sub->max_namespaces;
-	id->oncs = NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_SAVE | NVME_ONCS_VERIFY;
+	id->oncs = NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_SAVE |
+		   NVME_ONCS_VERIFY;
 	id->fuses = NVME_FUSES_COMPARE_AND_WRITE;
 	/*
-	 * Present whatever the namespaces are today: a host looks once, when it connects, and one that heard of no cache would
-	 * send no flush to the namespace with a cache that comes later.  A flush that has nothing to do is answered at once.
+	 * Present whatever the namespaces are today: a host looks once, when it connects, and one that heard
+	 * of no cache would send no flush to the namespace with a cache that comes later.  A flush that has
+	 * nothing to do is answered at once.
 	 */
 	id->vwc = NVME_VWC_FLUSH_ALL_YES | NVME_VWC_PRESENT;
 	id->acwu = NVMF_ACWU;
@@ -103,7 +105,7 @@ static uint16_t identify_iocs_ctrlr(struct nvmf_req *req, void *page)
 	return NVME_SC_SUCCESS;
 }
 
-/* --- a namespace ---------------------------------------------------------------------------------------------------------- */
+/* --- a namespace --------------------------------------------------------------------------- */
 
 /* NULL with success: the NSID is allowed but nothing is there. */
 static const struct nvmf_group_ns *find_ns(struct nvmf_req *req, uint16_t *ret_status)
@@ -208,7 +210,7 @@ static uint16_t identify_descriptors(struct nvmf_req *req, void *page)
 	return NVME_SC_SUCCESS;
 }
 
-/* --- lists ------------------------------------------------------------------------------------------------------------------ */
+/* --- lists --------------------------------------------------------------------------------- */
 
 static uint16_t identify_ns_list(struct nvmf_req *req, void *page)
 {
@@ -237,7 +239,7 @@ static uint16_t identify_iocs_vectors(struct nvmf_req *req, void *page)
 	return NVME_SC_SUCCESS;
 }
 
-/* --- the table --------------------------------------------------------------------------------------------------------------- */
+/* --- the table ----------------------------------------------------------------------------- */
 
 static const struct {
 	uint16_t (*fill)(struct nvmf_req *req, void *page);
@@ -278,7 +280,8 @@ static void identify_answer(void *arg)
 	nvmf_req_complete(req, status);
 }
 
-/* How much of a thin namespace has storage is known on the app thread; the request, and with it the subsystem, stays. */
+/* How much of a thin namespace has storage is known on the app thread; the request, and with it the
+ * subsystem, stays. */
 static void identify_count_blocks(void *arg)
 {
 	struct nvmf_req *req = arg;

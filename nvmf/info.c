@@ -4,7 +4,7 @@
 
 #include "nvmf/internal.h"
 
-/* --- controllers --------------------------------------------------------------------------------------------------------- */
+/* --- controllers --------------------------------------------------------------------------- */
 
 struct ctrlr_query {
 	struct nvmf_group_subsystem *gsub;
@@ -41,7 +41,8 @@ static int by_cntlid(const void *a, const void *b)
 	return (int)one->cntlid - (int)other->cntlid;
 }
 
-fiber_fn int nvmf_subsystem_get_ctrlrs(struct nvmf_subsystem *sub, struct nvmf_ctrlr_info **ret_infos, unsigned *ret_nr)
+fiber_fn int nvmf_subsystem_get_ctrlrs(struct nvmf_subsystem *sub, struct nvmf_ctrlr_info **ret_infos,
+				       unsigned *ret_nr)
 {
 	struct nvmf_target *target = sub->target;
 	struct ctrlr_query query = { .room = sub->nr_ctrlrs };
@@ -66,7 +67,7 @@ fiber_fn int nvmf_subsystem_get_ctrlrs(struct nvmf_subsystem *sub, struct nvmf_c
 	return 0;
 }
 
-/* --- queues ---------------------------------------------------------------------------------------------------------------- */
+/* --- queues -------------------------------------------------------------------------------- */
 
 struct qpair_query {
 	struct nvmf_group *group;
@@ -120,10 +121,12 @@ static int by_queue(const void *a, const void *b)
 {
 	const struct nvmf_qpair_info *one = a, *other = b;
 
-	return one->cntlid != other->cntlid ? (int)one->cntlid - (int)other->cntlid : (int)one->qid - (int)other->qid;
+	return one->cntlid != other->cntlid ? (int)one->cntlid - (int)other->cntlid :
+					      (int)one->qid - (int)other->qid;
 }
 
-fiber_fn int nvmf_subsystem_get_qpairs(struct nvmf_subsystem *sub, struct nvmf_qpair_info **ret_infos, unsigned *ret_nr)
+fiber_fn int nvmf_subsystem_get_qpairs(struct nvmf_subsystem *sub, struct nvmf_qpair_info **ret_infos,
+				       unsigned *ret_nr)
 {
 	struct nvmf_target *target = sub->target;
 	struct qpair_query query = { .subsystem = sub };

@@ -1,7 +1,7 @@
 /*
- * What nvmf's files share.  Two planes: the app thread owns the configuration (target, subsystem, namespace, host, listener);
- * each group's thread owns its connections, its copy of every subsystem's namespaces, and the controllers whose admin queue
- * came to it.
+ * What nvmf's files share.  Two planes: the app thread owns the configuration (target, subsystem, namespace,
+ * host, listener); each group's thread owns its connections, its copy of every subsystem's namespaces, and
+ * the controllers whose admin queue came to it.
  */
 #ifndef NVMF_INTERNAL_H
 #define NVMF_INTERNAL_H
@@ -14,27 +14,27 @@
 #include "nvmf/nvmf.h"
 #include "nvmf/transport.h"
 
-#define NVMF_MAX_TRANSPORTS 4
-#define NVMF_MAX_GROUPS	    64
-#define NVMF_PAGE_SIZE	    4096u
-#define NVMF_MDTS	    8 /* 2^8 pages of 4 KiB */
-#define NVMF_AERL	    3 /* 0's based: four event requests */
-#define NVMF_ACL	    3 /* 0's based: four Aborts at a time */
-#define NVMF_ACWU	    255 /* blocks, 0's based */
-#define NVMF_NR_ERRORS	    64
-#define NVMF_CHANGED_NS_MAX 1024u
+#define NVMF_MAX_TRANSPORTS    4
+#define NVMF_MAX_GROUPS	       64
+#define NVMF_PAGE_SIZE	       4096u
+#define NVMF_MDTS	       8   /* 2^8 pages of 4 KiB */
+#define NVMF_AERL	       3   /* 0's based: four event requests */
+#define NVMF_ACL	       3   /* 0's based: four Aborts at a time */
+#define NVMF_ACWU	       255 /* blocks, 0's based */
+#define NVMF_NR_ERRORS	       64
+#define NVMF_CHANGED_NS_MAX    1024u
 #define NVMF_SMART_TEMPERATURE 0x02u /* of the critical warnings, and so of feature 0Bh */
-#define NVMF_KAS_100MS	    1
+#define NVMF_KAS_100MS	       1
 #define NVMF_DISCOVERY_KATO_MS 120000u
-#define NVMF_CAP_TO_500MS   30
+#define NVMF_CAP_TO_500MS      30
 
 static_assert(NVMF_MAX_XFER == NVMF_PAGE_SIZE << NVMF_MDTS, "MDTS");
 
 /* A host that does not send the data of a write it began is cut off after this. */
-#define NVMF_DATA_TIMEOUT_US (30ull * 1000 * 1000)
+#define NVMF_DATA_TIMEOUT_US  (30ull * 1000 * 1000)
 #define NVMF_DRAIN_TIMEOUT_US (5ull * 1000 * 1000)
 
-/* --- app thread -------------------------------------------------------------------------------------------------------- */
+/* --- app thread ---------------------------------------------------------------------------- */
 
 struct nvmf_transport {
 	const struct nvmf_transport_ops *ops;
@@ -42,8 +42,8 @@ struct nvmf_transport {
 	bool created;
 };
 
-/* One address that a transport listens on, shared by the subsystems reached there.  Owner: app thread; ops, addr and handle
- * are constant. */
+/* One address that a transport listens on, shared by the subsystems reached there.  Owner: app thread; ops,
+ * addr and handle are constant. */
 struct nvmf_listener {
 	struct list link;
 	struct nvmf_transport *transport;
@@ -61,7 +61,7 @@ struct nvmf_target {
 	bool no_discovery_port;
 	uint64_t connect_timeout_us; /* constant, read by groups */
 	uint64_t start_us;
-	struct fiber_mutex config;   /* held by whoever changes the configuration */
+	struct fiber_mutex config; /* held by whoever changes the configuration */
 	struct nvmf_transport transports[NVMF_MAX_TRANSPORTS];
 	unsigned nr_transports;
 	struct nvmf_group *groups[NVMF_MAX_GROUPS]; /* constant while the target is */
@@ -94,7 +94,7 @@ struct nvmf_sub_listener {
 /* Owner: app thread; what says "constant" is read by groups too. */
 struct nvmf_subsystem {
 	struct list link;
-	struct nvmf_target *target;	/* constant, as are the next ones */
+	struct nvmf_target *target; /* constant, as are the next ones */
 	char nqn[NVMF_NQN_SIZE];
 	char serial[NVMF_SERIAL_MAX + 1];
 	char model[NVMF_MODEL_MAX + 1];
@@ -103,13 +103,14 @@ struct nvmf_subsystem {
 	uint32_t dmrsl;
 	uint8_t wzsl;
 	bool discovery;
-	struct nvmf_group_subsystem *gsubs[NVMF_MAX_GROUPS]; /* constant; each belongs to its group, counters are read by all */
+	struct nvmf_group_subsystem
+		*gsubs[NVMF_MAX_GROUPS]; /* constant; each belongs to its group, counters are read by all */
 	bool allow_any_host;
 	bool deleting, deleted;
 	unsigned nr_lockers; /* fibers that wait for the configuration's lock and will look here */
 	struct list hosts;
 	struct list listeners;
-	struct nvmf_ns **ns; /* by NSID, max_namespaces + 1 of them */
+	struct nvmf_ns **ns;		    /* by NSID, max_namespaces + 1 of them */
 	unsigned nr_namespaces, nr_waiting; /* waiting: for their bdev */
 	struct list ctrlrs;
 	unsigned nr_ctrlrs;
@@ -133,7 +134,7 @@ struct nvmf_ns {
 	uint64_t id; /* never used again in this process: what an event about a bdev names it by */
 };
 
-/* --- group threads ----------------------------------------------------------------------------------------------------- */
+/* --- group threads ------------------------------------------------------------------------- */
 
 /* Single writer (the group's thread), read by any with nvmf_counter_read(). */
 struct nvmf_counters {
@@ -185,7 +186,7 @@ struct nvmf_group {
 	atomic_uint nr_qpairs; /* of any thread's interest: placement */
 	struct list qpairs;
 	void *tgroups[NVMF_MAX_TRANSPORTS]; /* by index of target->transports */
-	struct list large_waiters; /* requests that wait for their turn to take large buffers */
+	struct list large_waiters;	    /* requests that wait for their turn to take large buffers */
 	struct nvmf_req *large_taker;
 	struct poller *sweeper;
 	struct fiber_wait *empty; /* stopping waits for the last connection */
@@ -200,8 +201,8 @@ enum nvmf_ctrlr_state {
 };
 
 /*
- * A controller: one association.  Owner: its admin queue's group thread, but for what is said below.  Born on the app
- * thread during Connect; every queue and message that names it holds a reference.
+ * A controller: one association.  Owner: its admin queue's group thread, but for what is said below.  Born on
+ * the app thread during Connect; every queue and message that names it holds a reference.
  */
 struct nvmf_ctrlr {
 	/* constant */
@@ -215,7 +216,7 @@ struct nvmf_ctrlr {
 	bool discovery;
 	/* any thread */
 	atomic_uint refs;
-	atomic_bool traffic;	 /* a command came since the keep-alive timer last looked */
+	atomic_bool traffic;	   /* a command came since the keep-alive timer last looked */
 	atomic_bool write_through; /* WCE is 0: every write is a FUA write */
 	/* app thread */
 	struct list sub_link;
@@ -233,7 +234,8 @@ struct nvmf_ctrlr {
 	bool clean_shutdown;
 	/* features */
 	bool wce;
-	uint32_t arbitration, temperature_over_k, temperature_under_k, error_recovery, write_atomicity, async_events;
+	uint32_t arbitration, temperature_over_k, temperature_under_k, error_recovery, write_atomicity,
+		async_events;
 	uint16_t nr_queues; /* granted; I/O queues 1 to nr_queues */
 	struct nvme_host_behavior behavior;
 	/* keep alive */
@@ -245,7 +247,7 @@ struct nvmf_ctrlr {
 	struct list aers;
 	unsigned nr_aers;
 	uint32_t events_pending, events_masked; /* bits of enum nvmf_event */
-	bool too_warm; /* outside of the thresholds when last looked */
+	bool too_warm;				/* outside of the thresholds when last looked */
 	uint32_t changed_ns[NVMF_CHANGED_NS_MAX];
 	unsigned nr_changed_ns; /* 1025: more than the list can say */
 	unsigned nr_aborts;
@@ -254,16 +256,21 @@ struct nvmf_ctrlr {
 	struct nvme_log_error errors[NVMF_NR_ERRORS];
 };
 
-enum nvmf_event { NVMF_EVENT_NS_CHANGED, NVMF_EVENT_DISCOVERY_CHANGED, NVMF_EVENT_TEMPERATURE, NVMF_NR_EVENTS };
+enum nvmf_event {
+	NVMF_EVENT_NS_CHANGED,
+	NVMF_EVENT_DISCOVERY_CHANGED,
+	NVMF_EVENT_TEMPERATURE,
+	NVMF_NR_EVENTS
+};
 
-/* --- request.c: the one machine ------------------------------------------------------------------------------------------ */
+/* --- request.c: the one machine ------------------------------------------------------------ */
 
 #define NVMF_OP_FUSED	0x01u /* may be half of a Compare-and-Write */
 #define NVMF_OP_ANYTIME 0x02u /* before CC.EN too */
 #define NVMF_OP_IO	0x04u /* on a namespace's blocks */
 
-/* What an opcode needs.  prepare checks the command and sets req->len; execute runs once the data is there and ends, now or
- * later, in nvmf_req_complete(). */
+/* What an opcode needs.  prepare checks the command and sets req->len; execute runs once the data is there
+ * and ends, now or later, in nvmf_req_complete(). */
 struct nvmf_op {
 	uint16_t (*prepare)(struct nvmf_req *req); /* NVMe status; NULL: no data, nothing to check */
 	void (*execute)(struct nvmf_req *req);
@@ -273,7 +280,9 @@ struct nvmf_op {
 void nvmf_req_complete(struct nvmf_req *req, uint16_t status);
 void nvmf_req_set_state(struct nvmf_req *req, enum nvmf_req_state state);
 void nvmf_req_buffers_ready(struct nvmf_req *req);
-/* Ends a request that has not started, wherever it waits.  False when it has started or is not nvmf's to end. */
+/*
+ * Ends a request that has not started, wherever it waits.  False when it has started or is not nvmf's to end.
+ */
 bool nvmf_req_cancel(struct nvmf_req *req, uint16_t status);
 /* Copies into or out of req->iov at an offset, within req->len. */
 void nvmf_req_put(struct nvmf_req *req, uint32_t offset, const void *src, uint32_t len);
@@ -346,8 +355,10 @@ void nvmf_keep_alive_stop(struct nvmf_ctrlr *ctrlr);
 
 /* io.c */
 uint8_t nvmf_io_fua(struct nvmf_req *req, const struct nvmf_group_ns *gns);
-void nvmf_io_submit(struct nvmf_req *req, struct nvmf_group_ns *gns, uint8_t op, void (*done)(struct bdev_io *io, int status));
-void nvmf_io_start(struct nvmf_req *req, struct nvmf_group_ns *gns, void (*done)(struct bdev_io *io, int status));
+void nvmf_io_submit(struct nvmf_req *req, struct nvmf_group_ns *gns, uint8_t op,
+		    void (*done)(struct bdev_io *io, int status));
+void nvmf_io_start(struct nvmf_req *req, struct nvmf_group_ns *gns,
+		   void (*done)(struct bdev_io *io, int status));
 void nvmf_io_end(struct nvmf_req *req); /* takes the request from its namespace; every done begins with it */
 struct nvmf_group_ns *nvmf_io_ns(struct nvmf_req *req, uint16_t *ret_status);
 bool nvmf_io_range_ok(const struct nvmf_group_ns *gns, uint64_t slba, uint64_t nr_blocks);
@@ -362,9 +373,10 @@ uint16_t nvmf_verify_prepare(struct nvmf_req *req);
 void nvmf_verify_execute(struct nvmf_req *req);
 
 /* fused.c */
-uint16_t nvmf_fused_begin(struct nvmf_req *req, uint16_t status); /* before prepare: finds its other half, or ends a lone one */
-void nvmf_fused_ready(struct nvmf_req *req);			     /* its data is there */
-void nvmf_fused_failed(struct nvmf_req *req, uint16_t status);	     /* it ends without having started */
+uint16_t nvmf_fused_begin(struct nvmf_req *req,
+			  uint16_t status);  /* before prepare: finds its other half, or ends a lone one */
+void nvmf_fused_ready(struct nvmf_req *req); /* its data is there */
+void nvmf_fused_failed(struct nvmf_req *req, uint16_t status); /* it ends without having started */
 
 /* dsm.c */
 uint16_t nvmf_dsm_prepare(struct nvmf_req *req);
@@ -373,33 +385,40 @@ void nvmf_dsm_execute(struct nvmf_req *req);
 /* discovery.c */
 void nvmf_discovery_log_execute(struct nvmf_req *req);
 /* What hosts see of a subsystem has changed: tells those for whom @affects says so.  App thread. */
-void nvmf_discovery_changed(struct nvmf_subsystem *subsystem, bool (*affects)(const struct nvmf_subsystem *, const char *host_nqn));
+void nvmf_discovery_changed(struct nvmf_subsystem *subsystem,
+			    bool (*affects)(const struct nvmf_subsystem *, const char *host_nqn));
 void nvmf_discovery_changed_for(struct nvmf_subsystem *subsystem, const char *host_nqn);
 
 /* qpair.c */
 void nvmf_qpair_close(struct nvmf_qpair *qpair, bool graceful);
-void nvmf_qpair_drain(struct nvmf_qpair *qpair); /* answers what executes, then closes */
-void nvmf_qpair_check(struct nvmf_qpair *qpair); /* after a release: is a drain or a disconnect over? */
+void nvmf_qpair_drain(struct nvmf_qpair *qpair);   /* answers what executes, then closes */
+void nvmf_qpair_check(struct nvmf_qpair *qpair);   /* after a release: is a drain or a disconnect over? */
 void nvmf_qpair_unbound(struct nvmf_qpair *qpair); /* its controller knows that it is gone */
 
 /* ctrlr.c */
 struct nvmf_ctrlr *nvmf_ctrlr_get(struct nvmf_ctrlr *ctrlr);
 void nvmf_ctrlr_put(struct nvmf_ctrlr *ctrlr);
-void nvmf_ctrlr_bind_admin(struct nvmf_ctrlr *ctrlr, struct nvmf_qpair *qpair, uint32_t kato_ms); /* group's thread */
-void nvmf_ctrlr_qpair_gone(struct nvmf_qpair *qpair); /* on the qpair's thread; ends in nvmf_qpair_unbound() */
-bool nvmf_ctrlr_queue_take(struct nvmf_ctrlr *ctrlr, uint16_t qid, struct nvmf_group *group); /* controller's thread */
+void nvmf_ctrlr_bind_admin(struct nvmf_ctrlr *ctrlr, struct nvmf_qpair *qpair,
+			   uint32_t kato_ms); /* group's thread */
+void nvmf_ctrlr_qpair_gone(
+	struct nvmf_qpair *qpair); /* on the qpair's thread; ends in nvmf_qpair_unbound() */
+bool nvmf_ctrlr_queue_take(struct nvmf_ctrlr *ctrlr, uint16_t qid,
+			   struct nvmf_group *group);		    /* controller's thread */
 void nvmf_ctrlr_queue_free(struct nvmf_ctrlr *ctrlr, uint16_t qid); /* the same; qid 0: another hold */
 void nvmf_ctrlr_close_io(struct nvmf_ctrlr *ctrlr, bool drain);
 void nvmf_ctrlr_die(struct nvmf_ctrlr *ctrlr); /* the admin queue is gone, or never was */
-struct nvmf_qpair *nvmf_group_find_qpair(struct nvmf_group *group, const struct nvmf_ctrlr *ctrlr, uint16_t qid);
+struct nvmf_qpair *nvmf_group_find_qpair(struct nvmf_group *group, const struct nvmf_ctrlr *ctrlr,
+					 uint16_t qid);
 void nvmf_ctrlr_end_from_app(struct nvmf_ctrlr *ctrlr);
 void nvmf_ctrlr_unlist(struct nvmf_ctrlr *ctrlr); /* app thread: its CNTLID is free */
 /* Runs fn(ctrlr) on its thread with a reference that fn puts.  Thread: any. */
 void nvmf_ctrlr_send(struct nvmf_ctrlr *ctrlr, msg_fn fn);
-void nvmf_ctrlr_queues_over(struct nvmf_ctrlr *ctrlr); /* property.c: the last I/O queue of a reset or shutdown is gone */
+void nvmf_ctrlr_queues_over(
+	struct nvmf_ctrlr *ctrlr); /* property.c: the last I/O queue of a reset or shutdown is gone */
 
 /* group.c */
-int nvmf_group_create(struct nvmf_target *target, unsigned reactor, struct nvmf_group **ret_group); /* fiber_fn */
+int nvmf_group_create(struct nvmf_target *target, unsigned reactor,
+		      struct nvmf_group **ret_group); /* fiber_fn */
 fiber_fn void nvmf_group_destroy(struct nvmf_group *group);
 fiber_fn int nvmf_groups_add_subsystem(struct nvmf_subsystem *subsystem);
 fiber_fn void nvmf_groups_remove_subsystem(struct nvmf_subsystem *subsystem);
@@ -411,18 +430,20 @@ void nvmf_groups_ns_changed(struct nvmf_ns *ns);	 /* tells the controllers */
 bool nvmf_subsystem_allows(const struct nvmf_subsystem *subsystem, const char *host_nqn);
 bool nvmf_subsystem_lists_not(const struct nvmf_subsystem *subsystem, const char *host_nqn);
 bool nvmf_subsystem_listens(const struct nvmf_subsystem *subsystem, const struct nvmf_listener *listener);
-fiber_fn void nvmf_subsystem_end_ctrlrs(struct nvmf_subsystem *subsystem, bool (*ends)(struct nvmf_ctrlr *, void *), void *arg);
+fiber_fn void nvmf_subsystem_end_ctrlrs(struct nvmf_subsystem *subsystem,
+					bool (*ends)(struct nvmf_ctrlr *, void *), void *arg);
 fiber_fn int nvmf_subsystem_lock(struct nvmf_subsystem *subsystem); /* unlock: target->config */
 fiber_fn int nvmf_subsystem_delete_locked(struct nvmf_subsystem *subsystem);
-fiber_fn int nvmf_subsystem_create_locked(struct nvmf_target *target, const struct nvmf_subsystem_opts *opts, bool discovery,
-					  struct nvmf_subsystem **ret_subsystem);
+fiber_fn int nvmf_subsystem_create_locked(struct nvmf_target *target, const struct nvmf_subsystem_opts *opts,
+					  bool discovery, struct nvmf_subsystem **ret_subsystem);
 
 /* namespace.c */
 void nvmf_ns_bdev_registered(struct nvmf_target *target, struct bdev *bdev); /* not in a fiber */
 fiber_fn void nvmf_ns_remove_all(struct nvmf_subsystem *subsystem);
 
 /* listener.c */
-struct nvmf_listener *nvmf_listener_by_handle(struct nvmf_target *target, const struct nvmf_transport_ops *ops, void *handle);
+struct nvmf_listener *nvmf_listener_by_handle(struct nvmf_target *target,
+					      const struct nvmf_transport_ops *ops, void *handle);
 fiber_fn void nvmf_listeners_remove_all(struct nvmf_subsystem *subsystem);
 
 /* target.c */

@@ -1,6 +1,6 @@
 /*
- * Read, Write and Compare: the hot path between a request and a bdev, and the table of I/O commands.  No allocation, no lock;
- * the namespace is one array index away.
+ * Read, Write and Compare: the hot path between a request and a bdev, and the table of I/O commands.  No
+ * allocation, no lock; the namespace is one array index away.
  */
 #include "nvmf/internal.h"
 
@@ -28,7 +28,8 @@ uint8_t nvmf_io_fua(struct nvmf_req *req, const struct nvmf_group_ns *gns)
 {
 	if (req->cmd.rw.control & NVME_RW_FUA)
 		return BDEV_IO_FUA;
-	return gns->has_write_cache && atomic_load_explicit(&req->qpair->ctrlr->write_through, memory_order_relaxed) ?
+	return gns->has_write_cache &&
+			       atomic_load_explicit(&req->qpair->ctrlr->write_through, memory_order_relaxed) ?
 		       BDEV_IO_FUA :
 		       0;
 }
@@ -51,10 +52,11 @@ uint16_t nvmf_io_status(struct nvmf_req *req, int err)
 	}
 }
 
-/* --- at the bdev ------------------------------------------------------------------------------------------------------- */
+/* --- at the bdev --------------------------------------------------------------------------- */
 
 /* Submits req->io, of which the caller has set all but done. */
-void nvmf_io_start(struct nvmf_req *req, struct nvmf_group_ns *gns, void (*done)(struct bdev_io *io, int status))
+void nvmf_io_start(struct nvmf_req *req, struct nvmf_group_ns *gns,
+		   void (*done)(struct bdev_io *io, int status))
 {
 	struct nvmf_group_subsystem *gsub = req->qpair->gsub;
 
@@ -66,8 +68,10 @@ void nvmf_io_start(struct nvmf_req *req, struct nvmf_group_ns *gns, void (*done)
 	bdev_submit(gns->channel, &req->io);
 }
 
-/* The same for the command's own range and data; the caller has set io.flags, and compare_iov where there is one. */
-void nvmf_io_submit(struct nvmf_req *req, struct nvmf_group_ns *gns, uint8_t op, void (*done)(struct bdev_io *io, int status))
+/* The same for the command's own range and data; the caller has set io.flags, and compare_iov where there is
+ * one. */
+void nvmf_io_submit(struct nvmf_req *req, struct nvmf_group_ns *gns, uint8_t op,
+		    void (*done)(struct bdev_io *io, int status))
 {
 	struct bdev_io *io = &req->io;
 
@@ -91,7 +95,7 @@ void nvmf_io_end(struct nvmf_req *req)
 		fiber_wake(gns->idle, 0);
 }
 
-/* --- Read, Write, Compare ---------------------------------------------------------------------------------------------- */
+/* --- Read, Write, Compare ------------------------------------------------------------------ */
 
 static uint16_t rw_prepare(struct nvmf_req *req)
 {

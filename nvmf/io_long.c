@@ -1,7 +1,8 @@
-/* Flush, Write Zeroes and Verify: commands without data on the wire, some of which take several operations of the bdev. */
+/* Flush, Write Zeroes and Verify: commands without data on the wire, some of which take several operations of
+ * the bdev. */
 #include "nvmf/internal.h"
 
-/* --- Flush -------------------------------------------------------------------------------------------------------------- */
+/* --- Flush --------------------------------------------------------------------------------- */
 
 static bool flush_next(struct nvmf_req *req);
 static void flush_done(struct bdev_io *io, int err);
@@ -59,7 +60,7 @@ void nvmf_flush_execute(struct nvmf_req *req)
 	flush_submit(req, gns);
 }
 
-/* --- Write Zeroes -------------------------------------------------------------------------------------------------------- */
+/* --- Write Zeroes -------------------------------------------------------------------------- */
 
 uint16_t nvmf_write_zeroes_prepare(struct nvmf_req *req)
 {
@@ -103,7 +104,7 @@ void nvmf_write_zeroes_execute(struct nvmf_req *req)
 	nvmf_io_submit(req, gns, BDEV_WRITE_ZEROES, write_zeroes_done);
 }
 
-/* --- Verify -------------------------------------------------------------------------------------------------------------- */
+/* --- Verify -------------------------------------------------------------------------------- */
 
 uint16_t nvmf_verify_prepare(struct nvmf_req *req)
 {

@@ -49,15 +49,18 @@ STAGE_TEST(a_write_in_the_capsule_is_taken_from_all_its_pieces)
 
 STAGE_TEST(a_range_past_the_end_is_out_of_range_however_it_wraps)
 {
-	static const uint64_t slbas[] = { MEM_BLOCKS, MEM_BLOCKS - 1, UINT64_MAX, UINT64_MAX - 1, 1ull << 63, 1ull << 55 };
-	static const uint8_t opcodes[] = { NVME_IO_READ, NVME_IO_WRITE, NVME_IO_COMPARE, NVME_IO_WRITE_ZEROES, NVME_IO_VERIFY };
+	static const uint64_t slbas[] = { MEM_BLOCKS,	  MEM_BLOCKS - 1, UINT64_MAX,
+					  UINT64_MAX - 1, 1ull << 63,	  1ull << 55 };
+	static const uint8_t opcodes[] = { NVME_IO_READ, NVME_IO_WRITE, NVME_IO_COMPARE, NVME_IO_WRITE_ZEROES,
+					   NVME_IO_VERIFY };
 	char buf[1024] = { 0 };
 	struct fake_host host;
 
 	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 1);
 	for (unsigned i = 0; i < sizeof(slbas) / sizeof(slbas[0]); i++) {
 		for (unsigned j = 0; j < sizeof(opcodes); j++)
-			ck_assert_uint_eq(fake_io(host.io[0], opcodes[j], 1, slbas[i], 2, buf), NVME_SC_LBA_OUT_OF_RANGE);
+			ck_assert_uint_eq(fake_io(host.io[0], opcodes[j], 1, slbas[i], 2, buf),
+					  NVME_SC_LBA_OUT_OF_RANGE);
 	}
 	ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_READ, 1, MEM_BLOCKS - 2, 2, buf), 0);
 	fake_host_drop(&host);
@@ -116,7 +119,8 @@ STAGE_TEST(namespaces_that_are_not_there_are_invalid)
 	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 1);
 	for (unsigned i = 0; i < sizeof(nsids) / sizeof(nsids[0]); i++) {
 		ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_READ, nsids[i], 0, 1, buf), NVME_SC_INVALID_NS);
-		ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_WRITE_ZEROES, nsids[i], 0, 1, NULL), NVME_SC_INVALID_NS);
+		ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_WRITE_ZEROES, nsids[i], 0, 1, NULL),
+				  NVME_SC_INVALID_NS);
 		ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_FLUSH, nsids[i], 0, 1, NULL),
 				  nsids[i] == NVME_NSID_ALL ? 0 : NVME_SC_INVALID_NS);
 	}
@@ -222,13 +226,14 @@ STAGE_TEST(a_read_only_bdev_is_a_write_protected_namespace)
 	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 1);
 	ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_READ, 2, 0, 1, buf), 0);
 	ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_WRITE, 2, 0, 1, buf), NVME_SC_NS_WRITE_PROTECTED);
-	ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_WRITE_ZEROES, 2, 0, 1, NULL), NVME_SC_NS_WRITE_PROTECTED);
+	ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_WRITE_ZEROES, 2, 0, 1, NULL),
+			  NVME_SC_NS_WRITE_PROTECTED);
 	ck_assert_uint_eq(fake_identify(host.admin, NVME_CNS_NS, 2, &id), 0);
 	ck_assert_uint_eq(id.nsattr, NVME_NSATTR_WRITE_PROTECTED);
 	fake_host_drop(&host);
 }
 
-/* --- durability --------------------------------------------------------------------------------------------------------------- */
+/* --- durability ---------------------------------------------------------------------------- */
 
 STAGE_TEST(fua_reaches_the_bdev_and_so_does_a_disabled_cache)
 {
@@ -308,7 +313,7 @@ STAGE_TEST(a_flush_of_all_namespaces_flushes_each)
 	fake_host_drop(&host);
 }
 
-/* --- what is in a buffer ---------------------------------------------------------------------------------------------------------- */
+/* --- what is in a buffer ------------------------------------------------------------------- */
 
 STAGE_TEST(a_failed_read_sends_no_data)
 {
@@ -341,7 +346,8 @@ STAGE_TEST(more_io_than_there_are_buffers_waits_and_all_of_it_is_done)
 	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 2);
 	fill(buf, NVMF_MAX_XFER, 3);
 	for (unsigned i = 0; i < 64; i++) {
-		cmds[i] = fake_rw(NVME_IO_WRITE, 1, i * 8, i % 3 ? 2048 : 300, buf, i % 3 ? 2048 * 512 : 300 * 512);
+		cmds[i] = fake_rw(NVME_IO_WRITE, 1, i * 8, i % 3 ? 2048 : 300, buf,
+				  i % 3 ? 2048 * 512 : 300 * 512);
 		fake_submit(host.io[i % 2], &cmds[i]);
 	}
 	for (unsigned i = 0; i < 64; i++)
@@ -350,7 +356,8 @@ STAGE_TEST(more_io_than_there_are_buffers_waits_and_all_of_it_is_done)
 	fake_host_drop(&host);
 }
 
-/* Each of many transfers takes eight buffers of the pool's 64; were all to hold some while they wait for more, none would end. */
+/* Each of many transfers takes eight buffers of the pool's 64; were all to hold some while they wait for
+ * more, none would end. */
 STAGE_TEST(transfers_that_hold_buffers_while_data_is_awaited_do_not_starve_each_other)
 {
 	static struct fake_cmd cmds[60];
@@ -435,7 +442,7 @@ STAGE_TEST(data_that_fails_its_digest_fails_its_command_alone)
 	fake_host_drop(&host);
 }
 
-/* --- fused ------------------------------------------------------------------------------------------------------------------------- */
+/* --- fused --------------------------------------------------------------------------------- */
 
 static struct fake_cmd fused(uint8_t opcode, unsigned fuse, uint64_t slba, void *block)
 {
@@ -474,7 +481,8 @@ STAGE_TEST(a_fused_pair_writes_when_equal_and_not_when_different)
 	fake_host_drop(&host);
 }
 
-/* SPDK f0935084bd: the first of a pair that never was completed with another's CID.  fake_complete() asserts each CID. */
+/* SPDK f0935084bd: the first of a pair that never was completed with another's CID.  fake_complete() asserts
+ * each CID. */
 STAGE_TEST(halves_without_their_other_half_fail_and_touch_nobody_else)
 {
 	char block[512] = { 0 };
@@ -596,7 +604,8 @@ STAGE_TEST(a_connection_that_goes_between_the_halves_leaves_nothing)
 	}
 }
 
-/* One counter, incremented by compare-and-write from hosts on two threads: none of the increments may be lost. */
+/* One counter, incremented by compare-and-write from hosts on two threads: none of the increments may be
+ * lost. */
 struct increments {
 	struct fake_host *host;
 	unsigned queue, left, nr_won;
@@ -653,7 +662,7 @@ STAGE_TEST(compare_and_write_is_atomic_across_controllers)
 		fake_host_drop(&hosts[i]);
 }
 
-/* --- dataset management ------------------------------------------------------------------------------------------------------------ */
+/* --- dataset management -------------------------------------------------------------------- */
 
 static struct fake_cmd dsm(struct nvme_dsm_range *ranges, unsigned nr, uint32_t attributes)
 {

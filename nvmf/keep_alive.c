@@ -1,8 +1,9 @@
 /*
- * Keep alive, traffic based: any command on any queue of the association proves the host; a host unheard of for KATO ends it.
+ * Keep alive, traffic based: any command on any queue of the association proves the host; a host unheard of
+ * for KATO ends it.
  *
- * The timer looks eight times in a KATO whether a command came.  When the time is up it looks once more a little later: what the
- * host sent may lie in a socket that a busy thread has not got to yet.
+ * The timer looks eight times in a KATO whether a command came.  When the time is up it looks once more a
+ * little later: what the host sent may lie in a socket that a busy thread has not got to yet.
  *
  * Source: NVM Express Base 2.0, 3.9.
  */
@@ -20,8 +21,8 @@ static uint64_t tick_us(const struct nvmf_ctrlr *ctrlr)
 
 static void expired(struct nvmf_ctrlr *ctrlr)
 {
-	log_notice("%s: controller %u: %s was not heard of for %u ms: its association ends", ctrlr->subsystem->nqn,
-		   ctrlr->cntlid, ctrlr->host_nqn, ctrlr->kato_ms);
+	log_notice("%s: controller %u: %s was not heard of for %u ms: its association ends",
+		   ctrlr->subsystem->nqn, ctrlr->cntlid, ctrlr->host_nqn, ctrlr->kato_ms);
 	ctrlr->csts |= NVME_CSTS_CFS;
 	/* The admin connection's end is the association's. */
 	nvmf_qpair_close(ctrlr->admin, false);

@@ -1,6 +1,6 @@
 /*
- * Listeners: the addresses a subsystem is reached by.  A transport's listener is shared by all subsystems on its address, and
- * the first on an address opens the discovery port beside it.
+ * Listeners: the addresses a subsystem is reached by.  A transport's listener is shared by all subsystems on
+ * its address, and the first on an address opens the discovery port beside it.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -42,7 +42,8 @@ static struct nvmf_listener *listener_find(struct nvmf_target *target, const str
 	return NULL;
 }
 
-struct nvmf_listener *nvmf_listener_by_handle(struct nvmf_target *target, const struct nvmf_transport_ops *ops, void *handle)
+struct nvmf_listener *nvmf_listener_by_handle(struct nvmf_target *target,
+					      const struct nvmf_transport_ops *ops, void *handle)
 {
 	struct list *it;
 
@@ -55,8 +56,8 @@ struct nvmf_listener *nvmf_listener_by_handle(struct nvmf_target *target, const 
 	return NULL;
 }
 
-fiber_fn static int listener_open(struct nvmf_target *target, struct nvmf_transport *transport, const struct stream_addr *addr,
-				  struct nvmf_listener **ret_listener)
+fiber_fn static int listener_open(struct nvmf_target *target, struct nvmf_transport *transport,
+				  const struct stream_addr *addr, struct nvmf_listener **ret_listener)
 {
 	struct nvmf_listener *listener = listener_find(target, transport, addr);
 	struct nvmf_listen_opts opts = { .addr = *addr, .backlog = (int)transport->opts.acceptor_backlog };
@@ -93,7 +94,8 @@ fiber_fn static void listener_close(struct nvmf_listener *listener)
 	free(listener);
 }
 
-static struct nvmf_sub_listener *sub_listener_find(const struct nvmf_subsystem *sub, const struct nvmf_listener *listener)
+static struct nvmf_sub_listener *sub_listener_find(const struct nvmf_subsystem *sub,
+						   const struct nvmf_listener *listener)
 {
 	struct list *it;
 
@@ -111,7 +113,7 @@ bool nvmf_subsystem_listens(const struct nvmf_subsystem *sub, const struct nvmf_
 	return listener && (sub->discovery || sub_listener_find(sub, listener));
 }
 
-/* --- the discovery port ------------------------------------------------------------------------------------------------ */
+/* --- the discovery port -------------------------------------------------------------------- */
 
 static bool host_has_listener(struct nvmf_target *target, const struct nvmf_listener *but)
 {
@@ -120,13 +122,15 @@ static bool host_has_listener(struct nvmf_target *target, const struct nvmf_list
 	list_for_each(it, &target->listeners) {
 		struct nvmf_listener *other = list_entry(it, struct nvmf_listener, link);
 
-		if (other != but && other->addr.family == but->addr.family && !strcmp(other->addr.host, but->addr.host))
+		if (other != but && other->addr.family == but->addr.family &&
+		    !strcmp(other->addr.host, but->addr.host))
 			return true;
 	}
 	return false;
 }
 
-/* Opens, or shares, discovery beside @beside.  Not having it is worth a warning, not a failure: any listener answers discovery. */
+/* Opens, or shares, discovery beside @beside.  Not having it is worth a warning, not a failure: any listener
+ * answers discovery. */
 fiber_fn static struct nvmf_listener *discovery_open(struct nvmf_target *target, struct nvmf_listener *beside)
 {
 	struct nvmf_subsystem *discovery = target->discovery;
@@ -144,8 +148,8 @@ fiber_fn static struct nvmf_listener *discovery_open(struct nvmf_target *target,
 		return NULL;
 	rc = listener_open(target, beside->transport, &addr, &listener);
 	if (rc) {
-		log_warning("discovery is not offered on %s port %u: %s; it is answered on port %u", addr.host, addr.port,
-			    strerror(-rc), beside->addr.port);
+		log_warning("discovery is not offered on %s port %u: %s; it is answered on port %u",
+			    addr.host, addr.port, strerror(-rc), beside->addr.port);
 		return NULL;
 	}
 	if (!sub_listener_find(discovery, listener)) {
@@ -174,9 +178,10 @@ fiber_fn static void discovery_close(struct nvmf_target *target, struct nvmf_lis
 	listener_close(listener);
 }
 
-/* --- a subsystem's ---------------------------------------------------------------------------------------------------- */
+/* --- a subsystem's ------------------------------------------------------------------------- */
 
-fiber_fn static int add_listener(struct nvmf_subsystem *sub, struct nvmf_transport *transport, const struct stream_addr *addr)
+fiber_fn static int add_listener(struct nvmf_subsystem *sub, struct nvmf_transport *transport,
+				 const struct stream_addr *addr)
 {
 	struct nvmf_target *target = sub->target;
 	struct nvmf_listener *listener = listener_find(target, transport, addr);
@@ -202,7 +207,8 @@ fiber_fn static int add_listener(struct nvmf_subsystem *sub, struct nvmf_transpo
 	return 0;
 }
 
-fiber_fn int nvmf_subsystem_add_listener(struct nvmf_subsystem *sub, const char *trtype, const struct stream_addr *addr)
+fiber_fn int nvmf_subsystem_add_listener(struct nvmf_subsystem *sub, const char *trtype,
+					 const struct stream_addr *addr)
 {
 	struct nvmf_target *target = sub->target;
 	struct nvmf_transport *transport = nvmf_transport_find(target, trtype);
@@ -239,7 +245,8 @@ fiber_fn static void remove_listener(struct nvmf_subsystem *sub, struct nvmf_sub
 	listener_close(listener);
 }
 
-fiber_fn int nvmf_subsystem_remove_listener(struct nvmf_subsystem *sub, const char *trtype, const struct stream_addr *addr)
+fiber_fn int nvmf_subsystem_remove_listener(struct nvmf_subsystem *sub, const char *trtype,
+					    const struct stream_addr *addr)
 {
 	struct nvmf_target *target = sub->target;
 	struct nvmf_transport *transport = nvmf_transport_find(target, trtype);

@@ -1,7 +1,8 @@
 /*
  * Get Log Page: which pages there are, the window of a page that the host asks for, and the short pages.
  *
- * The answer's buffer is zeroed first; a page then puts its parts, of which what falls into the window is kept.
+ * The answer's buffer is zeroed first; a page then puts its parts, of which what falls into the window is
+ * kept.
  *
  * Source: NVM Express Base 2.0, 5.16.
  */
@@ -32,7 +33,7 @@ void nvmf_log_put(struct nvmf_req *req, uint64_t at, const void *part, uint32_t 
 	nvmf_req_put(req, (uint32_t)(at - offset), from, len);
 }
 
-/* --- 00h --------------------------------------------------------------------------------------------------------------- */
+/* --- 00h ----------------------------------------------------------------------------------- */
 
 static bool page_is_offered(const struct nvmf_ctrlr *ctrlr, uint8_t lid);
 
@@ -48,7 +49,7 @@ static void log_supported(struct nvmf_req *req)
 	nvmf_req_complete(req, NVME_SC_SUCCESS);
 }
 
-/* --- 01h --------------------------------------------------------------------------------------------------------------- */
+/* --- 01h ----------------------------------------------------------------------------------- */
 
 /* An error of a queue on another thread, on its way to the controller's.  Owner: the message. */
 struct error_msg {
@@ -105,12 +106,13 @@ static void log_error_page(struct nvmf_req *req)
 
 	/* The newest first. */
 	for (uint64_t i = 0; i < NVMF_NR_ERRORS && i < ctrlr->error_count; i++)
-		nvmf_log_put(req, i * sizeof(ctrlr->errors[0]), &ctrlr->errors[(ctrlr->error_count - 1 - i) % NVMF_NR_ERRORS],
+		nvmf_log_put(req, i * sizeof(ctrlr->errors[0]),
+			     &ctrlr->errors[(ctrlr->error_count - 1 - i) % NVMF_NR_ERRORS],
 			     sizeof(ctrlr->errors[0]));
 	nvmf_req_complete(req, NVME_SC_SUCCESS);
 }
 
-/* --- 03h, 04h, 05h, 12h ------------------------------------------------------------------------------------------------- */
+/* --- 03h, 04h, 05h, 12h -------------------------------------------------------------------- */
 
 static void log_firmware(struct nvmf_req *req)
 {
@@ -139,7 +141,8 @@ static void log_effects(struct nvmf_req *req)
 	struct nvme_log_effects log;
 
 	nvmf_log_effects_fill(&log);
-	/* CAP.CSS says that sets can be chosen, so nvme-cli asks for the zoned one too and takes no error for an answer. */
+	/* CAP.CSS says that sets can be chosen, so nvme-cli asks for the zoned one too and takes no error for
+	 * an answer. */
 	if (req->cmd.get_log.csi != NVME_CSI_NVM)
 		memset(log.io, 0, sizeof(log.io));
 	nvmf_log_put(req, 0, &log, sizeof(log));
@@ -155,7 +158,7 @@ static void log_feature_effects(struct nvmf_req *req)
 	nvmf_req_complete(req, NVME_SC_SUCCESS);
 }
 
-/* --- the table ------------------------------------------------------------------------------------------------------------ */
+/* --- the table ----------------------------------------------------------------------------- */
 
 static const struct log_page {
 	void (*execute)(struct nvmf_req *req);
@@ -168,7 +171,8 @@ static const struct log_page {
 	[NVME_LID_FIRMWARE_SLOT] = { log_firmware, sizeof(struct nvme_log_firmware_slot), true, false },
 	[NVME_LID_CHANGED_NS] = { log_changed_ns, sizeof(struct nvme_ns_list), true, false },
 	[NVME_LID_EFFECTS] = { log_effects, sizeof(struct nvme_log_effects), true, false },
-	[NVME_LID_FEATURE_EFFECTS] = { log_feature_effects, sizeof(struct nvme_log_feature_effects), true, true },
+	[NVME_LID_FEATURE_EFFECTS] = { log_feature_effects, sizeof(struct nvme_log_feature_effects), true,
+				       true },
 	[NVME_LID_DISCOVERY] = { nvmf_discovery_log_execute, 0, false, true },
 };
 

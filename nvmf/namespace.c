@@ -1,8 +1,9 @@
 /*
- * Namespaces: a bdev under an NSID.  One whose bdev is not there yet waits for it; one whose bdev goes away vanishes.
+ * Namespaces: a bdev under an NSID.  One whose bdev is not there yet waits for it; one whose bdev goes away
+ * vanishes.
  *
- * Events about bdevs arrive outside of fibers and name a namespace by its id: by the time a fiber has the configuration's lock, it
- * may be another's NSID.
+ * Events about bdevs arrive outside of fibers and name a namespace by its id: by the time a fiber has the
+ * configuration's lock, it may be another's NSID.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +55,8 @@ static void event_start(struct nvmf_ns *ns, void (*handle)(struct nvmf_ns *ns))
 	struct bdev_went *event = calloc(1, sizeof(*event));
 
 	if (!event) {
-		log_error("no memory to follow bdev %s of %s namespace %u", ns->bdev_name, ns->subsystem->nqn, ns->nsid);
+		log_error("no memory to follow bdev %s of %s namespace %u", ns->bdev_name, ns->subsystem->nqn,
+			  ns->nsid);
 		return;
 	}
 	event->target = target;
@@ -64,7 +66,8 @@ static void event_start(struct nvmf_ns *ns, void (*handle)(struct nvmf_ns *ns))
 	memcpy(event->nqn, ns->subsystem->nqn, sizeof(event->nqn));
 	target->nr_events++;
 	if (fiber_spawn(runtime_app_thread(), "nvmf_ns_event", event_fiber, event)) {
-		log_error("no memory to follow bdev %s of %s namespace %u", ns->bdev_name, ns->subsystem->nqn, ns->nsid);
+		log_error("no memory to follow bdev %s of %s namespace %u", ns->bdev_name, ns->subsystem->nqn,
+			  ns->nsid);
 		event_over(event);
 	}
 }
@@ -95,7 +98,7 @@ static void ns_bdev_event(struct bdev *bdev, enum bdev_event event, void *arg)
 		event_start(ns, nvmf_groups_ns_changed);
 }
 
-/* --- identities --------------------------------------------------------------------------------------------------------- */
+/* --- identities ---------------------------------------------------------------------------- */
 
 static bool is_zero(const uint8_t *bytes, size_t len)
 {
@@ -136,7 +139,7 @@ static void ns_derive_ids(struct nvmf_ns *ns)
 		memcpy(ns->nguid, ns->uuid, 16);
 }
 
-/* --- attaching a bdev --------------------------------------------------------------------------------------------------- */
+/* --- attaching a bdev ---------------------------------------------------------------------- */
 
 /* Opens the bdev and shows the namespace to every group.  On error the namespace is as before. */
 fiber_fn static int ns_attach(struct nvmf_ns *ns, struct bdev *bdev)
@@ -177,12 +180,14 @@ fiber_fn static void ns_bdev_came(struct nvmf_ns *ns)
 		return;
 	rc = ns_attach(ns, bdev);
 	if (rc)
-		log_error("namespace %u of %s cannot have bdev %s: %s", ns->nsid, ns->subsystem->nqn, ns->bdev_name, strerror(-rc));
+		log_error("namespace %u of %s cannot have bdev %s: %s", ns->nsid, ns->subsystem->nqn,
+			  ns->bdev_name, strerror(-rc));
 }
 
 static bool bdev_is_called(const struct bdev *bdev, const char *uuid, const char *name)
 {
-	return !strcmp(bdev->name, name) || (bdev->alias[0] && !strcmp(bdev->alias, name)) || !strcasecmp(uuid, name);
+	return !strcmp(bdev->name, name) || (bdev->alias[0] && !strcmp(bdev->alias, name)) ||
+	       !strcasecmp(uuid, name);
 }
 
 static void sub_bdev_registered(struct nvmf_subsystem *sub, struct bdev *bdev, const char *uuid)
@@ -216,7 +221,7 @@ void nvmf_ns_bdev_registered(struct nvmf_target *target, struct bdev *bdev)
 	}
 }
 
-/* --- management ---------------------------------------------------------------------------------------------------------- */
+/* --- management ---------------------------------------------------------------------------- */
 
 static uint32_t lowest_free_nsid(const struct nvmf_subsystem *sub)
 {
@@ -283,7 +288,8 @@ fiber_fn static int add_ns(struct nvmf_subsystem *sub, uint32_t nsid, const stru
 	return rc;
 }
 
-fiber_fn int nvmf_subsystem_add_ns(struct nvmf_subsystem *sub, const struct nvmf_ns_opts *opts, uint32_t *ret_nsid)
+fiber_fn int nvmf_subsystem_add_ns(struct nvmf_subsystem *sub, const struct nvmf_ns_opts *opts,
+				   uint32_t *ret_nsid)
 {
 	struct nvmf_target *target = sub->target;
 	uint32_t nsid = opts->nsid;

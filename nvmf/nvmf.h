@@ -1,11 +1,11 @@
 /*
- * The NVMe-oF target as management sees it: a target with transports, subsystems, their namespaces, hosts and listeners, and
- * what can be asked about controllers and queues.
+ * The NVMe-oF target as management sees it: a target with transports, subsystems, their namespaces, hosts and
+ * listeners, and what can be asked about controllers and queues.
  *
- * Everything here runs on the app thread.  Functions marked fiber_fn may suspend; the others answer at once.  Errors are
- * -errno.  A change is visible to every host when the call has returned, and I/O never stops for it.  Pointers to subsystems
- * are good until nvmf_subsystem_delete(); what an info struct points to is good until the caller suspends or changes the
- * subsystem.
+ * Everything here runs on the app thread.  Functions marked fiber_fn may suspend; the others answer at once.
+ * Errors are -errno.  A change is visible to every host when the call has returned, and I/O never stops for
+ * it.  Pointers to subsystems are good until nvmf_subsystem_delete(); what an info struct points to is good
+ * until the caller suspends or changes the subsystem.
  */
 #ifndef NVMF_NVMF_H
 #define NVMF_NVMF_H
@@ -22,43 +22,48 @@ struct nvmf_target;
 struct nvmf_subsystem;
 struct nvmf_transport_ops;
 
-#define NVMF_NQN_MAX	   223	/* characters, without the NUL */
-#define NVMF_NQN_SIZE	   256	/* bytes with it, as Connect carries them */
-#define NVMF_SERIAL_MAX	   20
-#define NVMF_MODEL_MAX	   40
-#define NVMF_MAX_IO_QUEUES 127
+#define NVMF_NQN_MAX		    223 /* characters, without the NUL */
+#define NVMF_NQN_SIZE		    256 /* bytes with it, as Connect carries them */
+#define NVMF_SERIAL_MAX		    20
+#define NVMF_MODEL_MAX		    40
+#define NVMF_MAX_IO_QUEUES	    127
 #define NVMF_DEFAULT_MAX_NAMESPACES 1024u
-#define NVMF_DISCOVERY_NQN  "nqn.2014-08.org.nvmexpress.discovery"
-#define NVMF_DISCOVERY_PORT 8009
+#define NVMF_DISCOVERY_NQN	    "nqn.2014-08.org.nvmexpress.discovery"
+#define NVMF_DISCOVERY_PORT	    8009
 
-/* --- target --------------------------------------------------------------------------------------------------------- */
+/* --- target -------------------------------------------------------------------------------- */
 
 struct nvmf_target_opts {
-	const char *model;	   /* of subsystems created without one; NULL: "Ferrule" */
-	uint16_t discovery_port;   /* opened beside the first listener on an address; 0: NVMF_DISCOVERY_PORT */
-	bool no_discovery_port;	   /* open none */
+	const char *model;	 /* of subsystems created without one; NULL: "Ferrule" */
+	uint16_t discovery_port; /* opened beside the first listener on an address; 0: NVMF_DISCOVERY_PORT */
+	bool no_discovery_port;	 /* open none */
 	uint32_t connect_timeout_ms; /* a connection without a Connect is closed after this; 0: 15 s */
 };
 
 /**
- * nvmf_target_create - make the target, with one poll group thread on each reactor and the discovery subsystem
+ * nvmf_target_create - make the target, with one poll group thread on each reactor and the discovery
+ * subsystem
  *
  * Return: 0, or -ENOMEM (also when the buffer pool is too small for the cores; the log says by how much).
  */
 fiber_fn int nvmf_target_create(const struct nvmf_target_opts *opts, struct nvmf_target **ret_target);
-/* Stops listening, answers what is in flight, ends every association, closes every bdev, ends the groups' threads. */
+/* Stops listening, answers what is in flight, ends every association, closes every bdev, ends the groups'
+ * threads. */
 fiber_fn void nvmf_target_destroy(struct nvmf_target *target);
 
 /*
- * A namespace has vanished because its bdev was removed (not through nvmf_subsystem_remove_ns): whoever keeps the
- * configuration forgets it.  Called on the app thread, in a fiber.
+ * A namespace has vanished because its bdev was removed (not through nvmf_subsystem_remove_ns): whoever keeps
+ * the configuration forgets it.  Called on the app thread, in a fiber.
  */
-typedef void (*nvmf_ns_gone_fn)(struct nvmf_subsystem *subsystem, uint32_t nsid, const char *bdev_name, void *arg);
+typedef void (*nvmf_ns_gone_fn)(struct nvmf_subsystem *subsystem, uint32_t nsid, const char *bdev_name,
+				void *arg);
 void nvmf_target_on_ns_gone(struct nvmf_target *target, nvmf_ns_gone_fn fn, void *arg);
 
-/* --- transports ----------------------------------------------------------------------------------------------------- */
+/* --- transports ---------------------------------------------------------------------------- */
 
-/* Limits and choices of nvmf_create_transport; one for each transport in the target.  Constant once created. */
+/*
+ * Limits and choices of nvmf_create_transport; one for each transport in the target.  Constant once created.
+ */
 struct nvmf_transport_opts {
 	uint32_t max_queue_depth;	  /* 128; entries in an I/O queue */
 	uint32_t max_io_qpairs_per_ctrlr; /* 127 */
@@ -74,9 +79,11 @@ struct nvmf_transport_opts {
 /* Makes a transport known, before any is created; "TCP" is then found by name, in any case.  0 or -EEXIST. */
 int nvmf_target_register_transport(struct nvmf_target *target, const struct nvmf_transport_ops *ops);
 /* The defaults of a transport by name; -ENOENT: no such. */
-int nvmf_transport_default_opts(struct nvmf_target *target, const char *trtype, struct nvmf_transport_opts *ret_opts);
+int nvmf_transport_default_opts(struct nvmf_target *target, const char *trtype,
+				struct nvmf_transport_opts *ret_opts);
 /* 0, -ENOENT (no such transport), -EEXIST, -EINVAL (a limit out of range), -ENOMEM. */
-fiber_fn int nvmf_transport_create(struct nvmf_target *target, const char *trtype, const struct nvmf_transport_opts *opts);
+fiber_fn int nvmf_transport_create(struct nvmf_target *target, const char *trtype,
+				   const struct nvmf_transport_opts *opts);
 
 struct nvmf_transport_info {
 	const char *trtype; /* "TCP" */
@@ -86,7 +93,7 @@ struct nvmf_transport_info {
 /* The idx-th created transport; -ENOENT past the last. */
 int nvmf_transport_info(struct nvmf_target *target, unsigned idx, struct nvmf_transport_info *ret_info);
 
-/* --- subsystems ----------------------------------------------------------------------------------------------------- */
+/* --- subsystems ---------------------------------------------------------------------------- */
 
 struct nvmf_subsystem_opts {
 	const char *nqn;
@@ -100,13 +107,15 @@ struct nvmf_subsystem_opts {
 	uint8_t wzsl;	     /* log2 of the most 4 KiB units in one Write Zeroes; 0: no limit */
 };
 
-/* Is it an NQN: "nqn.yyyy-mm.reverse.domain:anything", or "nqn.2014-08.org.nvmexpress:uuid:…", at most 223 bytes of UTF-8? */
+/* Is it an NQN: "nqn.yyyy-mm.reverse.domain:anything", or "nqn.2014-08.org.nvmexpress:uuid:…", at most 223
+ * bytes of UTF-8? */
 bool nvmf_nqn_is_valid(const char *nqn);
 
 /* 0, -EINVAL (NQN, serial, model or numbers), -EEXIST, -ENOMEM. */
 fiber_fn int nvmf_subsystem_create(struct nvmf_target *target, const struct nvmf_subsystem_opts *opts,
 				   struct nvmf_subsystem **ret_subsystem);
-/* Ends its associations, waits for what is in flight, frees it.  -EBUSY: being deleted already; -EPERM: discovery. */
+/* Ends its associations, waits for what is in flight, frees it.  -EBUSY: being deleted already; -EPERM:
+ * discovery. */
 fiber_fn int nvmf_subsystem_delete(struct nvmf_subsystem *subsystem);
 
 struct nvmf_subsystem *nvmf_subsystem_find(struct nvmf_target *target, const char *nqn); /* NULL: none */
@@ -127,7 +136,7 @@ struct nvmf_subsystem_info {
 
 void nvmf_subsystem_info(struct nvmf_subsystem *subsystem, struct nvmf_subsystem_info *ret_info);
 
-/* --- namespaces ----------------------------------------------------------------------------------------------------- */
+/* --- namespaces ---------------------------------------------------------------------------- */
 
 struct nvmf_ns_opts {
 	const char *bdev_name; /* name, alias or UUID */
@@ -136,12 +145,15 @@ struct nvmf_ns_opts {
 	uint8_t nguid[16];     /* zero: the UUID's bytes */
 	uint8_t eui64[8];      /* zero: none */
 	uint32_t anagrpid;     /* 0: 1 */
-	bool wait_for_bdev;    /* no such bdev yet is no error: the namespace appears with it (for saved configurations) */
+	bool wait_for_bdev;    /* no such bdev yet is no error: the namespace appears with it (for saved
+				  configurations) */
 };
 
-/* 0, -ENODEV (no such bdev), -EEXIST (NSID in use, or UUID/NGUID/EUI64 used by another), -EINVAL (NSID out of range, block
- * size), -EBUSY (bdev claimed by another, or subsystem being deleted), -ENOSPC (no NSID free), -ENOMEM. */
-fiber_fn int nvmf_subsystem_add_ns(struct nvmf_subsystem *subsystem, const struct nvmf_ns_opts *opts, uint32_t *ret_nsid);
+/* 0, -ENODEV (no such bdev), -EEXIST (NSID in use, or UUID/NGUID/EUI64 used by another), -EINVAL (NSID out of
+ * range, block size), -EBUSY (bdev claimed by another, or subsystem being deleted), -ENOSPC (no NSID free),
+ * -ENOMEM. */
+fiber_fn int nvmf_subsystem_add_ns(struct nvmf_subsystem *subsystem, const struct nvmf_ns_opts *opts,
+				   uint32_t *ret_nsid);
 /* Waits for its I/O in flight; no command starts on it any more.  0, -ENOENT. */
 fiber_fn int nvmf_subsystem_remove_ns(struct nvmf_subsystem *subsystem, uint32_t nsid);
 
@@ -158,7 +170,7 @@ struct nvmf_ns_info {
 /* The namespace with the lowest NSID above @after; -ENOENT past the last. */
 int nvmf_subsystem_next_ns(struct nvmf_subsystem *subsystem, uint32_t after, struct nvmf_ns_info *ret_info);
 
-/* --- hosts ---------------------------------------------------------------------------------------------------------- */
+/* --- hosts --------------------------------------------------------------------------------- */
 
 /* 0, -EEXIST, -EINVAL (not an NQN), -ENOMEM. */
 fiber_fn int nvmf_subsystem_add_host(struct nvmf_subsystem *subsystem, const char *host_nqn);
@@ -168,23 +180,25 @@ fiber_fn int nvmf_subsystem_remove_host(struct nvmf_subsystem *subsystem, const 
 fiber_fn int nvmf_subsystem_allow_any_host(struct nvmf_subsystem *subsystem, bool allow);
 const char *nvmf_subsystem_host(struct nvmf_subsystem *subsystem, unsigned idx); /* NULL past the last */
 
-/* --- listeners ------------------------------------------------------------------------------------------------------ */
+/* --- listeners ----------------------------------------------------------------------------- */
 
 struct nvmf_listener_info {
 	const char *trtype; /* "TCP" */
 	struct stream_addr addr;
 };
 
-/* Also opens discovery on the address with its first listener.  0, -ENOENT (transport not created), -EEXIST, -EINVAL, and what
- * listening gives: -EADDRINUSE, -EADDRNOTAVAIL, -EACCES… */
-fiber_fn int nvmf_subsystem_add_listener(struct nvmf_subsystem *subsystem, const char *trtype, const struct stream_addr *addr);
+/* Also opens discovery on the address with its first listener.  0, -ENOENT (transport not created), -EEXIST,
+ * -EINVAL, and what listening gives: -EADDRINUSE, -EADDRNOTAVAIL, -EACCES… */
+fiber_fn int nvmf_subsystem_add_listener(struct nvmf_subsystem *subsystem, const char *trtype,
+					 const struct stream_addr *addr);
 /* Ends the subsystem's associations that came in by it.  0, -ENOENT. */
 fiber_fn int nvmf_subsystem_remove_listener(struct nvmf_subsystem *subsystem, const char *trtype,
 					    const struct stream_addr *addr);
 /* The idx-th; -ENOENT past the last. */
-int nvmf_subsystem_listener(struct nvmf_subsystem *subsystem, unsigned idx, struct nvmf_listener_info *ret_info);
+int nvmf_subsystem_listener(struct nvmf_subsystem *subsystem, unsigned idx,
+			    struct nvmf_listener_info *ret_info);
 
-/* --- controllers and queues ------------------------------------------------------------------------------------------ */
+/* --- controllers and queues ---------------------------------------------------------------- */
 
 struct nvmf_ctrlr_info {
 	uint16_t cntlid;
@@ -207,7 +221,9 @@ struct nvmf_qpair_info {
 };
 
 /* Arrays to be freed with free(); collected over the groups' threads.  0 or -ENOMEM. */
-fiber_fn int nvmf_subsystem_get_ctrlrs(struct nvmf_subsystem *subsystem, struct nvmf_ctrlr_info **ret_infos, unsigned *ret_nr);
-fiber_fn int nvmf_subsystem_get_qpairs(struct nvmf_subsystem *subsystem, struct nvmf_qpair_info **ret_infos, unsigned *ret_nr);
+fiber_fn int nvmf_subsystem_get_ctrlrs(struct nvmf_subsystem *subsystem, struct nvmf_ctrlr_info **ret_infos,
+				       unsigned *ret_nr);
+fiber_fn int nvmf_subsystem_get_qpairs(struct nvmf_subsystem *subsystem, struct nvmf_qpair_info **ret_infos,
+				       unsigned *ret_nr);
 
 #endif

@@ -18,7 +18,8 @@ void nvmf_property_get(struct nvmf_req *req)
 	const struct nvmf_ctrlr *ctrlr = req->qpair->ctrlr;
 	bool wide = (req->cmd.property.attrib & 7) == NVME_PROP_SIZE_8;
 	uint64_t value = 0;
-	bool known = (req->cmd.property.attrib & 7) <= NVME_PROP_SIZE_8 && wide == (req->cmd.property.ofst == NVME_PROP_CAP);
+	bool known = (req->cmd.property.attrib & 7) <= NVME_PROP_SIZE_8 &&
+		     wide == (req->cmd.property.ofst == NVME_PROP_CAP);
 
 	switch (req->cmd.property.ofst) {
 	case NVME_PROP_CAP:
@@ -43,7 +44,7 @@ void nvmf_property_get(struct nvmf_req *req)
 	nvmf_req_complete(req, known ? NVME_SC_SUCCESS : NVME_SC_INVALID_FIELD | NVME_SC_DNR);
 }
 
-/* --- CC ----------------------------------------------------------------------------------------------------------------- */
+/* --- CC ------------------------------------------------------------------------------------ */
 
 static bool cc_is_acceptable(const struct nvmf_ctrlr *ctrlr, uint32_t cc)
 {
@@ -89,7 +90,8 @@ fiber_fn static void shutdown_flush(void *arg)
 		gns->nr_inflight++;
 		rc = bdev_flush(gns->channel);
 		if (rc)
-			log_error("flush of namespace %u of %s at shutdown: error %d", nsid, ctrlr->subsystem->nqn, rc);
+			log_error("flush of namespace %u of %s at shutdown: error %d", nsid,
+				  ctrlr->subsystem->nqn, rc);
 		if (!--gns->nr_inflight && gns->idle)
 			fiber_wake(gns->idle, 0);
 	}
@@ -137,7 +139,8 @@ static uint16_t cc_write(struct nvmf_ctrlr *ctrlr, uint32_t cc)
 	uint32_t old = ctrlr->cc;
 
 	/* While a reset or shutdown is under way, the host is to wait for CSTS. */
-	if (ctrlr->state != NVMF_CTRLR_LIVE && !(ctrlr->state == NVMF_CTRLR_SHUTTING_DOWN && !((cc ^ old) & NVME_CC_EN)))
+	if (ctrlr->state != NVMF_CTRLR_LIVE &&
+	    !(ctrlr->state == NVMF_CTRLR_SHUTTING_DOWN && !((cc ^ old) & NVME_CC_EN)))
 		return NVME_SC_CMD_SEQUENCE_ERROR | NVME_SC_DNR;
 	ctrlr->cc = cc;
 	if (cc & NVME_CC_EN && !(old & NVME_CC_EN)) {

@@ -5,8 +5,8 @@
  *   connected  bound to a controller
  *   draining   no command is begun; what executes is answered, for five seconds at most -> closing
  *   closing    the transport was asked to end it
- *   gone       nvmf_qpair_disconnect(): what nvmf held is given back; once nothing is outstanding and the controller knows,
- *              the transport may free it
+ *   gone       nvmf_qpair_disconnect(): what nvmf held is given back; once nothing is outstanding and the
+ * controller knows, the transport may free it
  */
 #include "nvmf/internal.h"
 

@@ -1,16 +1,16 @@
 /*
  * The request machine: what every command goes through, whatever it is and whichever transport it came by.
  *
- *   FREE         the transport's.  nvmf_req_begin(): checked, then NEED_BUFFER, NEED_DATA, EXECUTING or COMPLETING
- *   NEED_BUFFER  in the pool's queue or the group's for large buffers.  A buffer comes -> NEED_DATA or EXECUTING
- *   NEED_DATA    the transport fetches data from the host.  It is there -> EXECUTING, FUSED_WAIT; it fails -> COMPLETING
- *   FUSED_WAIT   half of a Compare-and-Write whose other half is not ready.  It is -> EXECUTING; it fails -> COMPLETING
- *   EXECUTING    a bdev, a message or a fiber has it.  Done -> COMPLETING; an event request -> AER
- *   AER          held until there is an event -> COMPLETING
- *   COMPLETING   the transport sends data and response.  nvmf_req_release() -> FREE
+ *   FREE         the transport's.  nvmf_req_begin(): checked, then NEED_BUFFER, NEED_DATA, EXECUTING or
+ * COMPLETING NEED_BUFFER  in the pool's queue or the group's for large buffers.  A buffer comes -> NEED_DATA
+ * or EXECUTING NEED_DATA    the transport fetches data from the host.  It is there -> EXECUTING, FUSED_WAIT;
+ * it fails -> COMPLETING FUSED_WAIT   half of a Compare-and-Write whose other half is not ready.  It is ->
+ * EXECUTING; it fails -> COMPLETING EXECUTING    a bdev, a message or a fiber has it.  Done -> COMPLETING; an
+ * event request -> AER AER          held until there is an event -> COMPLETING COMPLETING   the transport
+ * sends data and response.  nvmf_req_release() -> FREE
  *
- * QUEUED is a command that waits behind others of its own kind and has not started.  Whatever waits may be ended by
- * nvmf_req_cancel().
+ * QUEUED is a command that waits behind others of its own kind and has not started.  Whatever waits may be
+ * ended by nvmf_req_cancel().
  */
 #include <string.h>
 
@@ -19,9 +19,10 @@
 static const uint16_t allowed_next[] = {
 	[NVMF_REQ_FREE] = 1u << NVMF_REQ_NEED_BUFFER | 1u << NVMF_REQ_NEED_DATA | 1u << NVMF_REQ_EXECUTING |
 			  1u << NVMF_REQ_FUSED_WAIT | 1u << NVMF_REQ_COMPLETING,
-	[NVMF_REQ_NEED_BUFFER] = 1u << NVMF_REQ_NEED_DATA | 1u << NVMF_REQ_EXECUTING | 1u << NVMF_REQ_COMPLETING,
-	[NVMF_REQ_NEED_DATA] = 1u << NVMF_REQ_EXECUTING | 1u << NVMF_REQ_FUSED_WAIT | 1u << NVMF_REQ_COMPLETING |
-			       1u << NVMF_REQ_FREE,
+	[NVMF_REQ_NEED_BUFFER] =
+		1u << NVMF_REQ_NEED_DATA | 1u << NVMF_REQ_EXECUTING | 1u << NVMF_REQ_COMPLETING,
+	[NVMF_REQ_NEED_DATA] = 1u << NVMF_REQ_EXECUTING | 1u << NVMF_REQ_FUSED_WAIT |
+			       1u << NVMF_REQ_COMPLETING | 1u << NVMF_REQ_FREE,
 	[NVMF_REQ_FUSED_WAIT] = 1u << NVMF_REQ_EXECUTING | 1u << NVMF_REQ_COMPLETING,
 	[NVMF_REQ_QUEUED] = 1u << NVMF_REQ_EXECUTING | 1u << NVMF_REQ_COMPLETING,
 	[NVMF_REQ_EXECUTING] = 1u << NVMF_REQ_AER | 1u << NVMF_REQ_QUEUED | 1u << NVMF_REQ_COMPLETING,
@@ -35,7 +36,7 @@ void nvmf_req_set_state(struct nvmf_req *req, enum nvmf_req_state state)
 	req->state = state;
 }
 
-/* --- the end ------------------------------------------------------------------------------------------------------------- */
+/* --- the end ------------------------------------------------------------------------------- */
 
 static void req_failed(struct nvmf_req *req, uint16_t status)
 {
@@ -114,7 +115,7 @@ bool nvmf_req_cancel(struct nvmf_req *req, uint16_t status)
 	return true;
 }
 
-/* --- the data ------------------------------------------------------------------------------------------------------------- */
+/* --- the data ------------------------------------------------------------------------------ */
 
 static void req_fail_early(struct nvmf_req *req, uint16_t status)
 {
@@ -169,12 +170,14 @@ static uint16_t req_check_sgl(struct nvmf_req *req)
 	if (req->in_capsule && req->xfer != NVMF_XFER_FROM_HOST)
 		return NVME_SC_SGL_TYPE_INVALID | NVME_SC_DNR;
 	/*
-	 * A buffer may be larger than what the command moves: for an answer, and for Dataset Management, whose ranges Linux hands
-	 * over in a buffer for all 256 of them.  Blocks, and what else comes from a host, have exactly the command's length.
+	 * A buffer may be larger than what the command moves: for an answer, and for Dataset Management,
+	 * whose ranges Linux hands over in a buffer for all 256 of them.  Blocks, and what else comes from a
+	 * host, have exactly the command's length.
 	 */
 	if (req->sgl_len < req->len)
 		return NVME_SC_SGL_LENGTH_INVALID | NVME_SC_DNR;
-	exact = req->op->flags & NVMF_OP_IO ? req->cmd.opcode != NVME_IO_DSM : req->xfer == NVMF_XFER_FROM_HOST;
+	exact = req->op->flags & NVMF_OP_IO ? req->cmd.opcode != NVME_IO_DSM :
+					      req->xfer == NVMF_XFER_FROM_HOST;
 	if (exact && req->sgl_len != req->len)
 		return NVME_SC_SGL_LENGTH_INVALID | NVME_SC_DNR;
 	return NVME_SC_SUCCESS;
@@ -190,8 +193,9 @@ static void req_start(struct nvmf_req *req)
 		return;
 	}
 	/* The two low bits of an opcode, and of a fabrics command's type, are the direction. */
-	req->xfer = nvme_opcode_xfer(req->cmd.opcode == NVME_OPC_FABRICS ? req->cmd.fabrics.fctype : req->cmd.opcode) ==
-				    NVME_XFER_TO_CTRLR ?
+	req->xfer = nvme_opcode_xfer(req->cmd.opcode == NVME_OPC_FABRICS ?
+					     req->cmd.fabrics.fctype :
+					     req->cmd.opcode) == NVME_XFER_TO_CTRLR ?
 			    NVMF_XFER_FROM_HOST :
 			    NVMF_XFER_TO_HOST;
 	status = req_check_sgl(req);
@@ -206,7 +210,7 @@ static void req_start(struct nvmf_req *req)
 	}
 }
 
-/* --- the beginning -------------------------------------------------------------------------------------------------------- */
+/* --- the beginning ------------------------------------------------------------------------- */
 
 static void req_init(struct nvmf_req *req)
 {
@@ -244,7 +248,8 @@ static uint16_t req_check(struct nvmf_req *req)
 		return NVME_SC_INVALID_FIELD | NVME_SC_DNR;
 	if ((req->cmd.flags & NVME_CMD_FUSE_MASK) && !(op->flags & NVMF_OP_FUSED))
 		return NVME_SC_INVALID_FIELD | NVME_SC_DNR;
-	if (qpair->connected && !qpair->qid && !(op->flags & NVMF_OP_ANYTIME) && !(qpair->ctrlr->csts & NVME_CSTS_RDY))
+	if (qpair->connected && !qpair->qid && !(op->flags & NVMF_OP_ANYTIME) &&
+	    !(qpair->ctrlr->csts & NVME_CSTS_RDY))
 		return NVME_SC_CMD_SEQUENCE_ERROR | NVME_SC_DNR;
 	return NVME_SC_SUCCESS;
 }
@@ -259,7 +264,9 @@ void nvmf_req_begin(struct nvmf_req *req)
 	if (qpair->ctrlr && !atomic_load_explicit(&qpair->ctrlr->traffic, memory_order_relaxed))
 		atomic_store_explicit(&qpair->ctrlr->traffic, true, memory_order_relaxed);
 	status = req_check(req);
-	if (__builtin_expect(qpair->first_fused || qpair->first_fused_failed || req->cmd.flags & NVME_CMD_FUSE_MASK, 0))
+	if (__builtin_expect(qpair->first_fused || qpair->first_fused_failed ||
+				     req->cmd.flags & NVME_CMD_FUSE_MASK,
+			     0))
 		status = nvmf_fused_begin(req, status);
 	if (!nvmf_status_is_error(status) && req->op->prepare)
 		status = req->op->prepare(req);
@@ -276,7 +283,7 @@ void nvmf_req_begin_aborted(struct nvmf_req *req)
 	nvmf_req_complete(req, NVME_SC_ABORT_REQUESTED);
 }
 
-/* --- payloads -------------------------------------------------------------------------------------------------------------- */
+/* --- payloads ------------------------------------------------------------------------------ */
 
 static void req_copy(struct nvmf_req *req, uint32_t offset, void *buf, uint32_t len, bool put)
 {

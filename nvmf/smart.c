@@ -1,6 +1,6 @@
 /*
- * Log page 02h: the subsystem's counters, summed over the groups, and the temperature of the hottest drive of the pool.  The
- * app thread, which may look at every bdev, fills it in.
+ * Log page 02h: the subsystem's counters, summed over the groups, and the temperature of the hottest drive of
+ * the pool.  The app thread, which may look at every bdev, fills it in.
  */
 #include "nvmf/internal.h"
 
@@ -25,8 +25,10 @@ bool nvmf_temperature_is_bad(int temperature_k, uint32_t over_k, uint32_t under_
 /* The event is about crossing a threshold, not about being beyond it. */
 void nvmf_temperature_check(struct nvmf_ctrlr *ctrlr)
 {
-	int temperature_k = atomic_load_explicit(&ctrlr->subsystem->target->temperature_k, memory_order_relaxed);
-	bool bad = nvmf_temperature_is_bad(temperature_k, ctrlr->temperature_over_k, ctrlr->temperature_under_k);
+	int temperature_k =
+		atomic_load_explicit(&ctrlr->subsystem->target->temperature_k, memory_order_relaxed);
+	bool bad =
+		nvmf_temperature_is_bad(temperature_k, ctrlr->temperature_over_k, ctrlr->temperature_under_k);
 
 	if (bad && !ctrlr->too_warm)
 		nvmf_aer_raise(ctrlr, NVMF_EVENT_TEMPERATURE);

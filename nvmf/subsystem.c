@@ -26,7 +26,8 @@ static bool text_is_valid(const char *text, size_t max)
 
 static int subsystem_check(const struct nvmf_subsystem_opts *opts, bool discovery)
 {
-	uint16_t min = opts->min_cntlid ? opts->min_cntlid : 1, max = opts->max_cntlid ? opts->max_cntlid : NVME_CNTLID_MAX;
+	uint16_t min = opts->min_cntlid ? opts->min_cntlid : 1,
+		 max = opts->max_cntlid ? opts->max_cntlid : NVME_CNTLID_MAX;
 
 	if (!discovery && (!nvmf_nqn_is_valid(opts->nqn) || !strcmp(opts->nqn, NVMF_DISCOVERY_NQN)))
 		return -EINVAL;
@@ -39,7 +40,8 @@ static int subsystem_check(const struct nvmf_subsystem_opts *opts, bool discover
 	return 0;
 }
 
-static struct nvmf_subsystem *subsystem_alloc(struct nvmf_target *target, const struct nvmf_subsystem_opts *opts, bool discovery)
+static struct nvmf_subsystem *subsystem_alloc(struct nvmf_target *target,
+					      const struct nvmf_subsystem_opts *opts, bool discovery)
 {
 	struct nvmf_subsystem *sub = calloc(1, sizeof(*sub));
 
@@ -83,8 +85,8 @@ static void subsystem_free(struct nvmf_subsystem *sub)
 	free(sub);
 }
 
-fiber_fn int nvmf_subsystem_create_locked(struct nvmf_target *target, const struct nvmf_subsystem_opts *opts, bool discovery,
-					  struct nvmf_subsystem **ret_subsystem)
+fiber_fn int nvmf_subsystem_create_locked(struct nvmf_target *target, const struct nvmf_subsystem_opts *opts,
+					  bool discovery, struct nvmf_subsystem **ret_subsystem)
 {
 	struct nvmf_subsystem *sub;
 	int rc = subsystem_check(opts, discovery);
@@ -118,8 +120,9 @@ fiber_fn int nvmf_subsystem_create(struct nvmf_target *target, const struct nvmf
 }
 
 /*
- * Takes the configuration's lock for a change to a subsystem.  Waiting for it is a suspension, during which the subsystem may be
- * deleted: those who wait keep its memory.  0, or -EBUSY when it is being or has been deleted; the lock is then not held.
+ * Takes the configuration's lock for a change to a subsystem.  Waiting for it is a suspension, during which
+ * the subsystem may be deleted: those who wait keep its memory.  0, or -EBUSY when it is being or has been
+ * deleted; the lock is then not held.
  */
 fiber_fn int nvmf_subsystem_lock(struct nvmf_subsystem *sub)
 {
@@ -193,7 +196,9 @@ struct nvmf_subsystem *nvmf_subsystem_first(struct nvmf_target *target)
 
 struct nvmf_subsystem *nvmf_subsystem_next(struct nvmf_subsystem *sub)
 {
-	return sub->link.next == &sub->target->subsystems ? NULL : list_entry(sub->link.next, struct nvmf_subsystem, link);
+	return sub->link.next == &sub->target->subsystems ?
+		       NULL :
+		       list_entry(sub->link.next, struct nvmf_subsystem, link);
 }
 
 static unsigned list_length(const struct list *head)
@@ -237,9 +242,11 @@ static bool any_ctrlr(struct nvmf_subsystem *sub, bool (*ends)(struct nvmf_ctrlr
 	return false;
 }
 
-/* Ends the associations that @ends names and waits until their CNTLIDs are free.  What executes at bdevs is waited for, five
- * seconds at most before its connection is cut; after that the bdevs are obliged to answer. */
-fiber_fn void nvmf_subsystem_end_ctrlrs(struct nvmf_subsystem *sub, bool (*ends)(struct nvmf_ctrlr *, void *), void *arg)
+/* Ends the associations that @ends names and waits until their CNTLIDs are free.  What executes at bdevs is
+ * waited for, five seconds at most before its connection is cut; after that the bdevs are obliged to answer.
+ */
+fiber_fn void nvmf_subsystem_end_ctrlrs(struct nvmf_subsystem *sub, bool (*ends)(struct nvmf_ctrlr *, void *),
+					void *arg)
 {
 	struct list *it;
 

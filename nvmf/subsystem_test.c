@@ -1,4 +1,5 @@
-/* Subsystems, namespaces, hosts and listeners, and what hosts hear of their changes: by discovery and by events. */
+/* Subsystems, namespaces, hosts and listeners, and what hosts hear of their changes: by discovery and by
+ * events. */
 #include "nvmf/fake_transport_test.h"
 
 #define OTHER "nqn.2024-01.example.ferrule:other"
@@ -9,11 +10,13 @@ static struct stream_addr at_port(uint16_t port)
 	return (struct stream_addr){ .host = "192.0.2.1", .port = port, .family = AF_INET };
 }
 
-/* --- subsystems ------------------------------------------------------------------------------------------------------------ */
+/* --- subsystems ---------------------------------------------------------------------------- */
 
 STAGE_TEST(subsystems_are_created_found_and_deleted)
 {
-	struct nvmf_subsystem_opts opts = { .nqn = OTHER, .serial = "S1", .model = "M1", .max_namespaces = 4 };
+	struct nvmf_subsystem_opts opts = {
+		.nqn = OTHER, .serial = "S1", .model = "M1", .max_namespaces = 4
+	};
 	struct nvmf_subsystem *other, *again;
 	struct nvmf_subsystem_info info;
 
@@ -23,7 +26,8 @@ STAGE_TEST(subsystems_are_created_found_and_deleted)
 	nvmf_subsystem_info(nvmf_subsystem_first(stage->target), &info);
 	ck_assert(info.discovery);
 	ck_assert_str_eq(info.nqn, NVMF_DISCOVERY_NQN);
-	ck_assert_ptr_eq(nvmf_subsystem_next(nvmf_subsystem_next(nvmf_subsystem_first(stage->target))), other);
+	ck_assert_ptr_eq(nvmf_subsystem_next(nvmf_subsystem_next(nvmf_subsystem_first(stage->target))),
+			 other);
 	ck_assert_ptr_null(nvmf_subsystem_next(other));
 	nvmf_subsystem_info(other, &info);
 	ck_assert_str_eq(info.serial, "S1");
@@ -39,7 +43,9 @@ STAGE_TEST(bad_subsystems_are_refused)
 {
 	static const struct nvmf_subsystem_opts bad[] = {
 		{ .nqn = "" },
-		{ .nqn = "nqn.2024-01.x" "\x01" "y" },
+		{ .nqn = "nqn.2024-01.x"
+			 "\x01"
+			 "y" },
 		{ .nqn = "iqn.2024-01.example:x" },
 		{ .nqn = NVMF_DISCOVERY_NQN },
 		{ .nqn = OTHER, .serial = "123456789012345678901" },
@@ -98,12 +104,13 @@ STAGE_TEST(a_deleted_subsystem_answers_what_is_in_flight_and_ends_its_associatio
 	gate_open(gate, host.io[0]->qpair.group);
 	ck_assert_int_eq(nvmf_subsystem_delete(other), 0);
 	ck_assert_uint_eq(fake_wait(&cmd), 0);
-	ck_assert(host.admin->close_was_graceful && host.io[0]->close_was_graceful && host.io[1]->close_was_graceful);
+	ck_assert(host.admin->close_was_graceful && host.io[0]->close_was_graceful &&
+		  host.io[1]->close_was_graceful);
 	ck_assert(!bdev_is_open(&gate->bdev));
 	fake_host_drop(&host);
 }
 
-/* --- namespaces ------------------------------------------------------------------------------------------------------------- */
+/* --- namespaces ---------------------------------------------------------------------------- */
 
 STAGE_TEST(bad_namespaces_are_refused_each_with_its_own_error)
 {
@@ -138,7 +145,9 @@ STAGE_TEST(bad_namespaces_are_refused_each_with_its_own_error)
 
 STAGE_TEST(a_namespace_shows_the_identities_it_was_given)
 {
-	struct nvmf_ns_opts opts = { .bdev_name = "null", .nsid = 5, .nguid = { 1 }, .eui64 = { 2 }, .uuid = { 3 }, .anagrpid = 4 };
+	struct nvmf_ns_opts opts = {
+		.bdev_name = "null", .nsid = 5, .nguid = { 1 }, .eui64 = { 2 }, .uuid = { 3 }, .anagrpid = 4
+	};
 	struct nvmf_ns_info info;
 	struct fake_host host;
 	uint8_t page[4096];
@@ -254,7 +263,8 @@ STAGE_TEST(io_goes_on_while_namespaces_come_and_go)
 		uint32_t nsid;
 
 		for (unsigned i = 0; i < 16; i++) {
-			cmds[i] = fake_rw(i % 2 ? NVME_IO_READ : NVME_IO_WRITE, i % 4 ? 1 : 2, 8 * i, 8, buf[i], 4096);
+			cmds[i] = fake_rw(i % 2 ? NVME_IO_READ : NVME_IO_WRITE, i % 4 ? 1 : 2, 8 * i, 8,
+					  buf[i], 4096);
 			fake_submit(host.io[i % 2], &cmds[i]);
 		}
 		ck_assert_int_eq(bdev_null_create("null", NULL, 1024, 512, &bdev), 0);
@@ -295,7 +305,7 @@ STAGE_TEST(a_write_that_began_on_a_namespace_does_not_end_on_its_successor)
 	fake_host_drop(&host);
 }
 
-/* --- hosts ---------------------------------------------------------------------------------------------------------------------- */
+/* --- hosts --------------------------------------------------------------------------------- */
 
 STAGE_TEST(a_removed_host_loses_its_associations_and_others_keep_theirs)
 {
@@ -325,7 +335,7 @@ STAGE_TEST(a_removed_host_loses_its_associations_and_others_keep_theirs)
 	fake_host_drop(&two);
 }
 
-/* --- listeners -------------------------------------------------------------------------------------------------------------------- */
+/* --- listeners ----------------------------------------------------------------------------- */
 
 STAGE_TEST(the_first_listener_on_an_address_opens_discovery_and_the_last_takes_it_along)
 {
@@ -442,7 +452,7 @@ STAGE_TEST(controllers_and_queues_are_listed)
 	fake_host_drop(&two);
 }
 
-/* --- discovery -------------------------------------------------------------------------------------------------------------------- */
+/* --- discovery ----------------------------------------------------------------------------- */
 
 fiber_fn static struct fake_conn *discover(struct stage *stage, const char *hostnqn, uint16_t port)
 {
@@ -511,11 +521,14 @@ STAGE_TEST(the_discovery_log_is_read_in_parts_of_one_generation)
 
 	ck_assert_uint_eq(fake_log(conn, NVME_LID_DISCOVERY, 0, 0, &whole, sizeof(whole)), 0);
 	for (uint32_t offset = 0; offset < 3072; offset += 512)
-		ck_assert_uint_eq(fake_log(conn, NVME_LID_DISCOVERY, 0, offset, (char *)&parts + offset, 512), 0);
+		ck_assert_uint_eq(fake_log(conn, NVME_LID_DISCOVERY, 0, offset, (char *)&parts + offset, 512),
+				  0);
 	ck_assert_mem_eq(&whole, &parts, 3072);
 	ck_assert_uint_eq(fake_log(conn, NVME_LID_DISCOVERY, 0, 3072, &head, sizeof(head)), 0);
-	ck_assert_uint_eq(fake_log(conn, NVME_LID_DISCOVERY, 0, 3076, &head, sizeof(head)), NVME_SC_INVALID_FIELD);
-	ck_assert_uint_eq(fake_log(conn, NVME_LID_DISCOVERY, 0, UINT64_MAX - 3, &head, sizeof(head)), NVME_SC_INVALID_FIELD);
+	ck_assert_uint_eq(fake_log(conn, NVME_LID_DISCOVERY, 0, 3076, &head, sizeof(head)),
+			  NVME_SC_INVALID_FIELD);
+	ck_assert_uint_eq(fake_log(conn, NVME_LID_DISCOVERY, 0, UINT64_MAX - 3, &head, sizeof(head)),
+			  NVME_SC_INVALID_FIELD);
 	generation = whole.head.genctr;
 	ck_assert_int_eq(nvmf_subsystem_allow_any_host(stage->sub, false), 0);
 	ck_assert_uint_eq(fake_log(conn, NVME_LID_DISCOVERY, 0, 0, &head, sizeof(head)), 0);
@@ -534,7 +547,8 @@ STAGE_TEST(only_hosts_whose_view_changed_are_told)
 	struct nvmf_subsystem *other;
 
 	for (unsigned i = 0; i < 2; i++) {
-		ck_assert_uint_eq(fake_set_feature(i ? two : one, NVME_FID_ASYNC_EVENT, NVME_AEC_DISCOVERY), 0);
+		ck_assert_uint_eq(fake_set_feature(i ? two : one, NVME_FID_ASYNC_EVENT, NVME_AEC_DISCOVERY),
+				  0);
 		aers[i].cmd.opcode = NVME_ADMIN_AER;
 		fake_submit(i ? two : one, &aers[i]);
 	}
@@ -547,7 +561,8 @@ STAGE_TEST(only_hosts_whose_view_changed_are_told)
 	ck_assert(!aers[0].done && !aers[1].done);
 	ck_assert_int_eq(nvmf_subsystem_add_host(other, HOST2), 0);
 	ck_assert_uint_eq(fake_wait(&aers[1]), 0);
-	ck_assert_uint_eq(aers[1].cqe.dw0, NVME_AER_RESULT(NVME_AER_NOTICE, NVME_AER_NOTICE_DISCOVERY, NVME_LID_DISCOVERY));
+	ck_assert_uint_eq(aers[1].cqe.dw0,
+			  NVME_AER_RESULT(NVME_AER_NOTICE, NVME_AER_NOTICE_DISCOVERY, NVME_LID_DISCOVERY));
 	ck_assert(!aers[0].done);
 	ck_assert_uint_eq(fake_log(two, NVME_LID_DISCOVERY, 0, 0, &head, sizeof(head)), 0);
 	fake_submit(two, &aers[1]);

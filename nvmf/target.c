@@ -34,7 +34,8 @@ static void target_free(struct nvmf_target *target)
 	free(target);
 }
 
-/* Each group may have one request that holds some of its buffers while it waits for the rest: all of them must get theirs. */
+/* Each group may have one request that holds some of its buffers while it waits for the rest: all of them
+ * must get theirs. */
 static int check_pool(unsigned nr_groups)
 {
 	unsigned need = nr_groups * (NVMF_MAX_XFER / IOBUF_LARGE_SIZE);
@@ -43,8 +44,8 @@ static int check_pool(unsigned nr_groups)
 	iobuf_get_stats(&stats);
 	if (stats.nr_large >= need)
 		return 0;
-	log_error("%u cores need %u large buffers of %u KiB at least, the pool has %llu: give more memory", nr_groups, need,
-		  IOBUF_LARGE_SIZE / 1024, (unsigned long long)stats.nr_large);
+	log_error("%u cores need %u large buffers of %u KiB at least, the pool has %llu: give more memory",
+		  nr_groups, need, IOBUF_LARGE_SIZE / 1024, (unsigned long long)stats.nr_large);
 	return -ENOMEM;
 }
 
@@ -64,7 +65,9 @@ static int target_start_groups(struct nvmf_target *target)
 fiber_fn int nvmf_target_create(const struct nvmf_target_opts *opts, struct nvmf_target **ret_target)
 {
 	static bool watching;
-	struct nvmf_subsystem_opts discovery = { .nqn = NVMF_DISCOVERY_NQN, .allow_any_host = true, .max_namespaces = 1 };
+	struct nvmf_subsystem_opts discovery = { .nqn = NVMF_DISCOVERY_NQN,
+						 .allow_any_host = true,
+						 .max_namespaces = 1 };
 	struct nvmf_target *target = calloc(1, sizeof(*target));
 	int rc;
 
@@ -88,7 +91,8 @@ fiber_fn int nvmf_target_create(const struct nvmf_target_opts *opts, struct nvmf
 		target_free(target);
 		return rc;
 	}
-	target->thermometer = poller_start("nvmf_thermometer", read_thermometer, target, THERMOMETER_PERIOD_US);
+	target->thermometer =
+		poller_start("nvmf_thermometer", read_thermometer, target, THERMOMETER_PERIOD_US);
 	if (!target->thermometer)
 		log_warning("no memory to watch the temperature: hosts get no events about it");
 	list_add_tail(&targets, &target->link);
@@ -128,7 +132,7 @@ void nvmf_target_on_ns_gone(struct nvmf_target *target, nvmf_ns_gone_fn fn, void
 	target->ns_gone_arg = arg;
 }
 
-/* --- transports ----------------------------------------------------------------------------------------------------- */
+/* --- transports ---------------------------------------------------------------------------- */
 
 struct nvmf_transport *nvmf_transport_find(struct nvmf_target *target, const char *trtype)
 {
@@ -149,7 +153,8 @@ int nvmf_target_register_transport(struct nvmf_target *target, const struct nvmf
 	return 0;
 }
 
-int nvmf_transport_default_opts(struct nvmf_target *target, const char *trtype, struct nvmf_transport_opts *ret_opts)
+int nvmf_transport_default_opts(struct nvmf_target *target, const char *trtype,
+				struct nvmf_transport_opts *ret_opts)
 {
 	struct nvmf_transport *transport = nvmf_transport_find(target, trtype);
 
@@ -162,10 +167,11 @@ int nvmf_transport_default_opts(struct nvmf_target *target, const char *trtype, 
 
 static bool opts_are_valid(const struct nvmf_transport_opts *opts)
 {
-	return opts->max_queue_depth >= 2 && opts->max_queue_depth <= 4096 && opts->max_aq_depth >= NVME_ASQSZ_MIN &&
-	       opts->max_aq_depth <= 4096 && opts->max_io_qpairs_per_ctrlr >= 1 &&
-	       opts->max_io_qpairs_per_ctrlr <= NVMF_MAX_IO_QUEUES && opts->max_io_size >= NVMF_PAGE_SIZE &&
-	       opts->max_io_size <= NVMF_MAX_XFER && (opts->max_io_size & (opts->max_io_size - 1)) == 0 &&
+	return opts->max_queue_depth >= 2 && opts->max_queue_depth <= 4096 &&
+	       opts->max_aq_depth >= NVME_ASQSZ_MIN && opts->max_aq_depth <= 4096 &&
+	       opts->max_io_qpairs_per_ctrlr >= 1 && opts->max_io_qpairs_per_ctrlr <= NVMF_MAX_IO_QUEUES &&
+	       opts->max_io_size >= NVMF_PAGE_SIZE && opts->max_io_size <= NVMF_MAX_XFER &&
+	       (opts->max_io_size & (opts->max_io_size - 1)) == 0 &&
 	       opts->in_capsule_data_size <= NVMF_MAX_CAPSULE_DATA && opts->in_capsule_data_size % 16 == 0;
 }
 
@@ -186,12 +192,14 @@ static int tgroup_destroy(void *arg)
 {
 	struct tgroup_args *args = arg;
 
-	args->group->target->transports[args->idx].ops->group_destroy(args->group, args->group->tgroups[args->idx]);
+	args->group->target->transports[args->idx].ops->group_destroy(args->group,
+								      args->group->tgroups[args->idx]);
 	args->group->tgroups[args->idx] = NULL;
 	return 0;
 }
 
-fiber_fn int nvmf_transport_create(struct nvmf_target *target, const char *trtype, const struct nvmf_transport_opts *opts)
+fiber_fn int nvmf_transport_create(struct nvmf_target *target, const char *trtype,
+				   const struct nvmf_transport_opts *opts)
 {
 	struct nvmf_transport *transport = nvmf_transport_find(target, trtype);
 	struct tgroup_args args;
@@ -234,13 +242,15 @@ int nvmf_transport_info(struct nvmf_target *target, unsigned idx, struct nvmf_tr
 
 		if (!transport->created || idx--)
 			continue;
-		*ret_info = (struct nvmf_transport_info){ .trtype = transport->ops->name, .opts = &transport->opts };
+		*ret_info = (struct nvmf_transport_info){ .trtype = transport->ops->name,
+							  .opts = &transport->opts };
 		return 0;
 	}
 	return -ENOENT;
 }
 
-const struct nvmf_transport_opts *nvmf_target_transport_opts(struct nvmf_target *target, const struct nvmf_transport_ops *ops)
+const struct nvmf_transport_opts *nvmf_target_transport_opts(struct nvmf_target *target,
+							     const struct nvmf_transport_ops *ops)
 {
 	for (unsigned i = 0; i < target->nr_transports; i++) {
 		if (target->transports[i].ops == ops)

@@ -1,28 +1,29 @@
 /*
- * The seam between nvmf and its transports: one request machine for all of them, and the operations that a transport gives.
+ * The seam between nvmf and its transports: one request machine for all of them, and the operations that a
+ * transport gives.
  *
- * A transport turns bytes into struct nvmf_req and back.  nvmf decides everything that the NVMe specifications say about
- * commands, queues and controllers; a transport knows its own PDUs or work requests and nothing of namespaces.
+ * A transport turns bytes into struct nvmf_req and back.  nvmf decides everything that the NVMe
+ * specifications say about commands, queues and controllers; a transport knows its own PDUs or work requests
+ * and nothing of namespaces.
  *
  * Life of a request, all on the connection's poll group thread:
  *
- *   transport: capsule received: takes a free request of the connection, fills req->cmd and, for in-capsule data, req->iov,
- *              calls nvmf_req_begin(req)
- *   nvmf:      decodes; asks ops->parse_sgl(req) for the length and the place of the data; checks; takes buffers (may wait)
- *   nvmf:      data from the host that is not in the capsule: ops->receive_data(req)
- *   transport: data is all in req->iov: nvmf_req_data_received(req), or nvmf_req_data_failed(req, status)
- *   nvmf:      executes; fills req->cqe; ops->complete(req)
- *   transport: sends data to the host (when req->xfer is to the host and the status is success) and the response; when the
- *              last byte is out, or the connection is gone, nvmf_req_release(req): buffers go back, the request is the
+ *   transport: capsule received: takes a free request of the connection, fills req->cmd and, for in-capsule
+ * data, req->iov, calls nvmf_req_begin(req) nvmf:      decodes; asks ops->parse_sgl(req) for the length and
+ * the place of the data; checks; takes buffers (may wait) nvmf:      data from the host that is not in the
+ * capsule: ops->receive_data(req) transport: data is all in req->iov: nvmf_req_data_received(req), or
+ * nvmf_req_data_failed(req, status) nvmf:      executes; fills req->cqe; ops->complete(req) transport: sends
+ * data to the host (when req->xfer is to the host and the status is success) and the response; when the last
+ * byte is out, or the connection is gone, nvmf_req_release(req): buffers go back, the request is the
  *              transport's again
  *
- * ops->complete() may be called from within nvmf_req_begin(), nvmf_req_data_received() and nvmf_req_data_failed(), for that request
- * (a bad command) and for others of the connection (the other half of a fused pair, an event request).  A transport must cope
- * with that, and so must it with ops->close(), which may be called from there too.  nvmf_req_begin() may not be called from
- * within ops->complete().
+ * ops->complete() may be called from within nvmf_req_begin(), nvmf_req_data_received() and
+ * nvmf_req_data_failed(), for that request (a bad command) and for others of the connection (the other half
+ * of a fused pair, an event request).  A transport must cope with that, and so must it with ops->close(),
+ * which may be called from there too.  nvmf_req_begin() may not be called from within ops->complete().
  *
- * After nvmf_qpair_disconnect() the transport does not fetch data any more: it calls nvmf_req_data_failed() or nvmf_req_release()
- * for the requests whose data it was fetching, and releases those that nvmf completes.
+ * After nvmf_qpair_disconnect() the transport does not fetch data any more: it calls nvmf_req_data_failed()
+ * or nvmf_req_release() for the requests whose data it was fetching, and releases those that nvmf completes.
  */
 #ifndef NVMF_TRANSPORT_H
 #define NVMF_TRANSPORT_H
@@ -44,9 +45,9 @@ struct nvmf_ctrlr;
 struct nvmf_op;
 struct nvmf_req;
 
-#define NVMF_MAX_CAPSULE_DATA (64u * 1024) /* the most that in_capsule_data_size may be */
-#define NVMF_MAX_XFER  (1024u * 1024) /* MDTS */
-#define NVMF_REQ_IOVS  (NVMF_MAX_XFER / IOBUF_LARGE_SIZE + 1)
+#define NVMF_MAX_CAPSULE_DATA (64u * 1024)   /* the most that in_capsule_data_size may be */
+#define NVMF_MAX_XFER	      (1024u * 1024) /* MDTS */
+#define NVMF_REQ_IOVS	      (NVMF_MAX_XFER / IOBUF_LARGE_SIZE + 1)
 
 enum nvmf_xfer { NVMF_XFER_NONE, NVMF_XFER_TO_HOST, NVMF_XFER_FROM_HOST };
 
@@ -55,10 +56,10 @@ enum nvmf_req_state {
 	NVMF_REQ_NEED_BUFFER, /* waits in the buffer pool's queue */
 	NVMF_REQ_NEED_DATA,   /* the transport fetches data from the host */
 	NVMF_REQ_FUSED_WAIT,  /* first of a fused pair, waits for the second */
-	NVMF_REQ_QUEUED,      /* not started: waits for a namespace or the other half; Abort ends it with 07h */
-	NVMF_REQ_EXECUTING,   /* a bdev or a fiber has it */
-	NVMF_REQ_AER,	      /* an Asynchronous Event Request, held until there is an event */
-	NVMF_REQ_COMPLETING,  /* the transport sends the response */
+	NVMF_REQ_QUEUED,    /* not started: waits for a namespace or the other half; Abort ends it with 07h */
+	NVMF_REQ_EXECUTING, /* a bdev or a fiber has it */
+	NVMF_REQ_AER,	    /* an Asynchronous Event Request, held until there is an event */
+	NVMF_REQ_COMPLETING, /* the transport sends the response */
 };
 
 /* Embedded in the transport's own request.  Owner: the connection's poll group thread. */
@@ -71,8 +72,8 @@ struct nvmf_req {
 	uint32_t len;	  /* bytes of data to move; after execution of a to-host command what is to be sent */
 	uint32_t sgl_len; /* what the host's SGL offers; set by parse_sgl */
 	/*
-	 * The data.  in_capsule: the transport's memory, pointed to by parse_sgl(); it lies where it was received, at any
-	 * alignment, and a device that needs another copies it.  Else pool buffers of nvmf.
+	 * The data.  in_capsule: the transport's memory, pointed to by parse_sgl(); it lies where it was
+	 * received, at any alignment, and a device that needs another copies it.  Else pool buffers of nvmf.
 	 */
 	bool in_capsule;
 	bool zero_copy; /* iov points into memory that nvmf lends: it stays until release */
@@ -80,7 +81,7 @@ struct nvmf_req {
 	uint8_t iobuf_class; /* of the pool buffers in iov */
 	uint8_t nr_iobufs;
 	struct iovec iov[NVMF_REQ_IOVS];
-	struct list link;	  /* the qpair's outstanding requests */
+	struct list link; /* the qpair's outstanding requests */
 	struct list wait_link;
 	struct iobuf_wait buffer_wait;
 	uint64_t start_ticks;
@@ -102,7 +103,8 @@ struct nvmf_listen_opts {
 	int backlog;
 };
 
-/* What a transport provides.  fiber_fn ones run on the app thread; the rest on the connection's poll group thread. */
+/* What a transport provides.  fiber_fn ones run on the app thread; the rest on the connection's poll group
+ * thread. */
 struct nvmf_transport_ops {
 	const char *name; /* "TCP" */
 	uint8_t trtype;
@@ -110,18 +112,20 @@ struct nvmf_transport_ops {
 	/* Makes and frees what a transport has in a group; on the group's thread. */
 	int (*group_create)(struct nvmf_group *group, void **ret_tgroup);
 	void (*group_destroy)(struct nvmf_group *group, void *tgroup); /* after its last connection is gone */
-	fiber_fn int (*listen)(const struct nvmf_listen_opts *opts, struct nvmf_target *target, void **ret_listener);
+	fiber_fn int (*listen)(const struct nvmf_listen_opts *opts, struct nvmf_target *target,
+			       void **ret_listener);
 	fiber_fn void (*stop_listen)(void *listener); /* refuses new connections; existing ones stay */
 
-	/* 0, or an NVMe status (nvme.h) for the command: bad descriptor type, offset, length.  Sets sgl_len, in_capsule, iov. */
+	/* 0, or an NVMe status (nvme.h) for the command: bad descriptor type, offset, length.  Sets sgl_len,
+	 * in_capsule, iov. */
 	uint16_t (*parse_sgl)(struct nvmf_req *req);
 	void (*receive_data)(struct nvmf_req *req);
 	void (*complete)(struct nvmf_req *req);
-	/* Ends the connection: what is queued to be sent goes out first when graceful.  The transport then calls
-	 * nvmf_qpair_disconnect(), as for a connection lost.  Called once at most, never after that. */
+	/* Ends the connection: what is queued to be sent goes out first when graceful.  The transport then
+	 * calls nvmf_qpair_disconnect(), as for a connection lost.  Called once at most, never after that. */
 	void (*close)(struct nvmf_qpair *qpair, bool graceful);
-	/* May be NULL.  Does the transport hold back a command of that CID, not yet begun?  It then hands it to
-	 * nvmf_req_begin_aborted() and says true. */
+	/* May be NULL.  Does the transport hold back a command of that CID, not yet begun?  It then hands it
+	 * to nvmf_req_begin_aborted() and says true. */
 	bool (*abort_held)(struct nvmf_qpair *qpair, uint16_t cid);
 	void (*local_addr)(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
 	void (*peer_addr)(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
@@ -138,14 +142,14 @@ struct nvmf_qpair {
 	uint32_t nr_outstanding;
 	bool header_digest, data_digest; /* for nvmf_subsystem_get_qpairs and logs */
 	/* nvmf's own */
-	bool closing;	    /* no command is begun any more */
-	bool draining;	    /* closes once what executes is answered */
-	bool close_asked;   /* ops->close was called */
-	bool disconnected;  /* nvmf_qpair_disconnect was called */
+	bool closing;	   /* no command is begun any more */
+	bool draining;	   /* closes once what executes is answered */
+	bool close_asked;  /* ops->close was called */
+	bool disconnected; /* nvmf_qpair_disconnect was called */
 	bool gone_sent;
 	void (*gone)(void *arg);
 	void *gone_arg;
-	struct timer timer; /* before Connect: its deadline; while draining: how long */
+	struct timer timer;		/* before Connect: its deadline; while draining: how long */
 	const struct nvmf_op *op_table; /* by opcode */
 	/* from Connect on */
 	struct nvmf_ctrlr *ctrlr;
@@ -157,23 +161,27 @@ struct nvmf_qpair {
 	bool first_fused_failed;
 };
 
-/* --- called by a transport ---------------------------------------------------------------------------------------- */
+/* --- called by a transport ----------------------------------------------------------------- */
 
 /* Picks the group that a new connection goes to.  Thread: any. */
 struct nvmf_group *nvmf_target_pick_group(struct nvmf_target *target);
 struct thread *nvmf_group_thread(struct nvmf_group *group);
-void *nvmf_group_transport(struct nvmf_group *group, const struct nvmf_transport_ops *ops); /* its ret_tgroup */
-const struct nvmf_transport_opts *nvmf_target_transport_opts(struct nvmf_target *target, const struct nvmf_transport_ops *ops);
+void *nvmf_group_transport(struct nvmf_group *group,
+			   const struct nvmf_transport_ops *ops); /* its ret_tgroup */
+const struct nvmf_transport_opts *nvmf_target_transport_opts(struct nvmf_target *target,
+							     const struct nvmf_transport_ops *ops);
 
-/* A connection exists: on the group's thread, with ops, opts and listener set.  Before Connect nothing is known of the peer. */
+/* A connection exists: on the group's thread, with ops, opts and listener set.  Before Connect nothing is
+ * known of the peer. */
 void nvmf_qpair_init(struct nvmf_qpair *qpair, struct nvmf_group *group);
-/* The largest number of commands the host may have outstanding: the queue's size as Connect gave it; before that 1. */
+/* The largest number of commands the host may have outstanding: the queue's size as Connect gave it; before
+ * that 1. */
 uint32_t nvmf_qpair_max_outstanding(const struct nvmf_qpair *qpair);
 /*
- * The connection is lost or to be ended by the transport (a fatal PDU error, the peer's close): no new requests are begun.
- * Requests the transport still holds are released by it; those nvmf holds come back through ops->complete() (the transport
- * then just releases them).  Once none is outstanding, gone(arg) runs on the group's thread, never before this has returned, and
- * the transport may free the connection.
+ * The connection is lost or to be ended by the transport (a fatal PDU error, the peer's close): no new
+ * requests are begun. Requests the transport still holds are released by it; those nvmf holds come back
+ * through ops->complete() (the transport then just releases them).  Once none is outstanding, gone(arg) runs
+ * on the group's thread, never before this has returned, and the transport may free the connection.
  */
 void nvmf_qpair_disconnect(struct nvmf_qpair *qpair, void (*gone)(void *arg), void *arg);
 
