@@ -150,6 +150,13 @@ static int choose_cores(const struct runtime_opts *opts, unsigned *cores, unsign
 	rc = cores_parse(opts->cores, cores, REACTORS_MAX, ret_nr);
 	if (rc)
 		log_error("\"%s\" is no list of cores such as 0,2-3", opts->cores);
+	/* EAL would say so among pages of its own usage. */
+	for (unsigned i = 0; !rc && opts->eal && i < *ret_nr; i++) {
+		if (cores[i] >= sysconf(_SC_NPROCESSORS_CONF)) {
+			log_error("there is no core %u: this machine has 0 to %ld", cores[i], sysconf(_SC_NPROCESSORS_CONF) - 1);
+			rc = -EINVAL;
+		}
+	}
 	return rc;
 }
 

@@ -105,8 +105,8 @@ class CommandLine(ferrule.Case):
                 self.assertEqual(run(ferrule.FERRULED, *args).returncode, 2)
 
     def test_what_cannot_be_started_says_why(self):
-        for args, said in [(["--cores", "x"], "no list of cores"), (["--http", "nowhere"], "ADDR:PORT"),
-                           (["--rpc-socket", "/" + "x" * 120], "at most")]:
+        for args, said in [(["--cores", "x"], "no list of cores"), (["--cores", "1000"], "no core 1000"),
+                           (["--http", "nowhere"], "ADDR:PORT"), (["--rpc-socket", "/" + "x" * 120], "at most")]:
             with self.subTest(args=args):
                 daemon = self.daemon("--ephemeral", start=False)
                 daemon.spawn(*args)
