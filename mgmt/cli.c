@@ -285,6 +285,10 @@ int cli_main(int argc, char **argv)
 	argc = take_common(&cli, argc, argv, &want_help);
 	if (argc < 2)
 		return help(want_help ? stdout : stderr);
+	if (strcmp(argv[1], "nvme") == 0) {
+		cli_error("nvme talks to no daemon: put it first, without --socket");
+		return EXIT_USAGE;
+	}
 	if (strcmp(argv[1], "--version") == 0) {
 		puts("ferrule " PACKAGE_VERSION);
 		return EXIT_SUCCESS;
