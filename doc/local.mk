@@ -1,1 +1,1 @@
-# doc
+EXTRA_DIST += $(wildcard $(top_srcdir)/doc/*.md)

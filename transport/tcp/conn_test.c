@@ -122,6 +122,18 @@ SIM_TEST(capsules_may_be_as_large_as_was_configured_and_no_larger)
 	raw_close(&host, false);
 }
 
+SIM_TEST(a_host_with_flow_control_gets_a_response_for_each_read)
+{
+	struct raw_host host;
+
+	raw_open(&host, &addr);
+	raw_ic(&host, 3, 0);
+	host.flow_control = true;
+	ck_assert_uint_eq(raw_connect(&host, 1, 8), NVME_SC_SUCCESS);
+	ck_assert(!read_back(&host, 1, 0, 4096));
+	raw_close(&host, false);
+}
+
 SIM_TEST(without_c2h_success_each_read_has_its_response)
 {
 	struct raw_host host;
@@ -825,6 +837,7 @@ int main(void)
 	tcase_set_timeout(tc, 120);
 	ADD(small_writes_and_reads_come_through_with_every_choice_of_digests_and_alignment);
 	ADD(capsules_may_be_as_large_as_was_configured_and_no_larger);
+	ADD(a_host_with_flow_control_gets_a_response_for_each_read);
 	ADD(without_c2h_success_each_read_has_its_response);
 	ADD(large_writes_come_by_r2t_in_one_or_several_pieces);
 	ADD(a_whole_queue_of_commands_in_one_send_is_answered);

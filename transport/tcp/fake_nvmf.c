@@ -79,6 +79,7 @@ static void do_connect(struct nvmf_req *req)
 	}
 	req->qpair->qid = req->cmd.connect.qid;
 	req->qpair->sq_size = req->cmd.connect.sqsize + 1;
+	req->qpair->sq_flow_control_disabled = req->cmd.connect.cattr & NVME_CONNECT_NO_SQ_FLOW_CONTROL;
 	req->qpair->connected = true;
 	req->cqe.connect.cntlid = 1;
 	finish(req, NVME_SC_SUCCESS);

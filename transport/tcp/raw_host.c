@@ -216,7 +216,8 @@ fiber_fn uint16_t raw_connect(struct raw_host *host, uint16_t qid, uint16_t queu
 					    .fctype = NVME_FCTYPE_CONNECT,
 					    .sgl = { .len = 1024, .type = NVME_SGL_IN_CAPSULE },
 					    .qid = qid,
-					    .sqsize = queue_size - 1 } };
+					    .sqsize = queue_size - 1,
+					    .cattr = host->flow_control ? 0 : NVME_CONNECT_NO_SQ_FLOW_CONTROL } };
 	uint8_t data[1024] = { 0 };
 
 	ck_assert(raw_send_cmd(host, &cmd, data, sizeof(data)));

@@ -13,6 +13,7 @@ struct raw_host {
 	int end; /* 1: the target has shut its side; -errno: broken */
 	bool writable;
 	bool hdgst, ddgst;
+	bool flow_control; /* set before Connect: the host goes by SQHD */
 	uint8_t hpda;
 };
 

@@ -331,7 +331,8 @@ void req_complete(struct nvmf_req *nreq)
 	req->head_len = req->tail_len = 0;
 	req->data_len = 0;
 	if (nreq->xfer == NVMF_XFER_TO_HOST && nreq->len > 0 && nvme_cqe_status(&nreq->cqe) == NVME_SC_SUCCESS) {
-		success = conn->qpair.opts->c2h_success && nreq->cqe.result == 0;
+		/* Without a response there is no SQHD, which a host that left flow control on lives by. */
+		success = conn->qpair.opts->c2h_success && conn->qpair.sq_flow_control_disabled && nreq->cqe.result == 0;
 		make_data(req, success);
 	}
 	if (!success)
