@@ -1,1 +1,16 @@
-EXTRA_DIST += $(wildcard $(top_srcdir)/doc/*.md)
+EXTRA_DIST += \
+	%D%/adr/0001-buffer-pool-on-a-ring.md \
+	%D%/adr/0002-readiness-by-ring-bytes-by-syscall.md \
+	%D%/adr/0020-first-writes-by-the-owner.md \
+	%D%/adr/0030-groups-own-their-namespaces.md \
+	%D%/bdev.md \
+	%D%/bench.md \
+	%D%/blob.md \
+	%D%/crash.md \
+	%D%/format-blob.md \
+	%D%/lab.md \
+	%D%/lvol.md \
+	%D%/nvme.md \
+	%D%/nvmf.md \
+	%D%/runtime.md \
+	%D%/transport.md
