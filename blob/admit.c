@@ -1,6 +1,7 @@
 /*
- * Admission: before an operation makes records, the metadata pages that the next checkpoint will need because of it are set
- * aside, and room in the journal.  So a checkpoint never fails for want of space, and a full store can still free.
+ * Admission: before an operation makes records, the metadata pages that the next checkpoint will need because
+ * of it are set aside, and room in the journal.  So a checkpoint never fails for want of space, and a full
+ * store can still free.
  */
 #include "blob/internal.h"
 
@@ -115,7 +116,7 @@ fiber_fn int admit_wait(struct store *s, struct admission *a, uint32_t nr_pages,
 	int rc;
 
 	while ((rc = admit(s, a, nr_pages, kind)) == -EAGAIN) {
-		struct fiber_waiter w = { .waiter.retry = wake_fiber };
+		struct fiber_waiter w = {.waiter.retry = wake_fiber};
 
 		fiber_wait_init(&w.wait);
 		list_add_tail(&s->admit_waiters, &w.waiter.link);

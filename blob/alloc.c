@@ -1,8 +1,9 @@
 /*
  * Clusters: their reference counts, which may be allocated now, and what is promised to thick blobs.
  *
- * A cluster is available when its count is 0, nobody holds it for a first write, and it has come all the way back after
- * it was freed (grace.c).  Allocation is in memory only; the record that maps the cluster makes its count 1.
+ * A cluster is available when its count is 0, nobody holds it for a first write, and it has come all the way
+ * back after it was freed (grace.c).  Allocation is in memory only; the record that maps the cluster makes
+ * its count 1.
  */
 #include "blob/internal.h"
 
@@ -161,7 +162,7 @@ void cluster_unref(struct store *s, uint32_t c)
 			s->coming_cap = cap;
 		}
 		s->coming[s->coming_tail++ & (s->coming_cap - 1)] =
-			(struct freed){ .cluster = c, .seq = s->journal.open_seq };
+			(struct freed){.cluster = c, .seq = s->journal.open_seq};
 		s->stats.nr_freed_clusters++;
 		fiber_cond_signal(&s->free_wake);
 	}
@@ -175,7 +176,7 @@ void cluster_available(struct store *s, uint32_t cluster)
 		s->alloc_cursor = cluster;
 }
 
-/* --- metadata ----------------------------------------------------------------------------------------------------- */
+/* --- metadata --- */
 
 static void take_for_metadata(struct store *s, uint64_t c, uint32_t class_count)
 {
@@ -203,7 +204,8 @@ int meta_grow(struct store *s, enum op_kind kind)
 	return 0;
 }
 
-/* Clusters of metadata, in both copies and with what checkpoints need besides, for so many mapped clusters. */
+/* Clusters of metadata, in both copies and with what checkpoints need besides, for so many mapped clusters.
+ */
 uint64_t thick_overhead(const struct store *s, uint64_t nr_clusters)
 {
 	uint64_t nodes = 0, n = (nr_clusters + (1u << s->leaf_shift) - 1) >> s->leaf_shift;

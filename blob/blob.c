@@ -17,7 +17,7 @@ struct blob *store_find_blob(struct store *s, const char *name)
 {
 	struct list *it, *bucket = &s->by_name[hash_bytes(name, strlen(name))];
 
-	list_for_each(it, bucket)
+	list_for_each (it, bucket)
 		if (!strcmp(list_entry(it, struct blob, name_link)->name, name))
 			return list_entry(it, struct blob, name_link);
 	return NULL;
@@ -27,7 +27,7 @@ struct blob *store_find_blob_uuid(struct store *s, const uuid_t uuid)
 {
 	struct list *it, *bucket = &s->by_uuid[hash_bytes(uuid, 16)];
 
-	list_for_each(it, bucket)
+	list_for_each (it, bucket)
 		if (!uuid_compare(list_entry(it, struct blob, uuid_link)->uuid, uuid))
 			return list_entry(it, struct blob, uuid_link);
 	return NULL;
@@ -66,7 +66,8 @@ int blob_take_attrs(struct blob *b, const struct blob_image *image)
 	return 0;
 }
 
-int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *image, struct node *root, struct blob **ret_blob)
+int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *image, struct node *root,
+		    struct blob **ret_blob)
 {
 	struct blob *b = calloc(1, sizeof(*b));
 
@@ -85,7 +86,8 @@ int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *ima
 	list_init(&b->uuid_link);
 	list_init(&b->locks);
 	list_init(&b->lock_waiters);
-	if (blob_take_attrs(b, image) || array_grow(&s->slots, &s->slots_cap, (uint64_t)slot + 1, sizeof(s->slots[0])) ||
+	if (blob_take_attrs(b, image) ||
+	    array_grow(&s->slots, &s->slots_cap, (uint64_t)slot + 1, sizeof(s->slots[0])) ||
 	    !mpage_get(s, TABLE_BLOBS, slot)) {
 		list_del(&b->name_link);
 		free(b->name);
@@ -166,7 +168,7 @@ void blobs_sort(struct store *s)
 	free(all);
 }
 
-/* --- what others see ---------------------------------------------------------------------------------------------- */
+/* --- what others see --- */
 
 void blob_get_info(const struct blob *b, struct blob_info *info)
 {
@@ -215,8 +217,8 @@ void blob_set_user(struct blob *b, void *user)
 	b->user = user;
 }
 
-bool blob_xattr_at(const struct blob *b, uint32_t idx, const char **ret_key, uint8_t *ret_key_len, const void **ret_value,
-		   uint16_t *ret_len)
+bool blob_xattr_at(const struct blob *b, uint32_t idx, const char **ret_key, uint8_t *ret_key_len,
+		   const void **ret_value, uint16_t *ret_len)
 {
 	uint32_t at = 0;
 

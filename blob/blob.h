@@ -31,7 +31,7 @@ struct blob_reason {
 	char text[256];
 };
 
-/* --- stores ------------------------------------------------------------------------------------------------------ */
+/* --- stores --- */
 
 struct store_create_opts {
 	const char *name;	     /* 1 to BLOB_NAME_MAX bytes */
@@ -150,7 +150,7 @@ struct store_stats {
 
 fiber_fn void store_get_stats(struct store *store, struct store_stats *ret_stats); /* owner */
 
-/* --- blobs: control ---------------------------------------------------------------------------------------------- */
+/* --- blobs: control --- */
 
 struct blob_create_opts {
 	const char *name;   /* unique in the store */
@@ -206,7 +206,7 @@ struct store *blob_store(const struct blob *blob);
 void *blob_user(const struct blob *blob); /* the opener's; any thread that got the blob after it was set */
 void blob_set_user(struct blob *blob, void *user);
 
-/* --- blobs: I/O -------------------------------------------------------------------------------------------------- */
+/* --- blobs: I/O --- */
 
 enum blob_op { BLOB_READ, BLOB_WRITE, BLOB_FLUSH, BLOB_UNMAP, BLOB_WRITE_ZEROES, BLOB_NR_OPS };
 
@@ -245,7 +245,7 @@ void blob_submit(struct blob_channel *channel, struct blob_io *io);
 /* Fibers' way: submits and waits.  Any thread. */
 fiber_fn int blob_submit_wait(struct blob_channel *channel, struct blob_io *io);
 
-/* --- checking ---------------------------------------------------------------------------------------------------- */
+/* --- checking --- */
 
 enum store_finding_kind {
 	STORE_FINDING_COPY,   /* one copy of a page is bad: nothing is lost */

@@ -1,6 +1,7 @@
 /*
- * The check: loads a store as an opening does, but reads both copies of every page and tells what it finds; then counts what
- * the maps name and compares it with the stored counts, for the checkpoint and again with the journal applied.
+ * The check: loads a store as an opening does, but reads both copies of every page and tells what it finds;
+ * then counts what the maps name and compares it with the stored counts, for the checkpoint and again with
+ * the journal applied.
  */
 #include "blob/internal.h"
 
@@ -9,7 +10,7 @@
 
 void check_found(struct store *s, enum store_finding_kind kind, uint64_t page, const char *fmt, ...)
 {
-	struct store_finding finding = { .kind = kind, .page = page };
+	struct store_finding finding = {.kind = kind, .page = page};
 	va_list ap;
 
 	if (!s->found && !s->check_result)
@@ -35,8 +36,8 @@ static void count_cluster(struct census *c, const struct node *node, uint32_t cl
 	if (!cluster)
 		return;
 	if (super_cluster_reserved(&s->super, cluster) || s->counts[cluster] > COUNT_MAX)
-		check_found(s, STORE_FINDING_MAP, cluster_page(s, cluster), "node %u names cluster %u as %s, which holds no data",
-			    node->id, cluster, what);
+		check_found(s, STORE_FINDING_MAP, cluster_page(s, cluster),
+			    "node %u names cluster %u as %s, which holds no data", node->id, cluster, what);
 	c->clusters[cluster]++;
 }
 
@@ -60,10 +61,12 @@ static void count_node(struct census *c, const struct node *node)
 		count_cluster(c, node, e.own, "its own");
 		count_cluster(c, node, e.base, "a base");
 		if (e.own && e.own == e.base)
-			check_found(s, STORE_FINDING_MAP, 0, "node %u has cluster %u as its own and its base", node->id, e.own);
+			check_found(s, STORE_FINDING_MAP, 0, "node %u has cluster %u as its own and its base",
+				    node->id, e.own);
 	}
 	if (!node->lost && present != node->nr_present)
-		check_found(s, STORE_FINDING_MAP, 0, "node %u has %u entries, not %u", node->id, present, node->nr_present);
+		check_found(s, STORE_FINDING_MAP, 0, "node %u has %u entries, not %u", node->id, present,
+			    node->nr_present);
 }
 
 static void check_blobs(struct census *c)
@@ -71,22 +74,23 @@ static void check_blobs(struct census *c)
 	struct store *s = c->s;
 	struct list *it, *other;
 
-	list_for_each(it, &s->blobs) {
+	list_for_each (it, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 		struct node *root = b->root;
 
 		if (root)
 			c->nodes[root->id]++;
 		if (b->id >= s->super.next_blob_id)
-			check_found(s, STORE_FINDING_MAP, 0, "blob %llu, but the next id is %llu", (unsigned long long)b->id,
-				    (unsigned long long)s->super.next_blob_id);
+			check_found(s, STORE_FINDING_MAP, 0, "blob %llu, but the next id is %llu",
+				    (unsigned long long)b->id, (unsigned long long)s->super.next_blob_id);
 		if (store_find_blob(s, b->name) != b)
 			check_found(s, STORE_FINDING_MAP, 0, "two blobs are called %.100s", b->name);
 		if (store_find_blob_uuid(s, b->uuid) != b)
 			check_found(s, STORE_FINDING_MAP, 0, "two blobs have the UUID of %.100s", b->name);
 		other = it->next;
 		if (other != &s->blobs && list_entry(other, struct blob, link)->id == b->id)
-			check_found(s, STORE_FINDING_MAP, 0, "two blobs have id %llu", (unsigned long long)b->id);
+			check_found(s, STORE_FINDING_MAP, 0, "two blobs have id %llu",
+				    (unsigned long long)b->id);
 	}
 	for (uint64_t i = 0; i < s->nr_reap; i++)
 		c->nodes[s->reap[i]]++;
@@ -100,26 +104,28 @@ static void compare_counts(struct census *c, const char *when)
 		if (s->counts[i] > COUNT_MAX || (s->nr_degraded && s->counts[i] == COUNT_MAX))
 			continue;
 		if (s->counts[i] != c->clusters[i] && !(s->nr_degraded && s->counts[i] > c->clusters[i]))
-			check_found(s, STORE_FINDING_COUNT, cluster_page(s, i), "cluster %llu: count %u, but the maps name it %u times%s",
+			check_found(s, STORE_FINDING_COUNT, cluster_page(s, i),
+				    "cluster %llu: count %u, but the maps name it %u times%s",
 				    (unsigned long long)i, s->counts[i], c->clusters[i], when);
 	}
 	for (uint64_t id = 1; id < s->nr_nodes; id++) {
 		struct node *node = s->nodes[id];
 
 		if (!node && c->nodes[id])
-			check_found(s, STORE_FINDING_MAP, 0, "node %llu is named, but there is none%s", (unsigned long long)id,
-				    when);
+			check_found(s, STORE_FINDING_MAP, 0, "node %llu is named, but there is none%s",
+				    (unsigned long long)id, when);
 		else if (node && !node->lost && node->count != c->nodes[id] && !s->nr_degraded)
-			check_found(s, STORE_FINDING_COUNT, 0, "node %llu: count %u, but it is named %u times%s",
-				    (unsigned long long)id, node->count, c->nodes[id], when);
+			check_found(s, STORE_FINDING_COUNT, 0,
+				    "node %llu: count %u, but it is named %u times%s", (unsigned long long)id,
+				    node->count, c->nodes[id], when);
 	}
 }
 
 static int census(struct store *s, const char *when)
 {
-	struct census c = { .s = s,
-			    .clusters = calloc(s->nr_clusters, sizeof(uint32_t)),
-			    .nodes = calloc(s->nr_nodes + 1, sizeof(uint32_t)) };
+	struct census c = {.s = s,
+			   .clusters = calloc(s->nr_clusters, sizeof(uint32_t)),
+			   .nodes = calloc(s->nr_nodes + 1, sizeof(uint32_t))};
 	int rc = c.clusters && c.nodes ? 0 : -ENOMEM;
 
 	if (!rc) {
@@ -136,7 +142,7 @@ static int census(struct store *s, const char *when)
 
 uint64_t store_check_memory(struct store *s, store_finding_fn found, void *arg)
 {
-	struct store_check_result result = { 0 };
+	struct store_check_result result = {0};
 
 	s->found = found;
 	s->found_arg = arg;
@@ -147,7 +153,7 @@ uint64_t store_check_memory(struct store *s, store_finding_fn found, void *arg)
 	return result.nr_findings;
 }
 
-/* --- from the device ---------------------------------------------------------------------------------------------- */
+/* --- from the device --- */
 
 static void summarize(struct store *s, struct store_check_result *result)
 {
@@ -159,7 +165,8 @@ static void summarize(struct store *s, struct store_check_result *result)
 		result->nr_used_clusters += s->counts[i] && s->counts[i] <= COUNT_MAX;
 }
 
-static fiber_fn int check_device(struct store *s, bool journal, struct store_check_result *result, struct blob_reason *reason)
+static fiber_fn int check_device(struct store *s, bool journal, struct store_check_result *result,
+				 struct blob_reason *reason)
 {
 	int rc;
 
@@ -181,8 +188,8 @@ static fiber_fn int check_device(struct store *s, bool journal, struct store_che
 	return rc;
 }
 
-fiber_fn int store_check(const char *bdev_name, store_finding_fn found, void *arg, struct store_check_result *ret_result,
-			 struct blob_reason *reason)
+fiber_fn int store_check(const char *bdev_name, store_finding_fn found, void *arg,
+			 struct store_check_result *ret_result, struct blob_reason *reason)
 {
 	struct store *s = store_new();
 	int rc;
@@ -204,7 +211,7 @@ fiber_fn int store_check(const char *bdev_name, store_finding_fn found, void *ar
 fiber_fn int store_check_online(struct store *live, store_finding_fn found, void *arg,
 				struct store_check_result *ret_result)
 {
-	struct blob_reason reason = { "" };
+	struct blob_reason reason = {""};
 	struct store *s;
 	int rc;
 

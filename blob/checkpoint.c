@@ -1,6 +1,6 @@
 /*
- * Checkpoints: what is dirty at one moment is written to fresh places, then the tables that name it, then, after a device
- * flush, the superblocks; then the journal up to that moment is no longer needed.
+ * Checkpoints: what is dirty at one moment is written to fresh places, then the tables that name it, then,
+ * after a device flush, the superblocks; then the journal up to that moment is no longer needed.
  *
  * Places that a checkpoint replaced are written over only after the next one is durable.
  */
@@ -123,7 +123,7 @@ static void writer_send(struct page_write *pw, struct page_id id, uint32_t used,
 	for (unsigned i = 0; i < 2; i++) {
 		id.address = i ? ref->b : ref->a;
 		page_seal(pw->buf[i], &id, used);
-		pw->iov[i] = (struct iovec){ .iov_base = pw->buf[i], .iov_len = PAGE_BYTES };
+		pw->iov[i] = (struct iovec){.iov_base = pw->buf[i], .iov_len = PAGE_BYTES};
 		pw->io[i].done = i ? copy_b_done : copy_a_done;
 		pw->io[i].op = BDEV_WRITE;
 		pw->io[i].flags = 0;
@@ -145,7 +145,7 @@ static int ref_move(struct store *s, struct page_ref *ref, uint64_t generation, 
 	} else if (ref->a && (vec_push(&s->replaced, ref->a) || vec_push(&s->replaced, ref->b))) {
 		return -ENOMEM;
 	}
-	*ref = (struct page_ref){ 0 };
+	*ref = (struct page_ref){0};
 	if (!present)
 		return 0;
 	if (!pages_free(s))
@@ -156,10 +156,12 @@ static int ref_move(struct store *s, struct page_ref *ref, uint64_t generation, 
 	return 0;
 }
 
-static int page_move(struct store *s, struct mpage *page, struct page_write *pw, uint64_t generation, bool *ret_sent)
+static int page_move(struct store *s, struct mpage *page, struct page_write *pw, uint64_t generation,
+		     bool *ret_sent)
 {
 	uint8_t *payload = page_payload(pw->buf[0]);
-	struct page_id id = { .store = s->id, .owner = table_owner(page->table, 0, page->index), .generation = generation };
+	struct page_id id = {
+		.store = s->id, .owner = table_owner(page->table, 0, page->index), .generation = generation};
 	uint32_t used = page->image_used;
 	bool present;
 	int rc;
@@ -231,10 +233,10 @@ static int tpage_move(struct store *s, unsigned table, uint32_t level, uint64_t 
 {
 	struct mtable *t = &s->table[table];
 	struct tpage *page = &t->level[level][index];
-	struct page_id id = { .type = PAGE_TABLE,
-			      .store = s->id,
-			      .owner = table_owner(table, level, index),
-			      .generation = generation };
+	struct page_id id = {.type = PAGE_TABLE,
+			     .store = s->id,
+			     .owner = table_owner(table, level, index),
+			     .generation = generation};
 	bool present = encode_tpage(s, table, level, index, page_payload(pw->buf[0]));
 	int rc = ref_move(s, &page->ref, generation, present);
 
@@ -272,7 +274,7 @@ static fiber_fn int write_table(struct store *s, unsigned table, struct super *s
 				return rc;
 		}
 	}
-	super->table[table] = (struct table_root){ 0 };
+	super->table[table] = (struct table_root){0};
 	if (height && t->level[height][0].ref.a) {
 		super->table[table].ref = t->level[height][0].ref;
 		super->table[table].height = height;
@@ -289,7 +291,8 @@ fiber_fn int super_write(struct store *s, const struct super *super)
 
 	for (unsigned i = 0; i < 2 && !rc; i++) {
 		super_encode(super, i, buf);
-		rc = bdev_write(s->bch, buf, page_block(s, i ? SUPER_PAGE_1 : SUPER_PAGE_0), page_block(s, 1), flags);
+		rc = bdev_write(s->bch, buf, page_block(s, i ? SUPER_PAGE_1 : SUPER_PAGE_0), page_block(s, 1),
+				flags);
 	}
 	dma_free(buf);
 	return rc;
@@ -313,7 +316,7 @@ static void recycle(struct store *s)
 	old->nr = 0;
 	vec_free(old);
 	*old = s->replaced;
-	s->replaced = (struct u64_vec){ 0 };
+	s->replaced = (struct u64_vec){0};
 }
 
 static fiber_fn int write_all(struct store *s, struct super *super)

@@ -1,6 +1,6 @@
 /*
- * Operations on blobs: create, delete, resize, rename, attributes.  Each looks at what may be done, makes its record in one
- * step, and answers when that is durable.
+ * Operations on blobs: create, delete, resize, rename, attributes.  Each looks at what may be done, makes its
+ * record in one step, and answers when that is durable.
  */
 #include "blob/internal.h"
 
@@ -32,7 +32,8 @@ static uint32_t free_slot(struct store *s)
 
 static int size_in_clusters(const struct store *s, uint64_t size_bytes, uint64_t *ret_nr)
 {
-	uint64_t nr = (size_bytes >> s->cluster_shift) + ((size_bytes & ((1ull << s->cluster_shift) - 1)) != 0);
+	uint64_t nr =
+		(size_bytes >> s->cluster_shift) + ((size_bytes & ((1ull << s->cluster_shift) - 1)) != 0);
 
 	*ret_nr = nr;
 	return nr > UINT32_MAX - 1 ? -EFBIG : 0;
@@ -62,7 +63,8 @@ static int check_create(struct store *s, const struct blob_create_opts *opts)
 	return rc;
 }
 
-static void create_image(struct store *s, const struct blob_create_opts *opts, uint64_t nr_clusters, struct blob_image *image)
+static void create_image(struct store *s, const struct blob_create_opts *opts, uint64_t nr_clusters,
+			 struct blob_image *image)
 {
 	*image = (struct blob_image){
 		.id = s->super.next_blob_id,
@@ -80,7 +82,7 @@ static void create_image(struct store *s, const struct blob_create_opts *opts, u
 
 fiber_fn int blob_create(struct store *s, const struct blob_create_opts *opts, struct blob **ret_blob)
 {
-	struct admission admission = { 0 };
+	struct admission admission = {0};
 	struct blob_image image;
 	uint64_t nr_clusters;
 	uint32_t slot;
@@ -132,7 +134,7 @@ static fiber_fn int wait_trimmed(struct blob *b)
 fiber_fn int blob_delete(struct blob *b)
 {
 	struct store *s = b->store;
-	struct admission admission = { 0 };
+	struct admission admission = {0};
 	int rc;
 
 	if (b->nr_open > b->trimming || b->deleting)
@@ -162,7 +164,7 @@ fiber_fn int blob_delete(struct blob *b)
 fiber_fn int blob_resize(struct blob *b, uint64_t size_bytes)
 {
 	struct store *s = b->store;
-	struct admission admission = { 0 };
+	struct admission admission = {0};
 	uint64_t nr, old;
 	int rc = size_in_clusters(s, size_bytes, &nr);
 
@@ -186,8 +188,13 @@ fiber_fn int blob_resize(struct blob *b, uint64_t size_bytes)
 	journal_begin(s, 64);
 	rec_blob_resize(s, b, nr);
 	journal_end(s);
-	if (nr < old)
+	if (nr < old) {
 		blob_trim_start(b);
+		/* First writes to what is cut off must not wait for the space that cutting it off would give.
+		 */
+		waiters_kick(&s->space_waiters);
+		waiters_kick(&s->admit_waiters);
+	}
 	blob_promise(b);
 	admit_release(s, &admission);
 	rc = journal_commit_wait(s, false) ? -EIO : 0;
@@ -210,7 +217,7 @@ static fiber_fn int set_attrs(struct blob *b, const struct blob_image *change)
 fiber_fn int blob_rename(struct blob *b, const char *name)
 {
 	struct store *s = b->store;
-	struct admission admission = { 0 };
+	struct admission admission = {0};
 	struct blob_image image;
 	int rc = check_name(s, name, b);
 
@@ -232,7 +239,8 @@ fiber_fn int blob_rename(struct blob *b, const char *name)
 }
 
 /* The blob's attributes with one set, or removed when value is NULL; the new length or -errno. */
-static int xattrs_with(const struct blob *b, const char *key, const void *value, uint16_t value_len, uint8_t *out)
+static int xattrs_with(const struct blob *b, const char *key, const void *value, uint16_t value_len,
+		       uint8_t *out)
 {
 	uint8_t key_len = strlen(key), len;
 	uint32_t at = 0;
@@ -264,7 +272,7 @@ static int xattrs_with(const struct blob *b, const char *key, const void *value,
 fiber_fn int blob_set_xattr(struct blob *b, const char *key, const void *value, uint16_t value_len)
 {
 	struct store *s = b->store;
-	struct admission admission = { 0 };
+	struct admission admission = {0};
 	uint8_t xattrs[BLOB_XATTR_MAX];
 	struct blob_image image;
 	int rc;
@@ -286,12 +294,12 @@ fiber_fn int blob_set_xattr(struct blob *b, const char *key, const void *value, 
 	return rc;
 }
 
-/* --- snapshots, as far as the format goes --------------------------------------------------------------------------- */
+/* --- snapshots, as far as the format goes --- */
 
 fiber_fn int blob_snapshot_quiet(struct blob *b, const char *name, struct blob **ret_blob)
 {
 	struct store *s = b->store;
-	struct admission admission = { 0 };
+	struct admission admission = {0};
 	struct blob_image image;
 	uint32_t slot;
 	int rc = check_name(s, name, NULL);

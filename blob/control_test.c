@@ -1,11 +1,12 @@
-/* Operations on blobs and what a store says of itself: limits, space, promises, attributes, many of everything. */
+/* Operations on blobs and what a store says of itself: limits, space, promises, attributes, many of
+ * everything. */
 #include "blob/internal.h"
 #include "blob/testing.h"
 
 static void thousand(void *arg)
 {
-	struct bench b = { .disk_bytes = 64u << 20 };
-	struct blob_create_opts opts = { .size_bytes = 1 << 20 };
+	struct bench b = {.disk_bytes = 64u << 20};
+	struct blob_create_opts opts = {.size_bytes = 1 << 20};
 	struct store_stats stats;
 	struct blob *blob;
 	char name[32];
@@ -52,9 +53,9 @@ END_TEST
 
 static void names(void *arg)
 {
-	struct bench b = { 0 };
+	struct bench b = {0};
 	struct blob *one, *two;
-	struct blob_create_opts opts = { .name = "one", .size_bytes = 1 };
+	struct blob_create_opts opts = {.name = "one", .size_bytes = 1};
 	char longest[BLOB_NAME_MAX + 2];
 	struct blob_info info;
 
@@ -102,7 +103,7 @@ END_TEST
 
 static void attributes(void *arg)
 {
-	struct bench b = { 0 };
+	struct bench b = {0};
 	struct blob *blob;
 	char big[BLOB_XATTR_MAX];
 	const void *value;
@@ -158,7 +159,7 @@ static uint64_t fill_up(struct bench *b, struct blob *blob, uint64_t nr_blocks)
 
 static void full(void *arg)
 {
-	struct bench b = { .disk_bytes = 8u << 20 };
+	struct bench b = {.disk_bytes = 8u << 20};
 	static uint8_t buf[64 * BLOCK];
 	struct store_info info;
 	struct blob *blob, *other;
@@ -207,8 +208,8 @@ END_TEST
 
 static void promises(void *arg)
 {
-	struct bench b = { .disk_bytes = 8u << 20 };
-	struct blob_create_opts opts = { .name = "thick", .thick = true, .size_bytes = 3u << 20 };
+	struct bench b = {.disk_bytes = 8u << 20};
+	struct blob_create_opts opts = {.name = "thick", .thick = true, .size_bytes = 3u << 20};
 	struct store_info info;
 	struct blob *thick, *thin, *more;
 	uint64_t thick_blocks = (3u << 20) / BLOCK;
@@ -250,7 +251,7 @@ END_TEST
 
 static void sizes(void *arg)
 {
-	struct bench b = { 0 };
+	struct bench b = {0};
 	static uint8_t buf[64 * BLOCK];
 	struct store_info before, after;
 	struct blob *blob;
@@ -272,7 +273,9 @@ static void sizes(void *arg)
 	ck_assert_int_eq(blob_resize(blob, 0), 0);
 	ck_assert_int_eq(store_wait_free(b.store), 0);
 	store_get_info(b.store, &after);
-	ck_assert_uint_le(before.nr_free_clusters, after.nr_free_clusters + 2 * (after.nr_metadata_clusters - before.nr_metadata_clusters));
+	ck_assert_uint_le(before.nr_free_clusters,
+			  after.nr_free_clusters +
+				  2 * (after.nr_metadata_clusters - before.nr_metadata_clusters));
 	ck_assert_uint_eq(after.nr_coming_clusters, 0);
 	blob_close(blob);
 	bench_end(&b);
@@ -300,22 +303,22 @@ static void late_done(struct blob_io *io, int status)
 static void cut_under_write(void *arg)
 {
 	unsigned *refused = arg;
-	struct bench b = { 0 };
+	struct bench b = {0};
 	static uint8_t buf[8 * BLOCK];
-	struct iovec iov = { buf, sizeof(buf) };
+	struct iovec iov = {buf, sizeof(buf)};
 	struct store_info info;
 	struct blob *blob;
 
 	bench_start(&b);
 	blob = make_blob(&b, "one", 1u << 20);
 	for (unsigned turns = 0; turns < 16; turns++) {
-		struct late_write w = { .io = { .done = late_done,
-						.blob = blob,
-						.op = BLOB_WRITE,
-						.iov = &iov,
-						.iovcnt = 1,
-						.offset_blocks = 1024,
-						.nr_blocks = 8 } };
+		struct late_write w = {.io = {.done = late_done,
+					      .blob = blob,
+					      .op = BLOB_WRITE,
+					      .iov = &iov,
+					      .iovcnt = 1,
+					      .offset_blocks = 1024,
+					      .nr_blocks = 8}};
 		int result;
 
 		memset(buf, 0x55, sizeof(buf));
@@ -347,7 +350,7 @@ START_TEST(a_write_under_which_its_place_is_cut_off_leaves_nothing_behind)
 }
 END_TEST
 
-/* --- durability in numbers ------------------------------------------------------------------------------------------ */
+/* --- durability in numbers --- */
 
 #define DEPTH 32u
 
@@ -384,16 +387,16 @@ static void fua_load(struct bench *b, struct blob *blob, unsigned total)
 	for (unsigned i = 0; i < DEPTH; i++) {
 		struct fua *f = &all[i];
 
-		*f = (struct fua){ .b = b, .left = &left, .more = &more, .wait = &wait };
-		f->iov = (struct iovec){ f->buf, sizeof(f->buf) };
-		f->io = (struct blob_io){ .done = fua_done,
-					  .blob = blob,
-					  .iov = &f->iov,
-					  .iovcnt = 1,
-					  .op = BLOB_WRITE,
-					  .flags = BLOB_IO_FUA,
-					  .offset_blocks = i * 8,
-					  .nr_blocks = 8 };
+		*f = (struct fua){.b = b, .left = &left, .more = &more, .wait = &wait};
+		f->iov = (struct iovec){f->buf, sizeof(f->buf)};
+		f->io = (struct blob_io){.done = fua_done,
+					 .blob = blob,
+					 .iov = &f->iov,
+					 .iovcnt = 1,
+					 .op = BLOB_WRITE,
+					 .flags = BLOB_IO_FUA,
+					 .offset_blocks = i * 8,
+					 .nr_blocks = 8};
 		blob_submit(b->ch, &f->io);
 	}
 	fiber_wait(&wait);
@@ -402,7 +405,7 @@ static void fua_load(struct bench *b, struct blob *blob, unsigned total)
 
 static void grouping(void *arg)
 {
-	struct bench b = { 0 };
+	struct bench b = {0};
 	struct crash_disk_stats before, after;
 	struct blob *blob;
 
@@ -413,7 +416,8 @@ static void grouping(void *arg)
 	fua_load(&b, blob, 1024); /* first writes, then overwrites */
 	crash_disk_get_stats(b.disk, &after);
 	/* Flushes and writes through: what costs a device its time. */
-	ck_assert_uint_lt(after.nr_flushes - before.nr_flushes + after.nr_fua_writes - before.nr_fua_writes, 1024 / 4);
+	ck_assert_uint_lt(after.nr_flushes - before.nr_flushes + after.nr_fua_writes - before.nr_fua_writes,
+			  1024 / 4);
 	ck_assert_uint_lt(after.nr_flushes - before.nr_flushes, 1024 / 8);
 	blob_close(blob);
 	bench_end(&b);
@@ -427,9 +431,9 @@ END_TEST
 
 static void failing(void *arg)
 {
-	struct bench b = { 0 };
+	struct bench b = {0};
 	static uint8_t buf[64 * BLOCK];
-	struct blob_create_opts opts = { .name = "two", .size_bytes = 1 };
+	struct blob_create_opts opts = {.name = "two", .size_bytes = 1};
 	struct store_info info;
 	struct blob *blob, *two;
 
@@ -465,15 +469,16 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = { a_thousand_blobs_are_made_without_a_checkpoint_each_and_found_again_in_order,
-				       names_and_uuids_are_unique_and_survive,
-				       attributes_are_set_changed_and_removed,
-				       a_full_store_says_so_keeps_everything_and_frees,
-				       what_is_promised_to_a_thick_blob_nobody_else_gets,
-				       what_is_cut_off_is_freed_and_reads_zero_when_it_grows_again,
-				       a_write_under_which_its_place_is_cut_off_leaves_nothing_behind,
-				       fua_writes_at_depth_share_flushes,
-				       a_failed_flush_makes_the_store_read_only };
+	const TTest *const tests[] = {
+		a_thousand_blobs_are_made_without_a_checkpoint_each_and_found_again_in_order,
+		names_and_uuids_are_unique_and_survive,
+		attributes_are_set_changed_and_removed,
+		a_full_store_says_so_keeps_everything_and_frees,
+		what_is_promised_to_a_thick_blob_nobody_else_gets,
+		what_is_cut_off_is_freed_and_reads_zero_when_it_grows_again,
+		a_write_under_which_its_place_is_cut_off_leaves_nothing_behind,
+		fua_writes_at_depth_share_flushes,
+		a_failed_flush_makes_the_store_read_only};
 
 	return run_tests("control", tests, sizeof(tests) / sizeof(tests[0]));
 }

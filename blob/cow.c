@@ -1,6 +1,6 @@
 /*
- * Copying on a write to a shared cluster that is not full.  Its new cluster can have one base only, so what the shared one
- * holds itself is copied into the new one, and the old base (or nothing) remains the base.
+ * Copying on a write to a shared cluster that is not full.  Its new cluster can have one base only, so what
+ * the shared one holds itself is copied into the new one, and the old base (or nothing) remains the base.
  */
 #include "blob/fill.h"
 
@@ -30,7 +30,8 @@ static void copy_fiber(void *arg)
 	for (uint32_t sub = 0, nr; !rc && sub < s->subs_a_cluster; sub += nr) {
 		bool has = fill_old_has(f, sub);
 
-		for (nr = 1; nr < max && sub + nr < s->subs_a_cluster && fill_old_has(f, sub + nr) == has; nr++)
+		for (nr = 1; nr < max && sub + nr < s->subs_a_cluster && fill_old_has(f, sub + nr) == has;
+		     nr++)
 			;
 		if (has)
 			rc = copy_run(f, buf, sub, nr);

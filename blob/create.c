@@ -1,4 +1,5 @@
-/* Making a store: sizes are chosen, an older store's superblocks go, two new ones come; no other page is needed. */
+/* Making a store: sizes are chosen, an older store's superblocks go, two new ones come; no other page is
+ * needed. */
 #include "blob/internal.h"
 
 #include <stdio.h>
@@ -18,8 +19,8 @@ static int choose_journal(struct super *super, uint32_t wanted, struct blob_reas
 		return -EINVAL;
 	}
 	if (pages > most) {
-		refuse(reason, "a journal of %llu pages is more than 1/32 of the device's %llu", (unsigned long long)pages,
-		       (unsigned long long)super->nr_pages);
+		refuse(reason, "a journal of %llu pages is more than 1/32 of the device's %llu",
+		       (unsigned long long)pages, (unsigned long long)super->nr_pages);
 		return wanted > 8 ? -EINVAL : -ENOSPC;
 	}
 	/* Before the second superblock if it fits there, else right behind it. */
@@ -41,8 +42,8 @@ static int choose(struct store *s, const struct store_create_opts *opts, struct 
 		return -EINVAL;
 	}
 	if (cluster & (cluster - 1) || cluster < BLOB_CLUSTER_MIN || cluster > BLOB_CLUSTER_MAX) {
-		refuse(reason, "a cluster size of %u bytes: must be a power of two, %u to %u", cluster, BLOB_CLUSTER_MIN,
-		       BLOB_CLUSTER_MAX);
+		refuse(reason, "a cluster size of %u bytes: must be a power of two, %u to %u", cluster,
+		       BLOB_CLUSTER_MIN, BLOB_CLUSTER_MAX);
 		return -EINVAL;
 	}
 	super->block_size = s->bdev->block_size;
@@ -93,7 +94,8 @@ static fiber_fn int write_supers(struct store *s)
 	return rc ? rc : super_write(s, &s->super);
 }
 
-static fiber_fn int format_device(const char *bdev_name, const struct store_create_opts *opts, struct blob_reason *reason)
+static fiber_fn int format_device(const char *bdev_name, const struct store_create_opts *opts,
+				  struct blob_reason *reason)
 {
 	struct store *s = store_new();
 	int rc;
@@ -112,10 +114,11 @@ static fiber_fn int format_device(const char *bdev_name, const struct store_crea
 }
 
 fiber_fn int store_create(const char *bdev_name, const struct store_create_opts *opts,
-			  const struct store_open_opts *open_opts, struct store **ret_store, struct blob_reason *reason)
+			  const struct store_open_opts *open_opts, struct store **ret_store,
+			  struct blob_reason *reason)
 {
 	struct store_label label;
-	struct blob_reason why = { "" };
+	struct blob_reason why = {""};
 	int rc;
 
 	if (reason)
@@ -124,7 +127,8 @@ fiber_fn int store_create(const char *bdev_name, const struct store_create_opts 
 	if (rc == -ENODEV || rc == -ENOMEM || rc == -EBUSY)
 		return rc;
 	if (!opts->overwrite && rc != -EILSEQ) {
-		refuse(reason, "bdev %.80s holds a store already%s%.100s", bdev_name, why.text[0] ? ": " : "", why.text);
+		refuse(reason, "bdev %.80s holds a store already%s%.100s", bdev_name, why.text[0] ? ": " : "",
+		       why.text);
 		return -EEXIST;
 	}
 	rc = format_device(bdev_name, opts, reason);

@@ -1,6 +1,7 @@
 /*
- * Damage: every metadata page of a store with shared maps loses one copy, then both; superblocks and journal pages go bad;
- * pages with a right CRC say nonsense.  Nothing may be read that was not written, and what is whole must be served.
+ * Damage: every metadata page of a store with shared maps loses one copy, then both; superblocks and journal
+ * pages go bad; pages with a right CRC say nonsense.  Nothing may be read that was not written, and what is
+ * whole must be served.
  */
 #include "blob/internal.h"
 #include "blob/testing.h"
@@ -10,9 +11,12 @@
 
 static struct crash_disk *spare(void)
 {
-	struct crash_disk_opts opts = {
-		.nr_blocks = DISK_BYTES / BLOCK, .block_size = BLOCK, .atomic_blocks = 1, .unmap_keeps = true, .seed = 7, .garbage = true
-	};
+	struct crash_disk_opts opts = {.nr_blocks = DISK_BYTES / BLOCK,
+				       .block_size = BLOCK,
+				       .atomic_blocks = 1,
+				       .unmap_keeps = true,
+				       .seed = 7,
+				       .garbage = true};
 
 	return crash_disk_create(&opts);
 }
@@ -79,7 +83,8 @@ static unsigned read_all(struct bench *b, bool may_fail)
 			failed += rc != 0;
 			ck_assert_msg(rc == 0 || (rc == -EIO && may_fail), "read %d", rc);
 			for (unsigned k = 0; k < 8 && !rc; k++)
-				assert_blocks(buf + k * BLOCK, 1, stamp(info.name[1] - '0', i + k, info.name[0] == 's'));
+				assert_blocks(buf + k * BLOCK, 1,
+					      stamp(info.name[1] - '0', i + k, info.name[0] == 's'));
 		}
 		blob_close(blob);
 	}
@@ -134,7 +139,7 @@ static void check(struct bench *b, struct found *f)
 	struct store_check_result result;
 	struct blob_reason why;
 
-	*f = (struct found){ { 0 }, 0 };
+	*f = (struct found){{0}, 0};
 	(void)store_check("disk", count_finding, f, &result, &why);
 }
 
@@ -145,9 +150,9 @@ static void shut(struct bench *b)
 
 static void one_copy_each(void *arg)
 {
-	struct bench b = { 0 };
+	struct bench b = {0};
 	struct crash_disk *keep = spare();
-	struct u64_vec refs = { 0 };
+	struct u64_vec refs = {0};
 	struct store_info info;
 	struct found f;
 
@@ -174,7 +179,8 @@ static void one_copy_each(void *arg)
 		if (i % 8 == 0)
 			ck_assert_uint_eq(read_all(&b, false), 0);
 		shut(&b);
-		/* Opening reads copy B only where A is bad; where B is, the check says so, and the next opening... */
+		/* Opening reads copy B only where A is bad; where B is, the check says so, and the next
+		 * opening... */
 		if (i % 2 == 0) {
 			check(&b, &f);
 			ck_assert_uint_eq(f.nr[STORE_FINDING_COPY], 0);
@@ -193,9 +199,9 @@ END_TEST
 
 static void both_copies_each(void *arg)
 {
-	struct bench b = { 0 };
+	struct bench b = {0};
 	struct crash_disk *keep = spare();
-	struct u64_vec refs = { 0 };
+	struct u64_vec refs = {0};
 	struct store_info info;
 	struct found f;
 	unsigned nr_partly = 0;
@@ -239,7 +245,7 @@ END_TEST
 
 static void superblocks(void *arg)
 {
-	struct bench b = { 0 };
+	struct bench b = {0};
 	struct crash_disk *keep = spare();
 	struct blob_reason why;
 	struct store *s;
@@ -305,7 +311,7 @@ static void new_read_only_bit(struct super *super, uint8_t *page)
 
 static void refusals(void *arg)
 {
-	struct bench b = { 0 };
+	struct bench b = {0};
 	struct crash_disk *keep = spare();
 	struct blob_reason why;
 	struct store_label label;
@@ -352,10 +358,10 @@ END_TEST
 
 static void journal_damage(void *arg)
 {
-	struct bench b = { 0 };
+	struct bench b = {0};
 	struct blob_reason why;
 	struct store_info info;
-	uint8_t buf[BLOCK] = { 9 };
+	uint8_t buf[BLOCK] = {9};
 	uint64_t first, last, page;
 	struct blob *blob;
 	struct found f;
@@ -413,7 +419,7 @@ END_TEST
 static void write_nonsense(struct bench *b, uint64_t a, uint64_t other)
 {
 	uint8_t page[PAGE_BYTES];
-	uint64_t at[2] = { a, other };
+	uint64_t at[2] = {a, other};
 	unsigned nr = 1 + sim_rand() % 4, where[4];
 	uint8_t what[4];
 
@@ -425,11 +431,11 @@ static void write_nonsense(struct bench *b, uint64_t a, uint64_t other)
 		struct page_id id;
 
 		memcpy(page, (const uint8_t *)crash_disk_image(b->disk) + at[c] * PAGE_BYTES, PAGE_BYTES);
-		id = (struct page_id){ .type = get32(page + 4) & 0xff,
-				       .store = get64(page + 8),
-				       .address = get64(page + 16),
-				       .owner = get64(page + 24),
-				       .generation = get64(page + 32) };
+		id = (struct page_id){.type = get32(page + 4) & 0xff,
+				      .store = get64(page + 8),
+				      .address = get64(page + 16),
+				      .owner = get64(page + 24),
+				      .generation = get64(page + 32)};
 		for (unsigned i = 0; i < nr; i++)
 			page[where[i]] = what[i];
 		page_seal(page, &id, get32(page + 40));
@@ -439,9 +445,9 @@ static void write_nonsense(struct bench *b, uint64_t a, uint64_t other)
 
 static void nonsense(void *arg)
 {
-	struct bench b = { 0 };
+	struct bench b = {0};
 	struct crash_disk *keep = spare();
-	struct u64_vec refs = { 0 };
+	struct u64_vec refs = {0};
 	unsigned nr_refused = 0, nr_found = 0;
 	struct blob_reason why;
 	struct found f;
@@ -497,12 +503,12 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = { one_bad_copy_of_any_page_costs_nothing_and_is_healed,
-				       with_both_copies_of_a_page_gone_the_rest_is_served,
-				       one_superblock_is_enough_and_none_is_refused,
-				       what_is_not_ours_too_new_or_damaged_is_refused_with_a_reason,
-				       a_gap_in_what_was_durable_is_damage_not_a_torn_tail,
-				       nonsense_under_a_right_crc_is_survived_and_found };
+	const TTest *const tests[] = {one_bad_copy_of_any_page_costs_nothing_and_is_healed,
+				      with_both_copies_of_a_page_gone_the_rest_is_served,
+				      one_superblock_is_enough_and_none_is_refused,
+				      what_is_not_ours_too_new_or_damaged_is_refused_with_a_reason,
+				      a_gap_in_what_was_durable_is_damage_not_a_torn_tail,
+				      nonsense_under_a_right_crc_is_survived_and_found};
 
 	return run_tests("damage", tests, sizeof(tests) / sizeof(tests[0]));
 }

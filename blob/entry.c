@@ -87,7 +87,7 @@ void entry_free(struct store *s, uint64_t raw)
 	}
 }
 
-/* --- nodes -------------------------------------------------------------------------------------------------------- */
+/* --- nodes --- */
 
 size_t node_bytes(const struct store *s, unsigned level)
 {
@@ -142,6 +142,8 @@ void node_discard(struct store *s, struct node *node)
 	s->nr_live_nodes--;
 	s->resident_bytes -= node_bytes(s, node->level);
 	if (!s->loading)
-		vec_push(&s->free_node_ids, node->id); /* an id that is lost for want of memory is found again by the next open */
+		vec_push(
+			&s->free_node_ids,
+			node->id); /* an id that is lost for want of memory is found again by the next open */
 	retire(s, &node->retired);
 }

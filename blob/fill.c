@@ -1,14 +1,14 @@
 /*
- * First writes: what changes a map, on the store's owner thread.  A request is cut at clusters; each part is a fill.
+ * First writes: what changes a map, on the store's owner thread.  A request is cut at clusters; each part is
+ * a fill.
  *
  *   LOCK   nobody else changes these sub-blocks
- *   SPACE  the cluster to write: the one mapped, if it is this blob's alone; one that another fill of the same cluster has
- *          just allocated; or a new one
- *   ADMIT  room in the journal and for the next checkpoint's pages
- *   COPY   only where a third source would be needed (cow.c)
- *   READ   a sub-block that is written in part only is completed: from its base, or with zeros
- *   WRITE  the data goes to the device, whole sub-blocks where they are new
- *   DONE   the record is made and the map shows the data; FUA then waits for the commit, together with its request
+ *   SPACE  the cluster to write: the one mapped, if it is this blob's alone; one that another fill of the
+ * same cluster has just allocated; or a new one ADMIT  room in the journal and for the next checkpoint's
+ * pages COPY   only where a third source would be needed (cow.c) READ   a sub-block that is written in part
+ * only is completed: from its base, or with zeros WRITE  the data goes to the device, whole sub-blocks where
+ * they are new DONE   the record is made and the map shows the data; FUA then waits for the commit, together
+ * with its request
  */
 #include "blob/fill.h"
 
@@ -42,7 +42,7 @@ void fills_destroy(struct store *s)
 		dma_free(s->zeroes);
 }
 
-/* --- requests ----------------------------------------------------------------------------------------------------- */
+/* --- requests --- */
 
 static void committed(struct commit_wait *wait, int status)
 {
@@ -69,21 +69,23 @@ static void retry_request(struct waiter *w)
 	write_go_on(container_of(w, struct req, waiter));
 }
 
-/* How many blocks from req->pos on one fill can take: to the end of the cluster, and of what fits its segments. */
+/* How many blocks from req->pos on one fill can take: to the end of the cluster, and of what fits its
+ * segments. */
 static uint32_t fill_segments(struct req *req, struct fill *f, uint64_t nr)
 {
 	struct store *s = req->ch->store;
 	struct blob_io *io = req->io;
 	uint64_t start = (uint64_t)f->in_block << s->block_shift, bytes, end;
 
-	f->nr_iov = blob_iov_slice(io->iov, io->iovcnt, req->pos << s->block_shift, nr << s->block_shift, f->iov + 1, FILL_IOVS,
-			      &bytes);
+	f->nr_iov = blob_iov_slice(io->iov, io->iovcnt, req->pos << s->block_shift, nr << s->block_shift,
+				   f->iov + 1, FILL_IOVS, &bytes);
 	if (bytes == nr << s->block_shift)
 		return nr;
 	end = (start + bytes) & ~(uint64_t)(BLOB_SUB_SIZE - 1);
 	if (end <= start)
 		end = (start + bytes) >> s->block_shift << s->block_shift;
-	f->nr_iov = blob_iov_slice(io->iov, io->iovcnt, req->pos << s->block_shift, end - start, f->iov + 1, FILL_IOVS, &bytes);
+	f->nr_iov = blob_iov_slice(io->iov, io->iovcnt, req->pos << s->block_shift, end - start, f->iov + 1,
+				   FILL_IOVS, &bytes);
 	return (end - start) >> s->block_shift;
 }
 
@@ -193,7 +195,7 @@ void owner_start(void *arg)
 	}
 }
 
-/* --- fills -------------------------------------------------------------------------------------------------------- */
+/* --- fills --- */
 
 /* Another fill of the same cluster that has a new one for it. */
 static struct fill *sibling(const struct fill *f)
@@ -202,10 +204,11 @@ static struct fill *sibling(const struct fill *f)
 	uint64_t base = f->index * s->subs_a_cluster;
 	struct list *it;
 
-	list_for_each(it, &f->blob->locks) {
+	list_for_each (it, &f->blob->locks) {
 		struct range_lock *l = list_entry(it, struct range_lock, link);
 
-		if (l->first >= base && l->end <= base + s->subs_a_cluster && l->ready == lock_ready && l != &f->lock) {
+		if (l->first >= base && l->end <= base + s->subs_a_cluster && l->ready == lock_ready &&
+		    l != &f->lock) {
 			struct fill *o = container_of(l, struct fill, lock);
 
 			if (o->own_held && o->state >= FILL_ADMIT)
@@ -346,13 +349,15 @@ static void fill_admit(struct fill *f)
 	}
 }
 
-/* --- edges -------------------------------------------------------------------------------------------------------- */
+/* --- edges --- */
 
-/* Bytes before the data in its first sub-block (which 0), or after it in its last, that must be written with it. */
+/* Bytes before the data in its first sub-block (which 0), or after it in its last, that must be written with
+ * it. */
 static uint32_t edge_bytes(const struct fill *f, unsigned which)
 {
 	struct store *s = f->blob->store;
-	uint64_t start = (uint64_t)f->in_block << s->block_shift, end = start + ((uint64_t)f->nr_blocks << s->block_shift);
+	uint64_t start = (uint64_t)f->in_block << s->block_shift,
+		 end = start + ((uint64_t)f->nr_blocks << s->block_shift);
 	uint64_t at = which ? end - 1 : start;
 	uint32_t sub = at / BLOB_SUB_SIZE;
 
@@ -392,13 +397,14 @@ static void edge_read(struct fill *f, unsigned which)
 	if (which)
 		f->read_tail = false;
 	s->stats.nr_copied_subs++;
-	f->edge_iov = (struct iovec){ .iov_base = f->edge[which], .iov_len = BLOB_SUB_SIZE };
+	f->edge_iov = (struct iovec){.iov_base = f->edge[which], .iov_len = BLOB_SUB_SIZE};
 	f->bio.done = edge_read_done;
 	f->bio.op = BDEV_READ;
 	f->bio.flags = 0;
 	f->bio.iov = &f->edge_iov;
 	f->bio.iovcnt = 1;
-	f->bio.offset_blocks = cluster_block(s, edge_source(f, which)) + block / s->blocks_a_sub * s->blocks_a_sub;
+	f->bio.offset_blocks =
+		cluster_block(s, edge_source(f, which)) + block / s->blocks_a_sub * s->blocks_a_sub;
 	f->bio.nr_blocks = s->blocks_a_sub;
 	bdev_submit(s->bch, &f->bio);
 }
@@ -410,7 +416,7 @@ static bool edge_needs_read(const struct fill *f, unsigned which)
 
 void fill_go_on(struct fill *f)
 {
-	bool read[2] = { edge_needs_read(f, 0), edge_needs_read(f, 1) };
+	bool read[2] = {edge_needs_read(f, 0), edge_needs_read(f, 1)};
 
 	for (unsigned i = 0; i < 2; i++)
 		if (read[i] && !f->edge[i]) {
@@ -430,7 +436,7 @@ void fill_go_on(struct fill *f)
 		fill_write(f);
 }
 
-/* --- data and record ---------------------------------------------------------------------------------------------- */
+/* --- data and record --- */
 
 static void fill_record(struct fill *f)
 {
@@ -494,7 +500,7 @@ static void add_edge(struct fill *f, unsigned which, uint32_t bytes)
 
 	if (edge_source(f, which))
 		from = f->edge[which] + (which ? BLOB_SUB_SIZE - bytes : 0);
-	f->iov[which ? 1 + f->nr_iov : 0] = (struct iovec){ .iov_base = from, .iov_len = bytes };
+	f->iov[which ? 1 + f->nr_iov : 0] = (struct iovec){.iov_base = from, .iov_len = bytes};
 }
 
 static void fill_write(struct fill *f)

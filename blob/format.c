@@ -1,5 +1,6 @@
 /*
- * Page headers and superblocks: sealed when written, and believed only when everything in them is as it must be.
+ * Page headers and superblocks: sealed when written, and believed only when everything in them is as it must
+ * be.
  */
 #include "blob/format.h"
 
@@ -12,7 +13,7 @@
 #include "blob/mutant.h"
 
 #define TYPE_BASE 0x424C4200u
-#define MAGIC	  "FERRULE"
+#define MAGIC     "FERRULE"
 
 int refuse(struct blob_reason *why, const char *fmt, ...)
 {
@@ -49,8 +50,8 @@ void page_seal(void *page, const struct page_id *id, uint32_t used_bytes)
 
 static const char *type_name(uint32_t type)
 {
-	static const char *const names[] = { "?",      "superblock",  "table", "leaf",	    "inner",
-					     "counts", "node counts", "blob",  "reap list", "journal" };
+	static const char *const names[] = {"?",      "superblock",  "table", "leaf",      "inner",
+					    "counts", "node counts", "blob",  "reap list", "journal"};
 
 	type -= TYPE_BASE;
 	return type < sizeof(names) / sizeof(names[0]) ? names[type] : "unknown";
@@ -64,7 +65,8 @@ int page_identify(const void *page, struct page_id *id, uint32_t *ret_used_bytes
 	if (check_crc && get32(p) != page_crc(p))
 		return refuse(why, "wrong CRC: says %08x, is %08x", get32(p), page_crc(p));
 	if (get32(p + 4) != TYPE_BASE + id->type)
-		return refuse(why, "is a %s page, not a %s page", type_name(get32(p + 4)), type_name(TYPE_BASE + id->type));
+		return refuse(why, "is a %s page, not a %s page", type_name(get32(p + 4)),
+			      type_name(TYPE_BASE + id->type));
 	if (get64(p + 8) != id->store)
 		return refuse(why, "is a page of another store");
 	if (get64(p + 16) != id->address)
@@ -77,7 +79,8 @@ int page_identify(const void *page, struct page_id *id, uint32_t *ret_used_bytes
 	return 0;
 }
 
-int page_check(const void *page, const struct page_id *expect, uint32_t *ret_used_bytes, struct blob_reason *why)
+int page_check(const void *page, const struct page_id *expect, uint32_t *ret_used_bytes,
+	       struct blob_reason *why)
 {
 	struct page_id id = *expect;
 	int rc = page_identify(page, &id, ret_used_bytes, why);
@@ -93,7 +96,7 @@ int page_check(const void *page, const struct page_id *expect, uint32_t *ret_use
 	return 0;
 }
 
-/* --- superblock -------------------------------------------------------------------------------------------------- */
+/* --- superblock --- */
 
 #define SUPER_TABLES 144u
 #define SUPER_NAME   344u
@@ -147,11 +150,11 @@ void super_encode(const struct super *s, unsigned which, void *page)
 	}
 	memcpy(p + SUPER_NAME, s->name, name_len);
 	page_seal(page,
-		  &(struct page_id){ .type = PAGE_SUPER,
-				     .store = super_store(s),
-				     .address = super_page(which),
-				     .owner = which,
-				     .generation = s->generation },
+		  &(struct page_id){.type = PAGE_SUPER,
+				    .store = super_store(s),
+				    .address = super_page(which),
+				    .owner = which,
+				    .generation = s->generation},
 		  SUPER_USED);
 }
 
@@ -187,7 +190,7 @@ static void super_take(const uint8_t *p, struct super *s)
 int super_decode(const void *page, unsigned which, struct super *s, struct blob_reason *why)
 {
 	const uint8_t *h = page, *p = h + PAGE_HEADER_BYTES;
-	struct page_id id = { .type = PAGE_SUPER, .address = super_page(which), .store = get64(p + 40) };
+	struct page_id id = {.type = PAGE_SUPER, .address = super_page(which), .store = get64(p + 40)};
 	uint32_t used;
 
 	memset(s, 0, sizeof(*s));
@@ -268,13 +271,15 @@ int super_check_geometry(const struct super *s, uint64_t device_pages, struct bl
 		return refuse(why, "block size %u", s->block_size);
 	if (s->cluster_shift < 15 || s->cluster_shift > 24)
 		return refuse(why, "cluster shift %u", s->cluster_shift);
-	if (s->inner_shift < 1 || s->inner_shift > 8 || s->leaf_shift > format_leaf_shift_max(s->cluster_shift))
+	if (s->inner_shift < 1 || s->inner_shift > 8 ||
+	    s->leaf_shift > format_leaf_shift_max(s->cluster_shift))
 		return refuse(why, "leaf shift %u, inner shift %u", s->leaf_shift, s->inner_shift);
 	if (s->nr_pages > device_pages)
-		return refuse(why, "the store has %llu pages, the device only %llu", (unsigned long long)s->nr_pages,
-			      (unsigned long long)device_pages);
+		return refuse(why, "the store has %llu pages, the device only %llu",
+			      (unsigned long long)s->nr_pages, (unsigned long long)device_pages);
 	pages_a_cluster = 1ull << (s->cluster_shift - PAGE_SHIFT_BITS);
-	if (s->nr_clusters > s->nr_pages / pages_a_cluster || s->nr_clusters > COUNT_MAX || s->nr_clusters < 2)
+	if (s->nr_clusters > s->nr_pages / pages_a_cluster || s->nr_clusters > COUNT_MAX ||
+	    s->nr_clusters < 2)
 		return refuse(why, "%llu clusters do not fit", (unsigned long long)s->nr_clusters);
 	if (s->nr_pages <= SUPER_PAGE_1)
 		return refuse(why, "no room for the second superblock");

@@ -93,7 +93,7 @@ static inline uint8_t *page_payload(void *page)
 
 __attribute__((format(printf, 2, 3))) int refuse(struct blob_reason *why, const char *fmt, ...); /* returns -EUCLEAN */
 
-/* --- the header -------------------------------------------------------------------------------------------------- */
+/* --- the header --- */
 
 /* What a page says of itself, and what a reader expects. */
 struct page_id {
@@ -113,7 +113,7 @@ int page_check(const void *page, const struct page_id *expect, uint32_t *ret_use
 /* The same without knowing owner and generation, which it returns: journal pages. */
 int page_identify(const void *page, struct page_id *id, uint32_t *ret_used_bytes, struct blob_reason *why);
 
-/* --- superblock -------------------------------------------------------------------------------------------------- */
+/* --- superblock --- */
 
 #define FORMAT_VERSION		    1u
 #define FORMAT_INCOMPAT_PRELIMINARY 1ull
@@ -161,7 +161,7 @@ uint8_t format_leaf_shift_max(uint8_t cluster_shift);
 /* Whether a cluster holds a superblock or a part of the journal. */
 bool super_cluster_reserved(const struct super *super, uint64_t cluster);
 
-/* --- payloads ---------------------------------------------------------------------------------------------------- */
+/* --- payloads --- */
 
 void ref_encode(const struct page_ref *ref, uint8_t *p);
 struct page_ref ref_decode(const uint8_t *p);

@@ -1,4 +1,5 @@
-/* Bytes: what is written is read back; what is not whole, not sane or not expected is refused, with a reason. */
+/* Bytes: what is written is read back; what is not whole, not sane or not expected is refused, with a reason.
+ */
 #include <errno.h>
 
 #include "blob/internal.h"
@@ -6,7 +7,11 @@
 
 static void sample_page(uint8_t *page, struct page_id *id)
 {
-	*id = (struct page_id){ .type = PAGE_LEAF, .store = 77, .address = 1234, .owner = table_owner(TABLE_NODES, 0, 9), .generation = 5 };
+	*id = (struct page_id){.type = PAGE_LEAF,
+			       .store = 77,
+			       .address = 1234,
+			       .owner = table_owner(TABLE_NODES, 0, 9),
+			       .generation = 5};
 	memset(page_payload(page), 0x5a, 100);
 	page_seal(page, id, 100);
 }
@@ -60,23 +65,23 @@ END_TEST
 
 static struct super sample_super(void)
 {
-	struct super s = { .generation = 9,
-			   .block_size = 512,
-			   .incompat = FORMAT_INCOMPAT_PRELIMINARY,
-			   .nr_pages = 4096,
-			   .cluster_shift = 15,
-			   .leaf_shift = 8,
-			   .inner_shift = 8,
-			   .nr_clusters = 512,
-			   .journal_page = 1,
-			   .journal_pages = 8,
-			   .epoch = 3,
-			   .journal_start = 100,
-			   .next_blob_id = 7,
-			   .name = "a name" };
+	struct super s = {.generation = 9,
+			  .block_size = 512,
+			  .incompat = FORMAT_INCOMPAT_PRELIMINARY,
+			  .nr_pages = 4096,
+			  .cluster_shift = 15,
+			  .leaf_shift = 8,
+			  .inner_shift = 8,
+			  .nr_clusters = 512,
+			  .journal_page = 1,
+			  .journal_pages = 8,
+			  .epoch = 3,
+			  .journal_start = 100,
+			  .next_blob_id = 7,
+			  .name = "a name"};
 
 	memset(s.uuid, 0xab, 16);
-	s.table[TABLE_NODES] = (struct table_root){ .ref = { 300, 3000, 8 }, .nr_pages = 200, .height = 2 };
+	s.table[TABLE_NODES] = (struct table_root){.ref = {300, 3000, 8}, .nr_pages = 200, .height = 2};
 	return s;
 }
 
@@ -108,10 +113,10 @@ START_TEST(sizes_that_do_not_go_together_are_refused)
 	struct blob_reason why;
 	struct super s;
 
-#define REFUSED(field, value) \
-	do { \
-		s = sample_super(); \
-		s.field = value; \
+#define REFUSED(field, value)                                                     \
+	do {                                                                      \
+		s = sample_super();                                               \
+		s.field = value;                                                  \
 		ck_assert_int_eq(super_check_geometry(&s, 4096, &why), -EUCLEAN); \
 	} while (0)
 	REFUSED(block_size, 1024);
@@ -139,8 +144,8 @@ END_TEST
 
 START_TEST(a_leaf_is_read_back_in_order_and_every_cut_of_it_refused)
 {
-	const uint8_t mask[8] = { 1, 0, 0, 0x80, 0, 0, 0, 0 };
-	struct leaf_format format = { .nr_entries = 64, .mask_bytes = 8, .nr_clusters = 1000 };
+	const uint8_t mask[8] = {1, 0, 0, 0x80, 0, 0, 0, 0};
+	struct leaf_format format = {.nr_entries = 64, .mask_bytes = 8, .nr_clusters = 1000};
 	uint8_t payload[PAGE_PAYLOAD];
 	struct leaf_writer w;
 	struct leaf_reader r;
@@ -149,9 +154,9 @@ START_TEST(a_leaf_is_read_back_in_order_and_every_cut_of_it_refused)
 	uint32_t used;
 
 	leaf_write_begin(&w, payload, 8);
-	leaf_write(&w, &(struct leaf_entry){ .index = 0, .full = true, .own = 999 });
-	leaf_write(&w, &(struct leaf_entry){ .index = 7, .own = 5, .base = 6, .mask = mask });
-	leaf_write(&w, &(struct leaf_entry){ .index = 63, .own = 8, .mask = mask });
+	leaf_write(&w, &(struct leaf_entry){.index = 0, .full = true, .own = 999});
+	leaf_write(&w, &(struct leaf_entry){.index = 7, .own = 5, .base = 6, .mask = mask});
+	leaf_write(&w, &(struct leaf_entry){.index = 63, .own = 8, .mask = mask});
 	used = leaf_write_end(&w);
 	ck_assert_int_eq(leaf_read_begin(&r, payload, used, &format, &why), 0);
 	ck_assert_int_eq(leaf_read(&r, &e, &why), 1);
@@ -190,17 +195,17 @@ END_TEST
 
 START_TEST(a_blob_is_read_back_and_every_cut_of_it_refused)
 {
-	const uint8_t xattrs[] = { 1, 0, 2, 0, 'k', 'v', 'w' };
-	struct blob_image in = { .id = 3,
-				 .nr_clusters = 17,
-				 .root = 4,
-				 .flags = BLOB_FLAG_THICK,
-				 .name_len = 4,
-				 .xattr_len = sizeof(xattrs),
-				 .created_ms = 99,
-				 .parent_id = 2,
-				 .name = "name",
-				 .xattrs = xattrs },
+	const uint8_t xattrs[] = {1, 0, 2, 0, 'k', 'v', 'w'};
+	struct blob_image in = {.id = 3,
+				.nr_clusters = 17,
+				.root = 4,
+				.flags = BLOB_FLAG_THICK,
+				.name_len = 4,
+				.xattr_len = sizeof(xattrs),
+				.created_ms = 99,
+				.parent_id = 2,
+				.name = "name",
+				.xattrs = xattrs},
 			  out;
 	uint8_t payload[PAGE_PAYLOAD];
 	struct blob_reason why;
@@ -221,7 +226,7 @@ END_TEST
 START_TEST(segments_are_cut_where_asked)
 {
 	char a[100], c[50];
-	struct iovec iov[3] = { { a, 100 }, { NULL, 0 }, { c, 50 } }, out[3];
+	struct iovec iov[3] = {{a, 100}, {NULL, 0}, {c, 50}}, out[3];
 	uint64_t bytes;
 
 	ck_assert_uint_eq(blob_iov_slice(iov, 3, 90, 20, out, 3, &bytes), 2);
@@ -237,14 +242,14 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = { a_sealed_page_is_believed_and_any_flipped_bit_is_not,
-				       a_page_of_another_place_owner_generation_type_or_store_is_not_believed,
-				       a_superblock_is_read_back_as_it_was_written,
-				       sizes_that_do_not_go_together_are_refused,
-				       a_leaf_is_read_back_in_order_and_every_cut_of_it_refused,
-				       the_fullest_leaf_of_every_cluster_size_fits_its_page,
-				       a_blob_is_read_back_and_every_cut_of_it_refused,
-				       segments_are_cut_where_asked };
+	const TTest *const tests[] = {a_sealed_page_is_believed_and_any_flipped_bit_is_not,
+				      a_page_of_another_place_owner_generation_type_or_store_is_not_believed,
+				      a_superblock_is_read_back_as_it_was_written,
+				      sizes_that_do_not_go_together_are_refused,
+				      a_leaf_is_read_back_in_order_and_every_cut_of_it_refused,
+				      the_fullest_leaf_of_every_cluster_size_fits_its_page,
+				      a_blob_is_read_back_and_every_cut_of_it_refused,
+				      segments_are_cut_where_asked};
 
 	return run_tests("format", tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -1,14 +1,14 @@
 /*
  * Grace periods, and the way back of freed clusters.
  *
- * What a record freed may be used again when (1) the record is durable, (2) no I/O is left that may have looked up the old
- * map, on any thread, and (3) its unmap has completed.  For (2) every channel counts its I/O by parity: a grace period flips
- * the parity on each channel and waits until what began under the old one is over.  Memory that other threads may be
- * reading (nodes, entries) waits for the same.
+ * What a record freed may be used again when (1) the record is durable, (2) no I/O is left that may have
+ * looked up the old map, on any thread, and (3) its unmap has completed.  For (2) every channel counts its
+ * I/O by parity: a grace period flips the parity on each channel and waits until what began under the old one
+ * is over.  Memory that other threads may be reading (nodes, entries) waits for the same.
  */
 #include "blob/internal.h"
 
-#define BATCH	    1024u
+#define BATCH       1024u
 #define UNMAP_DEPTH 8u
 
 void retire(struct store *s, struct retired *mem)
@@ -61,7 +61,7 @@ fiber_fn void grace_wait(struct store *s)
 	s->grace_wait = NULL;
 }
 
-/* --- unmapping what is freed --------------------------------------------------------------------------------------- */
+/* --- unmapping what is freed --- */
 
 struct unmaps {
 	struct store *store;
@@ -138,7 +138,7 @@ static fiber_fn void unmap_clusters(struct store *s, uint32_t *clusters, unsigne
 	free(u);
 }
 
-/* --- the fiber ------------------------------------------------------------------------------------------------------ */
+/* --- the fiber --- */
 
 /* Takes what is durably freed, at most BATCH; how many. */
 static unsigned take_freed(struct store *s, uint32_t *batch)
@@ -191,7 +191,8 @@ static fiber_fn void free_round(struct store *s, uint32_t *batch)
 static bool work_to_do(struct store *s)
 {
 	if (s->coming_head != s->coming_tail) {
-		if (s->coming[s->coming_head & (s->coming_cap - 1)].seq < atomic_load(&s->journal.committed_seq))
+		if (s->coming[s->coming_head & (s->coming_cap - 1)].seq <
+		    atomic_load(&s->journal.committed_seq))
 			return true;
 		if (!list_empty(&s->space_waiters))
 			journal_demand(s);

@@ -31,13 +31,13 @@
 #define COMMIT_DELAY_US 500000u
 #define FUA_GROUP_FROM	4u /* so many FUA writes in flight on a channel share device flushes */
 
-/* --- memory freed once no other thread can see it ---------------------------------------------------------------- */
+/* --- memory freed once no other thread can see it --- */
 
 struct retired {
 	struct retired *next;
 };
 
-/* --- maps -------------------------------------------------------------------------------------------------------- */
+/* --- maps --- */
 
 /* An entry that is not full.  Owner: its leaf; own and base never change, bits of the mask are only set. */
 struct partial {
@@ -70,7 +70,7 @@ struct entry {
 	struct partial *partial;
 };
 
-/* --- metadata pages ---------------------------------------------------------------------------------------------- */
+/* --- metadata pages --- */
 
 /* One page of a table.  Owner: its table. */
 struct mpage {
@@ -100,7 +100,7 @@ struct u64_vec {
 	size_t nr, cap;
 };
 
-/* --- waiting ----------------------------------------------------------------------------------------------------- */
+/* --- waiting --- */
 
 /* Somebody who tries again when kicked.  Owner: who waits. */
 struct waiter {
@@ -131,7 +131,7 @@ struct range_lock {
 	void (*ready)(struct range_lock *lock);
 };
 
-/* --- requests ---------------------------------------------------------------------------------------------------- */
+/* --- requests --- */
 
 enum req_state {
 	REQ_FREE,
@@ -181,7 +181,7 @@ struct blob_channel {
 	uint64_t nr_ops[BLOB_NR_OPS], nr_slow, nr_pool_waits, nr_flushes;
 };
 
-/* --- the store --------------------------------------------------------------------------------------------------- */
+/* --- the store --- */
 
 struct journal {
 	uint64_t epoch;

@@ -1,10 +1,12 @@
 /*
  * The hot path: I/O on a blob, on any thread.
  *
- * Reads, and writes to what is mapped and belongs to the blob alone, are looked up here without locks and go to the device
- * in as many pieces as the map has.  Everything that changes a map goes to the store's owner (fill.c, punch.c).
+ * Reads, and writes to what is mapped and belongs to the blob alone, are looked up here without locks and go
+ * to the device in as many pieces as the map has.  Everything that changes a map goes to the store's owner
+ * (fill.c, punch.c).
  *
- *   FREE -> DEVICE   a read or an overwrite; its pieces are at the device, or it waits for requests for more of them
+ *   FREE -> DEVICE   a read or an overwrite; its pieces are at the device, or it waits for requests for more
+ * of them
  *        -> OWNER    a first write, unmap, write zeroes; a flush or FUA that must wait for a commit
  *        -> FLUSH    a flush, or a FUA write among many, that waits for its channel's device flush
  *   DEVICE -> OWNER  the map changed under a write of several pieces: the owner writes it again, whole
@@ -14,7 +16,7 @@
 
 static void req_start(struct req *req, struct blob_io *io);
 
-/* --- channels ----------------------------------------------------------------------------------------------------- */
+/* --- channels --- */
 
 static void flush_done(struct bdev_io *bio, int status);
 
@@ -81,10 +83,10 @@ void blob_channel_put(struct blob_channel *ch)
 	channel_put(channel_from_ctx(ch));
 }
 
-/* --- segments ----------------------------------------------------------------------------------------------------- */
+/* --- segments --- */
 
-unsigned blob_iov_slice(const struct iovec *iov, unsigned iovcnt, uint64_t skip, uint64_t bytes, struct iovec *out, unsigned max,
-		   uint64_t *ret_bytes)
+unsigned blob_iov_slice(const struct iovec *iov, unsigned iovcnt, uint64_t skip, uint64_t bytes,
+			struct iovec *out, unsigned max, uint64_t *ret_bytes)
 {
 	unsigned i = 0, nr = 0;
 	uint64_t got = 0;
@@ -133,7 +135,7 @@ static bool iov_adds_up(const struct blob_io *io, uint64_t bytes)
 	return sum == bytes;
 }
 
-/* --- completion --------------------------------------------------------------------------------------------------- */
+/* --- completion --- */
 
 static void uncount(struct req *req)
 {
@@ -207,7 +209,7 @@ static void req_to_owner(struct req *req)
 		thread_send(s->owner, owner_start, req);
 }
 
-/* --- device flushes of a channel ---------------------------------------------------------------------------------- */
+/* --- device flushes of a channel --- */
 
 static void flush_failed(void *arg)
 {
@@ -270,20 +272,21 @@ static void start_flush(struct req *req)
 		flush_join(req);
 }
 
-/* --- pieces ------------------------------------------------------------------------------------------------------- */
+/* --- pieces --- */
 
 enum piece_kind { PIECE_ZERO, PIECE_DEVICE, PIECE_LOST, PIECE_SLOW };
 
 struct piece {
 	enum piece_kind kind;
-	uint64_t block;	    /* of the device */
+	uint64_t block;     /* of the device */
 	uint64_t nr_blocks; /* of this kind */
 };
 
 /* What of a cluster that is not full a run of sub-blocks is read from. */
 static void partial_piece(const struct store *s, const struct entry *e, uint64_t in, struct piece *piece)
 {
-	uint32_t sub = in / s->blocks_a_sub, last = (in + piece->nr_blocks - 1) / s->blocks_a_sub, next = sub + 1;
+	uint32_t sub = in / s->blocks_a_sub, last = (in + piece->nr_blocks - 1) / s->blocks_a_sub,
+		 next = sub + 1;
 	bool own = entry_has(e, sub);
 	uint64_t end;
 
@@ -301,12 +304,13 @@ static void partial_piece(const struct store *s, const struct entry *e, uint64_t
 static void read_piece(const struct blob *b, uint64_t offset, uint64_t nr, struct piece *piece)
 {
 	const struct store *s = b->store;
-	uint64_t in = offset & ((1ull << s->cluster_block_shift) - 1), left = (1ull << s->cluster_block_shift) - in;
+	uint64_t in = offset & ((1ull << s->cluster_block_shift) - 1),
+		 left = (1ull << s->cluster_block_shift) - in;
 	struct node *leaf;
 	bool shared;
 	struct entry e = map_entry(b, offset >> s->cluster_block_shift, &leaf, &shared);
 
-	*piece = (struct piece){ .kind = PIECE_ZERO, .nr_blocks = nr < left ? nr : left };
+	*piece = (struct piece){.kind = PIECE_ZERO, .nr_blocks = nr < left ? nr : left};
 	if (e.full) {
 		piece->kind = PIECE_DEVICE;
 		piece->block = cluster_block(s, e.own) + in;
@@ -321,14 +325,15 @@ static void read_piece(const struct blob *b, uint64_t offset, uint64_t nr, struc
 static void write_piece(const struct blob *b, uint64_t offset, uint64_t nr, bool fua, struct piece *piece)
 {
 	const struct store *s = b->store;
-	uint64_t in = offset & ((1ull << s->cluster_block_shift) - 1), left = (1ull << s->cluster_block_shift) - in;
+	uint64_t in = offset & ((1ull << s->cluster_block_shift) - 1),
+		 left = (1ull << s->cluster_block_shift) - in;
 	uint64_t index = offset >> s->cluster_block_shift;
 	bool shared, settled;
 	struct node *leaf = map_leaf_settled(b, index, &shared, &settled);
 	uint32_t sub = in / s->blocks_a_sub;
 	struct entry e;
 
-	*piece = (struct piece){ .kind = PIECE_SLOW, .nr_blocks = nr < left ? nr : left };
+	*piece = (struct piece){.kind = PIECE_SLOW, .nr_blocks = nr < left ? nr : left};
 	if (!leaf || shared || !settled || leaf->lost)
 		return;
 	e = entry_decode(atomic_load_explicit(&leaf->slots[map_slot(s, index, 0)], memory_order_acquire));
@@ -339,7 +344,8 @@ static void write_piece(const struct blob *b, uint64_t offset, uint64_t nr, bool
 	if (!e.full && !entry_has_range(&e, sub, (in + piece->nr_blocks - 1) / s->blocks_a_sub - sub + 1))
 		return;
 	/* FUA on a mapping that is not durable waits for the commit. */
-	if (fua && atomic_load_explicit(&leaf->last_seq, memory_order_relaxed) >= atomic_load(&s->journal.committed_seq))
+	if (fua && atomic_load_explicit(&leaf->last_seq, memory_order_relaxed) >=
+			   atomic_load(&s->journal.committed_seq))
 		return;
 	piece->kind = PIECE_DEVICE;
 	piece->block = cluster_block(s, e.own) + in;
@@ -403,8 +409,8 @@ static bool piece_submit(struct req *req, struct req *carrier, struct piece *pie
 	struct bdev_io *bio = &carrier->bio;
 	uint64_t bytes, mask = (1ull << s->block_shift) - 1;
 
-	bio->iovcnt = blob_iov_slice(io->iov, io->iovcnt, req->pos << s->block_shift, piece->nr_blocks << s->block_shift,
-				carrier->iov, REQ_IOVS, &bytes);
+	bio->iovcnt = blob_iov_slice(io->iov, io->iovcnt, req->pos << s->block_shift,
+				     piece->nr_blocks << s->block_shift, carrier->iov, REQ_IOVS, &bytes);
 	while (bytes & mask) { /* segments that end within a block: leave what is over for the next piece */
 		struct iovec *last = &carrier->iov[bio->iovcnt - 1];
 		uint64_t cut = bytes & mask;
@@ -446,7 +452,8 @@ static void pieces_go_on(struct req *req, bool in_submit)
 			write_piece(io->blob, io->offset_blocks + req->pos, io->nr_blocks - req->pos,
 				    io->flags & BLOB_IO_FUA, &piece);
 		if (piece.kind == PIECE_ZERO) {
-			iov_zero(io->iov, io->iovcnt, req->pos << s->block_shift, piece.nr_blocks << s->block_shift);
+			iov_zero(io->iov, io->iovcnt, req->pos << s->block_shift,
+				 piece.nr_blocks << s->block_shift);
 			req->pos += piece.nr_blocks;
 			continue;
 		}
@@ -473,7 +480,7 @@ static void pieces_go_on(struct req *req, bool in_submit)
 		pieces_over(req, in_submit);
 }
 
-/* --- start -------------------------------------------------------------------------------------------------------- */
+/* --- start --- */
 
 static void fast_done(struct bdev_io *bio, int status)
 {
@@ -525,7 +532,8 @@ static void start_data(struct req *req, struct blob_io *io)
 	req->pending = 0;
 	req->bio_busy = req->go_slow = false;
 	/* Many FUA writes at once share device flushes instead of each making the device write through. */
-	req->group_flush = io->op == BLOB_WRITE && io->flags & BLOB_IO_FUA && s->has_cache && req->ch->nr_fua >= FUA_GROUP_FROM;
+	req->group_flush = io->op == BLOB_WRITE && io->flags & BLOB_IO_FUA && s->has_cache &&
+			   req->ch->nr_fua >= FUA_GROUP_FROM;
 	pieces_go_on(req, true);
 }
 
@@ -582,7 +590,7 @@ static void submit_done(struct blob_io *io, int status)
 
 fiber_fn int blob_submit_wait(struct blob_channel *ch, struct blob_io *io)
 {
-	struct submit_wait w = { .io = *io };
+	struct submit_wait w = {.io = *io};
 
 	w.io.done = submit_done;
 	fiber_wait_init(&w.wait);

@@ -1,9 +1,10 @@
 /*
  * The journal: records are put into pages in memory and become durable together, by commits.
  *
- * A commit takes all pages that hold records, flushes the device if a record relies on data (a record is only made after
- * its data write has completed, so a flush submitted now covers it), writes the pages with FUA, and tells who waits.  One
- * commit runs at a time; what comes meanwhile goes with the next.  A commit that fails makes the store read-only.
+ * A commit takes all pages that hold records, flushes the device if a record relies on data (a record is only
+ * made after its data write has completed, so a flush submitted now covers it), writes the pages with FUA,
+ * and tells who waits.  One commit runs at a time; what comes meanwhile goes with the next.  A commit that
+ * fails makes the store read-only.
  */
 #include "blob/internal.h"
 
@@ -37,7 +38,7 @@ void blob_journal_destroy(struct store *s)
 	s->journal.ram = NULL;
 }
 
-/* --- records ------------------------------------------------------------------------------------------------------ */
+/* --- records --- */
 
 static void page_close(struct store *s)
 {
@@ -102,7 +103,7 @@ void journal_end(struct store *s)
 		timer_arm(&j->timer, COMMIT_DELAY_US);
 }
 
-/* --- commits ------------------------------------------------------------------------------------------------------ */
+/* --- commits --- */
 
 void journal_demand(struct store *s)
 {
@@ -129,7 +130,7 @@ static void wake_fiber(struct commit_wait *c, int status)
 
 fiber_fn int journal_commit_wait(struct store *s, bool flush)
 {
-	struct fiber_commit w = { .commit = { .flush = flush, .done = wake_fiber } };
+	struct fiber_commit w = {.commit = {.flush = flush, .done = wake_fiber}};
 
 	fiber_wait_init(&w.wait);
 	journal_wait_add(s, &w.commit);
@@ -147,11 +148,11 @@ static void pages_seal(struct store *s, uint64_t from, uint64_t to)
 		put64(p, j->committed_seq);
 		put32(p + 12, 0);
 		page_seal(page,
-			  &(struct page_id){ .type = PAGE_JOURNAL,
-					     .store = s->id,
-					     .address = s->super.journal_page + seq % s->super.journal_pages,
-					     .owner = seq,
-					     .generation = j->epoch },
+			  &(struct page_id){.type = PAGE_JOURNAL,
+					    .store = s->id,
+					    .address = s->super.journal_page + seq % s->super.journal_pages,
+					    .owner = seq,
+					    .generation = j->epoch},
 			  used);
 	}
 }
@@ -170,7 +171,8 @@ static fiber_fn int pages_write(struct store *s, uint64_t from, uint64_t to)
 		nr = nr < ring ? nr : ring;
 		nr = nr < ram ? nr : ram;
 		rc = bdev_write(s->bch, ram_page(j, from),
-				page_block(s, s->super.journal_page + from % s->super.journal_pages), page_block(s, nr), flags);
+				page_block(s, s->super.journal_page + from % s->super.journal_pages),
+				page_block(s, nr), flags);
 		if (rc)
 			return rc;
 		s->stats.nr_journal_pages += nr;
@@ -184,7 +186,7 @@ static fiber_fn int device_flush(struct store *s, bool data, const struct list *
 	const struct list *it;
 	bool flush = data;
 
-	list_for_each(it, waiters)
+	list_for_each (it, waiters)
 		flush |= list_entry(it, struct commit_wait, link)->flush;
 	if (!flush || !s->has_cache || BLOB_MUTANT(NO_COMMIT_FLUSH))
 		return 0;

@@ -1,7 +1,7 @@
 /*
- * Loading a checkpoint: tables, counts, nodes, blobs, the reap list, each in large parallel reads.  A page of which one copy
- * is bad is read from the other and marked to be written anew; of what is lost with both copies, the store says so and
- * serves the rest.
+ * Loading a checkpoint: tables, counts, nodes, blobs, the reap list, each in large parallel reads.  A page of
+ * which one copy is bad is read from the other and marked to be written anew; of what is lost with both
+ * copies, the store says so and serves the rest.
  */
 #include "blob/internal.h"
 
@@ -10,7 +10,7 @@
 typedef int (*take_fn)(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
 		       enum page_type type);
 
-/* --- reading pages ------------------------------------------------------------------------------------------------ */
+/* --- reading pages --- */
 
 struct batch {
 	struct store *store;
@@ -46,7 +46,7 @@ static fiber_fn void batch_run(struct batch *b, const struct page_read *reads, u
 		struct batch_read *r = &b->read[i];
 
 		r->batch = b;
-		r->iov = (struct iovec){ .iov_base = b->buf + (size_t)i * PAGE_BYTES, .iov_len = PAGE_BYTES };
+		r->iov = (struct iovec){.iov_base = b->buf + (size_t)i * PAGE_BYTES, .iov_len = PAGE_BYTES};
 		r->io.done = batch_done;
 		r->io.op = BDEV_READ;
 		r->io.flags = 0;
@@ -60,14 +60,14 @@ static fiber_fn void batch_run(struct batch *b, const struct page_read *reads, u
 		fiber_wait(&wait);
 }
 
-static int copy_check(struct store *s, const struct page_read *read, bool copy_b, const uint8_t *page, int status,
-		      enum page_type *ret_type, uint32_t *ret_used, struct blob_reason *why)
+static int copy_check(struct store *s, const struct page_read *read, bool copy_b, const uint8_t *page,
+		      int status, enum page_type *ret_type, uint32_t *ret_used, struct blob_reason *why)
 {
-	struct page_id id = { .type = read->type,
-			      .store = s->id,
-			      .address = copy_b ? read->ref.b : read->ref.a,
-			      .owner = read->owner,
-			      .generation = read->ref.generation };
+	struct page_id id = {.type = read->type,
+			     .store = s->id,
+			     .address = copy_b ? read->ref.b : read->ref.a,
+			     .owner = read->owner,
+			     .generation = read->ref.generation};
 
 	if (status)
 		return refuse(why, "cannot be read: %s", strerror(-status));
@@ -77,7 +77,8 @@ static int copy_check(struct store *s, const struct page_read *read, bool copy_b
 	return page_check(page, &id, ret_used, why);
 }
 
-static void copy_bad(struct store *s, const struct page_read *read, bool copy_b, const struct blob_reason *why)
+static void copy_bad(struct store *s, const struct page_read *read, bool copy_b,
+		     const struct blob_reason *why)
 {
 	uint64_t page = copy_b ? read->ref.b : read->ref.a;
 
@@ -88,21 +89,23 @@ static void copy_bad(struct store *s, const struct page_read *read, bool copy_b,
 			    (unsigned long long)read->owner, why->text);
 	else
 		log_warning("store %s: page %llu, copy %c of %llx: %s; the other copy is used", s->super.name,
-			    (unsigned long long)page, copy_b ? 'B' : 'A', (unsigned long long)read->owner, why->text);
+			    (unsigned long long)page, copy_b ? 'B' : 'A', (unsigned long long)read->owner,
+			    why->text);
 }
 
 /* The other copy of one page. */
-static fiber_fn int other_copy(struct store *s, const struct page_read *read, uint8_t *buf, enum page_type *ret_type,
-			       uint32_t *ret_used, struct blob_reason *why)
+static fiber_fn int other_copy(struct store *s, const struct page_read *read, uint8_t *buf,
+			       enum page_type *ret_type, uint32_t *ret_used, struct blob_reason *why)
 {
 	int status = bdev_read(s->bch, buf, page_block(s, read->ref.b), page_block(s, 1));
 
 	return copy_check(s, read, true, buf, status, ret_type, ret_used, why);
 }
 
-static fiber_fn int page_taken(struct store *s, const struct page_read *read, uint8_t *page, int status, take_fn take)
+static fiber_fn int page_taken(struct store *s, const struct page_read *read, uint8_t *page, int status,
+			       take_fn take)
 {
-	struct blob_reason why_a = { "" }, why_b = { "" };
+	struct blob_reason why_a = {""}, why_b = {""};
 	enum page_type type, type_b;
 	uint32_t used, used_b;
 	int a = copy_check(s, read, false, page, status, &type, &used, &why_a), b;
@@ -117,8 +120,9 @@ static fiber_fn int page_taken(struct store *s, const struct page_read *read, ui
 		return -ENOMEM;
 	b = other_copy(s, read, other, &type_b, &used_b, &why_b);
 	if (a && b) {
-		store_degrade(s, "page %llu and its copy %llu, of %llx: %.80s; %.80s", (unsigned long long)read->ref.a,
-			      (unsigned long long)read->ref.b, (unsigned long long)read->owner, why_a.text, why_b.text);
+		store_degrade(s, "page %llu and its copy %llu, of %llx: %.80s; %.80s",
+			      (unsigned long long)read->ref.a, (unsigned long long)read->ref.b,
+			      (unsigned long long)read->owner, why_a.text, why_b.text);
 		check_found(s, STORE_FINDING_LOST, read->ref.a, "both copies of %llx: %.80s; %.80s",
 			    (unsigned long long)read->owner, why_a.text, why_b.text);
 		b = take(s, read, NULL, 0, 0);
@@ -150,7 +154,8 @@ fiber_fn int pages_read(struct store *s, const struct page_read *reads, uint64_t
 
 		batch_run(b, reads + at, n, false);
 		for (unsigned i = 0; i < n && !rc; i++)
-			rc = page_taken(s, &reads[at + i], b->buf + (size_t)i * PAGE_BYTES, b->read[i].status, take);
+			rc = page_taken(s, &reads[at + i], b->buf + (size_t)i * PAGE_BYTES, b->read[i].status,
+					take);
 	}
 	if (b->buf)
 		dma_free(b->buf);
@@ -161,12 +166,13 @@ fiber_fn int pages_read(struct store *s, const struct page_read *reads, uint64_t
 /* A page that is whole says what cannot be: as bad as lost. */
 static void refused(struct store *s, const struct page_read *read, const struct blob_reason *why)
 {
-	store_degrade(s, "page %llu (%llx): %.160s", (unsigned long long)read->ref.a, (unsigned long long)read->owner,
-		      why->text);
-	check_found(s, STORE_FINDING_MAP, read->ref.a, "%llx: %.160s", (unsigned long long)read->owner, why->text);
+	store_degrade(s, "page %llu (%llx): %.160s", (unsigned long long)read->ref.a,
+		      (unsigned long long)read->owner, why->text);
+	check_found(s, STORE_FINDING_MAP, read->ref.a, "%llx: %.160s", (unsigned long long)read->owner,
+		    why->text);
 }
 
-/* --- tables ------------------------------------------------------------------------------------------------------- */
+/* --- tables --- */
 
 static void mark_lost(struct store *s, unsigned table, uint32_t level, uint64_t index)
 {
@@ -192,7 +198,7 @@ static int take_tpage(struct store *s, const struct page_read *read, const uint8
 	uint64_t index = read->key;
 	struct mtable *t = &s->table[table];
 	struct page_ref refs[TABLE_FANOUT];
-	struct blob_reason why = { "" };
+	struct blob_reason why = {""};
 
 	if (payload && table_decode(payload, used, level, s->super.nr_pages, refs, &why)) {
 		refused(s, read, &why);
@@ -248,10 +254,10 @@ static fiber_fn int load_table(struct store *s, unsigned table)
 			return -ENOMEM;
 		for (uint64_t i = 0; i < t->nr_level[l]; i++)
 			if (t->level[l][i].ref.a)
-				reads[nr++] = (struct page_read){ .key = i,
-								  .ref = t->level[l][i].ref,
-								  .type = PAGE_TABLE,
-								  .owner = table_owner(table, l, i) };
+				reads[nr++] = (struct page_read){.key = i,
+								 .ref = t->level[l][i].ref,
+								 .type = PAGE_TABLE,
+								 .owner = table_owner(table, l, i)};
 		rc = pages_read(s, reads, nr, take_tpage);
 		free(reads);
 	}
@@ -278,14 +284,13 @@ static fiber_fn int load_pages(struct store *s, unsigned table, enum page_type t
 	if (!reads)
 		return -ENOMEM;
 	for (uint64_t i = 0; i < t->nr_pages; i++) {
-		struct mpage *page = i / TABLE_FANOUT < t->nr_chunks && t->chunks[i / TABLE_FANOUT] ?
-					     &t->chunks[i / TABLE_FANOUT][i % TABLE_FANOUT] :
-					     NULL;
+		struct mpage *page = i / TABLE_FANOUT < t->nr_chunks && t->chunks[i / TABLE_FANOUT]
+					     ? &t->chunks[i / TABLE_FANOUT][i % TABLE_FANOUT]
+					     : NULL;
 
 		if (page && page->ref.a)
 			reads[nr++] = (struct page_read){
-				.key = i, .ref = page->ref, .type = type, .owner = table_owner(table, 0, i)
-			};
+				.key = i, .ref = page->ref, .type = type, .owner = table_owner(table, 0, i)};
 	}
 	rc = pages_read(s, reads, nr, take);
 	free(reads);
@@ -300,7 +305,7 @@ static void lose(struct store *s, const struct page_read *read)
 		page->lost = true;
 }
 
-/* --- counts ------------------------------------------------------------------------------------------------------- */
+/* --- counts --- */
 
 static int take_counts(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
 		       enum page_type type)
@@ -315,8 +320,8 @@ static int take_counts(struct store *s, const struct page_read *read, const uint
 }
 
 /* While loading, the counts of nodes wait in free_node_ids for their nodes. */
-static int take_node_counts(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
-			    enum page_type type)
+static int take_node_counts(struct store *s, const struct page_read *read, const uint8_t *payload,
+			    uint32_t used, enum page_type type)
 {
 	uint64_t first = read->key * COUNTS_A_PAGE;
 
@@ -327,7 +332,7 @@ static int take_node_counts(struct store *s, const struct page_read *read, const
 	return 0;
 }
 
-/* --- nodes -------------------------------------------------------------------------------------------------------- */
+/* --- nodes --- */
 
 static struct node *lost_node(struct store *s, uint32_t id)
 {
@@ -342,18 +347,19 @@ static struct node *lost_node(struct store *s, uint32_t id)
 	return node;
 }
 
-static int take_leaf(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used, struct node *node)
+static int take_leaf(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
+		     struct node *node)
 {
-	struct leaf_format format = { .nr_entries = node_nr_slots(s, 0),
-				      .mask_bytes = s->mask_bytes,
-				      .nr_clusters = s->nr_clusters };
-	struct blob_reason why = { "" };
+	struct leaf_format format = {.nr_entries = node_nr_slots(s, 0),
+				     .mask_bytes = s->mask_bytes,
+				     .nr_clusters = s->nr_clusters};
+	struct blob_reason why = {""};
 	struct leaf_reader r;
 	struct leaf_entry e;
 	int rc = leaf_read_begin(&r, payload, used, &format, &why);
 
 	while (!rc && (rc = leaf_read(&r, &e, &why)) == 1) {
-		uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64] = { 0 }, raw;
+		uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64] = {0}, raw;
 
 		for (uint32_t i = 0; !e.full && i < s->mask_bytes; i++)
 			mask[i / 8] |= (uint64_t)e.mask[i] << (i % 8 * 8);
@@ -382,7 +388,7 @@ static int take_inner(struct store *s, const struct page_read *read, const uint8
 		      struct node **ret_node)
 {
 	uint32_t children[256], nr = 1u << s->inner_shift;
-	struct blob_reason why = { "" };
+	struct blob_reason why = {""};
 	unsigned level;
 	struct node *node;
 
@@ -402,7 +408,8 @@ static int take_inner(struct store *s, const struct page_read *read, const uint8
 	return 0;
 }
 
-static int take_node(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used, enum page_type type)
+static int take_node(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
+		     enum page_type type)
 {
 	struct node *node;
 
@@ -441,10 +448,10 @@ static void link_node(struct store *s, struct node *node)
 		if (child && child->lost && child->level < node->level)
 			child->level = node->level - 1;
 		if (!child || child->level != node->level - 1) {
-			store_degrade(s, "node %u of level %u names %llu as its child, which it cannot be", node->id,
-				      node->level, (unsigned long long)id);
-			check_found(s, STORE_FINDING_MAP, 0, "node %u of level %u names %llu as its child", node->id,
-				    node->level, (unsigned long long)id);
+			store_degrade(s, "node %u of level %u names %llu as its child, which it cannot be",
+				      node->id, node->level, (unsigned long long)id);
+			check_found(s, STORE_FINDING_MAP, 0, "node %u of level %u names %llu as its child",
+				    node->id, node->level, (unsigned long long)id);
 			node->lost = true;
 			return;
 		}
@@ -477,11 +484,12 @@ static int link_nodes(struct store *s)
 	return 0;
 }
 
-/* --- blobs and the reap list -------------------------------------------------------------------------------------- */
+/* --- blobs and the reap list --- */
 
-static int take_blob(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used, enum page_type type)
+static int take_blob(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
+		     enum page_type type)
 {
-	struct blob_reason why = { "" };
+	struct blob_reason why = {""};
 	struct blob_image image;
 	struct blob *b;
 	struct node *root;
@@ -507,10 +515,11 @@ static int take_blob(struct store *s, const struct page_read *read, const uint8_
 	return 0;
 }
 
-static int take_reap(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used, enum page_type type)
+static int take_reap(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
+		     enum page_type type)
 {
 	uint32_t nodes[REAPS_A_PAGE], nr = 0;
-	struct blob_reason why = { "" };
+	struct blob_reason why = {""};
 
 	if (payload && reap_decode(payload, used, nodes, &nr, &why)) {
 		refused(s, read, &why);
@@ -528,7 +537,7 @@ static int take_reap(struct store *s, const struct page_read *read, const uint8_
 	return 0;
 }
 
-/* --- places ------------------------------------------------------------------------------------------------------- */
+/* --- places --- */
 
 static int compare_u64(const void *a, const void *b)
 {
@@ -574,9 +583,11 @@ static void mark_metadata(struct store *s, const struct u64_vec *used, unsigned 
 		if (s->counts[c] == mark)
 			continue;
 		if (!mpage_get(s, TABLE_COUNTS, c / COUNTS_A_PAGE)->lost) {
-			store_degrade(s, "page %llu lies in a cluster that is not metadata", (unsigned long long)used->v[i]);
-			check_found(s, STORE_FINDING_COUNT, used->v[i], "metadata in cluster %llu, whose count is %u",
-				    (unsigned long long)c, s->counts[c]);
+			store_degrade(s, "page %llu lies in a cluster that is not metadata",
+				      (unsigned long long)used->v[i]);
+			check_found(s, STORE_FINDING_COUNT, used->v[i],
+				    "metadata in cluster %llu, whose count is %u", (unsigned long long)c,
+				    s->counts[c]);
 		}
 		s->counts[c] = mark;
 	}
@@ -609,7 +620,7 @@ static int build_slots(struct store *s, const struct u64_vec *used, unsigned cla
 
 static int load_slots(struct store *s)
 {
-	struct u64_vec used[2] = { { 0 } };
+	struct u64_vec used[2] = {{0}};
 	int rc = collect_used(s, used);
 
 	for (unsigned i = 0; i < 2 && !rc; i++) {
@@ -623,7 +634,8 @@ static int load_slots(struct store *s)
 	return rc;
 }
 
-/* Counts that are lost are made again from the maps, if all maps are there; else nothing of that range is reused. */
+/* Counts that are lost are made again from the maps, if all maps are there; else nothing of that range is
+ * reused. */
 static void rebuild_counts(struct store *s)
 {
 	bool any_lost_node = false, any = false;
@@ -647,8 +659,8 @@ static void rebuild_counts(struct store *s)
 		}
 	}
 	for (uint64_t c = 0; c < s->nr_clusters; c++)
-		if (any_lost_node && c / COUNTS_A_PAGE < t->nr_pages && mpage_get(s, TABLE_COUNTS, c / COUNTS_A_PAGE)->lost &&
-		    !s->counts[c])
+		if (any_lost_node && c / COUNTS_A_PAGE < t->nr_pages &&
+		    mpage_get(s, TABLE_COUNTS, c / COUNTS_A_PAGE)->lost && !s->counts[c])
 			s->counts[c] = COUNT_MAX; /* in use by nobody knows whom */
 }
 

@@ -1,11 +1,12 @@
 /*
- * Locks on ranges of a blob's sub-blocks, held by what changes a map there.  First writes lock the sub-blocks they fill, so
- * that two fills of one serialise; unmaps lock whole clusters, so that no fill's cluster is freed under it.  In order of
- * arrival: nobody overtakes one who waits for an overlapping range.
+ * Locks on ranges of a blob's sub-blocks, held by what changes a map there.  First writes lock the sub-blocks
+ * they fill, so that two fills of one serialise; unmaps lock whole clusters, so that no fill's cluster is
+ * freed under it.  In order of arrival: nobody overtakes one who waits for an overlapping range.
  */
 #include "blob/internal.h"
 
-void range_lock_init(struct range_lock *l, uint64_t first, uint64_t end, void (*ready)(struct range_lock *lock))
+void range_lock_init(struct range_lock *l, uint64_t first, uint64_t end,
+		     void (*ready)(struct range_lock *lock))
 {
 	list_init(&l->link);
 	list_init(&l->ready_link);
@@ -19,7 +20,7 @@ static bool overlaps(const struct list *locks, const struct range_lock *l, const
 {
 	const struct list *it;
 
-	list_for_each(it, locks) {
+	list_for_each (it, locks) {
 		const struct range_lock *o = list_entry(it, struct range_lock, link);
 
 		if (o == up_to)
@@ -50,7 +51,7 @@ void range_unlock(struct blob *b, struct range_lock *l)
 	l->held = false;
 	list_del(&l->link);
 	list_init(&ready);
-	list_for_each_safe(it, next, &b->lock_waiters) {
+	list_for_each_safe (it, next, &b->lock_waiters) {
 		struct range_lock *w = list_entry(it, struct range_lock, link);
 
 		if (overlaps(&b->locks, w, NULL) || overlaps(&b->lock_waiters, w, w))

@@ -1,9 +1,9 @@
 /*
- * Maps: radix trees of nodes that blobs share.  The upper half finds entries, on any thread and without locks; the lower
- * half is what records do to a map, the same when they are made and when they are replayed.
+ * Maps: radix trees of nodes that blobs share.  The upper half finds entries, on any thread and without
+ * locks; the lower half is what records do to a map, the same when they are made and when they are replayed.
  *
- * A record may come from a damaged journal, so what it asks for is checked; what was checked is then changed in an order
- * that shows other threads either the old or the new map.
+ * A record may come from a damaged journal, so what it asks for is checked; what was checked is then changed
+ * in an order that shows other threads either the old or the new map.
  */
 #include "blob/internal.h"
 
@@ -16,7 +16,8 @@ bool map_height_fits(const struct store *s, const struct node *root, uint64_t in
 	return bits >= 63 || !(index >> bits);
 }
 
-static inline struct node *find_leaf(const struct blob *b, uint64_t index, bool *ret_shared, uint64_t *ret_unshared_seq)
+static inline struct node *find_leaf(const struct blob *b, uint64_t index, bool *ret_shared,
+				     uint64_t *ret_unshared_seq)
 {
 	const struct store *s = b->store;
 	struct node *node = atomic_load_explicit(&b->root, memory_order_acquire);
@@ -25,7 +26,8 @@ static inline struct node *find_leaf(const struct blob *b, uint64_t index, bool 
 
 	*ret_shared = false;
 	*ret_unshared_seq = 0;
-	if (!node || (!map_height_fits(s, node, index) && !node->lost)) /* how high a lost root was nobody knows */
+	if (!node ||
+	    (!map_height_fits(s, node, index) && !node->lost)) /* how high a lost root was nobody knows */
 		return NULL;
 	for (;;) {
 		shared |= atomic_load_explicit(&node->count, memory_order_acquire) != 1;
@@ -33,7 +35,8 @@ static inline struct node *find_leaf(const struct blob *b, uint64_t index, bool 
 		newest = seq > newest ? seq : newest;
 		if (!node->level || node->lost)
 			break;
-		node = slot_node(atomic_load_explicit(&node->slots[map_slot(s, index, node->level)], memory_order_acquire));
+		node = slot_node(atomic_load_explicit(&node->slots[map_slot(s, index, node->level)],
+						      memory_order_acquire));
 		if (!node)
 			break;
 	}
@@ -68,8 +71,9 @@ struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_l
 
 	*ret_leaf = leaf;
 	if (!leaf || leaf->lost)
-		return (struct entry){ 0 };
-	return entry_decode(atomic_load_explicit(&leaf->slots[map_slot(b->store, index, 0)], memory_order_acquire));
+		return (struct entry){0};
+	return entry_decode(
+		atomic_load_explicit(&leaf->slots[map_slot(b->store, index, 0)], memory_order_acquire));
 }
 
 uint64_t map_next(const struct blob *b, uint64_t first, uint64_t end)
@@ -133,7 +137,8 @@ void map_prepare_path(struct store *s, struct blob *b, uint64_t index)
 	if (!root) {
 		uint64_t last = b->nr_clusters > index ? b->nr_clusters - 1 : index;
 
-		while (s->leaf_shift + level * s->inner_shift < 63 && last >> (s->leaf_shift + level * s->inner_shift))
+		while (s->leaf_shift + level * s->inner_shift < 63 &&
+		       last >> (s->leaf_shift + level * s->inner_shift))
 			level++;
 		rec_node(s, REC_NODE_NEW, b, index, level, node_id_alloc(s));
 	}
@@ -156,7 +161,7 @@ void map_prepare_path(struct store *s, struct blob *b, uint64_t index)
 	}
 }
 
-/* --- what records do ---------------------------------------------------------------------------------------------- */
+/* --- what records do --- */
 
 static uint64_t seq_now(const struct store *s)
 {
@@ -206,7 +211,8 @@ static int own_leaf(struct blob *b, uint64_t index, struct node **ret_leaf, stru
 			      (unsigned long long)b->id);
 	for (unsigned i = 0; i < nr; i++)
 		if (path[i]->count != 1)
-			return refuse(why, "node %u of blob %llu is shared", path[i]->id, (unsigned long long)b->id);
+			return refuse(why, "node %u of blob %llu is shared", path[i]->id,
+				      (unsigned long long)b->id);
 	*ret_leaf = path[nr - 1];
 	return 0;
 }
@@ -245,10 +251,11 @@ static int fill_present(struct blob *b, struct node *leaf, unsigned slot, uint32
 	return 0;
 }
 
-int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first, uint32_t nr, struct blob_reason *why)
+int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first, uint32_t nr,
+		   struct blob_reason *why)
 {
 	struct store *s = b->store;
-	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64] = { 0 }, raw;
+	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64] = {0}, raw;
 	unsigned slot = map_slot(s, index, 0);
 	struct node *leaf;
 	struct entry e;
@@ -279,7 +286,8 @@ int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first,
 	return 0;
 }
 
-int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask, struct blob_reason *why)
+int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask,
+		  struct blob_reason *why)
 {
 	struct store *s = b->store;
 	unsigned slot = map_slot(s, index, 0);
@@ -364,7 +372,8 @@ int map_apply_clear(struct blob *b, uint64_t first, uint32_t nr, struct blob_rea
 }
 
 /* A new node with an id that is free. */
-static int node_make(struct store *s, uint32_t id, unsigned level, struct node **ret_node, struct blob_reason *why)
+static int node_make(struct store *s, uint32_t id, unsigned level, struct node **ret_node,
+		     struct blob_reason *why)
 {
 	struct node *node;
 
@@ -391,9 +400,11 @@ int map_apply_node_new(struct blob *b, uint64_t index, unsigned level, uint32_t 
 	unsigned nr = path_find(b, index, path);
 	int rc;
 
-	if (b->root ? !nr || path[nr - 1]->level != level + 1 || path[nr - 1]->lost || path[nr - 1]->count != 1 : 0)
-		return refuse(why, "a node of level %u has no place on the way to cluster %llu of blob %llu", level,
-			      (unsigned long long)index, (unsigned long long)b->id);
+	if (b->root ? !nr || path[nr - 1]->level != level + 1 || path[nr - 1]->lost ||
+			      path[nr - 1]->count != 1
+		    : 0)
+		return refuse(why, "a node of level %u has no place on the way to cluster %llu of blob %llu",
+			      level, (unsigned long long)index, (unsigned long long)b->id);
 	rc = node_make(s, id, level, &node, why);
 	if (rc)
 		return rc;
@@ -455,8 +466,8 @@ int map_apply_node_copy(struct blob *b, uint64_t index, unsigned level, uint32_t
 		if (path[i++]->count != 1)
 			return refuse(why, "a node above the one to copy is shared");
 	if (i == nr || path[i]->lost || path[i]->count < 2)
-		return refuse(why, "no shared node of level %u on the way to cluster %llu of blob %llu", level,
-			      (unsigned long long)index, (unsigned long long)b->id);
+		return refuse(why, "no shared node of level %u on the way to cluster %llu of blob %llu",
+			      level, (unsigned long long)index, (unsigned long long)b->id);
 	old = path[i];
 	rc = node_make(s, id, level, &node, why);
 	if (rc)
@@ -483,7 +494,7 @@ int map_apply_node_copy(struct blob *b, uint64_t index, unsigned level, uint32_t
 	return 0;
 }
 
-/* --- the reap list ------------------------------------------------------------------------------------------------ */
+/* --- the reap list --- */
 
 int reap_push(struct store *s, uint32_t id)
 {
@@ -512,7 +523,7 @@ int map_apply_reap(struct store *s, uint32_t id, struct blob_reason *why)
 	mpage_touch(s, TABLE_NODES, node->id);
 	for (uint32_t i = 0; i < node_nr_slots(s, node->level); i++) {
 		uint64_t raw = node->slots[i];
-		struct entry e = { 0 };
+		struct entry e = {0};
 
 		if (raw && node->level && reap_push(s, slot_node(raw)->id))
 			return -ENOMEM;

@@ -1,15 +1,15 @@
 /*
- * Random operations on a few blobs of a small store, compared block by block with an array in memory: through reopens,
- * checks, snapshots and power cuts.  Every block is stamped with the number of its write; a block may hold its newest stamp
- * or, after a power cut, any that it had since the last flush.
+ * Random operations on a few blobs of a small store, compared block by block with an array in memory: through
+ * reopens, checks, snapshots and power cuts.  Every block is stamped with the number of its write; a block
+ * may hold its newest stamp or, after a power cut, any that it had since the last flush.
  */
 #include "blob/internal.h"
 #include "blob/testing.h"
 
 #define NR_BLOBS   4u
 #define MAX_BLOCKS 2048u
-#define NR_OLD	   6u
-#define BURST	   12u
+#define NR_OLD     6u
+#define BURST      12u
 
 struct state {
 	uint32_t now, old[NR_OLD];
@@ -101,18 +101,18 @@ static void shot_load(struct shot *s, struct model_blob *mb, enum blob_op op, un
 	s->buf = malloc(s->nr * BLOCK);
 	for (uint64_t i = 0; i < s->nr * BLOCK / 4; i++)
 		((uint32_t *)(void *)s->buf)[i] = s->stamp;
-	s->iov[0] = (struct iovec){ s->buf, cut };
+	s->iov[0] = (struct iovec){s->buf, cut};
 	rest = s->nr * BLOCK - cut;
-	s->iov[1] = (struct iovec){ s->buf + cut, rest / 2 };
-	s->iov[2] = (struct iovec){ s->buf + cut + rest / 2, rest - rest / 2 };
-	s->io = (struct blob_io){ .done = shot_done,
-				  .blob = mb->blob,
-				  .iov = s->iov,
-				  .iovcnt = 3,
-				  .op = op,
-				  .flags = flags,
-				  .offset_blocks = s->at,
-				  .nr_blocks = s->nr };
+	s->iov[1] = (struct iovec){s->buf + cut, rest / 2};
+	s->iov[2] = (struct iovec){s->buf + cut + rest / 2, rest - rest / 2};
+	s->io = (struct blob_io){.done = shot_done,
+				 .blob = mb->blob,
+				 .iov = s->iov,
+				 .iovcnt = 3,
+				 .op = op,
+				 .flags = flags,
+				 .offset_blocks = s->at,
+				 .nr_blocks = s->nr};
 }
 
 static void shot_settle(struct model *m, struct model_blob *mb, struct shot *s)
@@ -140,7 +140,8 @@ static void shot_settle(struct model *m, struct model_blob *mb, struct shot *s)
 	if (s->status == -ENOSPC && !blob_rw(&m->b, mb->blob, BLOB_READ, 0, s->at, s->nr, s->buf))
 		for (uint64_t i = 0; i < s->nr; i++) {
 			struct state *st = &mb->block[s->at + i];
-			uint32_t got = *(uint32_t *)(void *)(s->buf + i * BLOCK), *last = &st->old[st->nr_old - 1];
+			uint32_t got = *(uint32_t *)(void *)(s->buf + i * BLOCK),
+				 *last = &st->old[st->nr_old - 1];
 
 			if (got == *last) {
 				*last = st->now;
@@ -204,14 +205,14 @@ static void verify(struct model *m, struct model_blob *mb, uint64_t at, uint64_t
 
 		for (unsigned k = 1; k < BLOCK / 4; k++)
 			if (buf[i * BLOCK / 4 + k] != got)
-				ck_abort_msg("%s block %lu is torn: %u %u", mb->name, (unsigned long)(at + i), got,
-					     buf[i * BLOCK / 4 + k]);
+				ck_abort_msg("%s block %lu is torn: %u %u", mb->name, (unsigned long)(at + i),
+					     got, buf[i * BLOCK / 4 + k]);
 		/* A failed write may show as well. */
 		for (unsigned k = 0; k < st->nr_old && !ok; k++)
 			ok = (learn || m->nr_full || m->cutting) && got == st->old[k];
 		if (!ok)
-			ck_abort_msg("%s block %lu has %u, should have %u (%u older)", mb->name, (unsigned long)(at + i),
-				     got, st->now, st->nr_old);
+			ck_abort_msg("%s block %lu has %u, should have %u (%u older)", mb->name,
+				     (unsigned long)(at + i), got, st->now, st->nr_old);
 		if (learn) {
 			st->now = got;
 			st->nr_old = 0;
@@ -242,7 +243,7 @@ static void some_read(struct model *m)
 static void some_create(struct model *m)
 {
 	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
-	struct blob_create_opts opts = { .name = mb->name, .thick = !pick(4) };
+	struct blob_create_opts opts = {.name = mb->name, .thick = !pick(4)};
 	int rc;
 
 	if (mb->blob)
@@ -288,7 +289,7 @@ static void some_resize(struct model *m)
 		return;
 	ck_assert_int_eq(rc, 0);
 	for (uint64_t i = nr; i < MAX_BLOCKS; i++)
-		mb->block[i] = (struct state){ 0 };
+		mb->block[i] = (struct state){0};
 	mb->nr_blocks = nr;
 }
 
@@ -514,26 +515,39 @@ static void run_seeds(struct geometry g)
 
 START_TEST(a_small_store_is_what_its_model_is)
 {
-	run_seeds((struct geometry){ .disk_bytes = 10u << 20, .journal_pages = 64, .leaf_shift = 2, .inner_shift = 2, .nr_steps = 300 });
+	run_seeds((struct geometry){.disk_bytes = 10u << 20,
+				    .journal_pages = 64,
+				    .leaf_shift = 2,
+				    .inner_shift = 2,
+				    .nr_steps = 300});
 }
 END_TEST
 
 START_TEST(a_store_with_a_tiny_journal_is_what_its_model_is)
 {
-	run_seeds((struct geometry){ .disk_bytes = 10u << 20, .journal_pages = 8, .leaf_shift = 1, .inner_shift = 1, .nr_steps = 200 });
+	run_seeds((struct geometry){.disk_bytes = 10u << 20,
+				    .journal_pages = 8,
+				    .leaf_shift = 1,
+				    .inner_shift = 1,
+				    .nr_steps = 200});
 }
 END_TEST
 
 START_TEST(a_store_that_is_often_full_is_what_its_model_is)
 {
-	run_seeds((struct geometry){ .disk_bytes = 6u << 20, .journal_pages = 16, .leaf_shift = 2, .inner_shift = 2, .nr_steps = 300 });
+	run_seeds((struct geometry){.disk_bytes = 6u << 20,
+				    .journal_pages = 16,
+				    .leaf_shift = 2,
+				    .inner_shift = 2,
+				    .nr_steps = 300});
 }
 END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = { a_small_store_is_what_its_model_is, a_store_with_a_tiny_journal_is_what_its_model_is,
-				       a_store_that_is_often_full_is_what_its_model_is };
+	const TTest *const tests[] = {a_small_store_is_what_its_model_is,
+				      a_store_with_a_tiny_journal_is_what_its_model_is,
+				      a_store_that_is_often_full_is_what_its_model_is};
 
 	return run_tests("model", tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -1,8 +1,10 @@
 /*
- * Metadata pages in memory: which are dirty, where each lies on the device, and how its content is put into bytes.
+ * Metadata pages in memory: which are dirty, where each lies on the device, and how its content is put into
+ * bytes.
  *
- * A checkpoint freezes what is dirty at one moment.  A frozen page that changes before it was written is put into bytes
- * first (mpage_touch), so that the checkpoint sees it as it was, and nothing waits for the checkpoint.
+ * A checkpoint freezes what is dirty at one moment.  A frozen page that changes before it was written is put
+ * into bytes first (mpage_touch), so that the checkpoint sees it as it was, and nothing waits for the
+ * checkpoint.
  */
 #include "blob/internal.h"
 
@@ -110,7 +112,7 @@ void pages_freeze(struct store *s)
 	s->nr_dirty = 0;
 }
 
-/* --- content to bytes -------------------------------------------------------------------------------------------- */
+/* --- content to bytes --- */
 
 static bool encode_counts(struct store *s, uint64_t index, uint8_t *payload)
 {
@@ -156,11 +158,11 @@ static uint32_t encode_leaf(struct store *s, const struct node *node, uint8_t *p
 		if (e.partial)
 			for (uint32_t m = 0; m < s->mask_words; m++)
 				mask[m] = htole64(e.partial->mask[m]);
-		leaf_write(&w, &(struct leaf_entry){ .index = i,
-						     .full = e.full,
-						     .own = e.own,
-						     .base = e.base,
-						     .mask = e.full ? NULL : (const uint8_t *)mask });
+		leaf_write(&w, &(struct leaf_entry){.index = i,
+						    .full = e.full,
+						    .own = e.own,
+						    .base = e.base,
+						    .mask = e.full ? NULL : (const uint8_t *)mask});
 	}
 	return leaf_write_end(&w);
 }
@@ -177,7 +179,8 @@ static uint32_t encode_inner(struct store *s, const struct node *node, uint8_t *
 	return inner_encode(payload, node->level, children, node_nr_slots(s, node->level));
 }
 
-static bool encode_node(struct store *s, uint64_t index, uint8_t *payload, uint32_t *ret_used, enum page_type *ret_type)
+static bool encode_node(struct store *s, uint64_t index, uint8_t *payload, uint32_t *ret_used,
+			enum page_type *ret_type)
 {
 	struct node *node = index < s->nr_nodes ? s->nodes[index] : NULL;
 
@@ -199,7 +202,8 @@ static bool encode_blob(struct store *s, uint64_t index, uint8_t *payload, uint3
 	return true;
 }
 
-bool mpage_encode(struct store *s, const struct mpage *page, uint8_t *payload, uint32_t *ret_used, enum page_type *ret_type)
+bool mpage_encode(struct store *s, const struct mpage *page, uint8_t *payload, uint32_t *ret_used,
+		  enum page_type *ret_type)
 {
 	uint64_t first = (uint64_t)page->index * REAPS_A_PAGE;
 
@@ -220,15 +224,16 @@ bool mpage_encode(struct store *s, const struct mpage *page, uint8_t *payload, u
 		*ret_type = PAGE_REAP;
 		if (first >= s->nr_reap)
 			return false;
-		*ret_used = reap_encode(payload, s->reap + first,
-					s->nr_reap - first < REAPS_A_PAGE ? s->nr_reap - first : REAPS_A_PAGE);
+		*ret_used =
+			reap_encode(payload, s->reap + first,
+				    s->nr_reap - first < REAPS_A_PAGE ? s->nr_reap - first : REAPS_A_PAGE);
 		return true;
 	}
 	assert(!"a table that is not there");
 	return false;
 }
 
-/* --- places on the device ---------------------------------------------------------------------------------------- */
+/* --- places on the device --- */
 
 /* Table pages that a checkpoint may write at most: those there are, and those that new pages may need. */
 static uint64_t tables_bound(const struct store *s, uint64_t nr_pages)

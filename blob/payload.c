@@ -1,6 +1,6 @@
 /*
- * Payloads of metadata pages: tables, leaves, inner nodes, blobs, the reap list.  Each decoder checks every number before
- * it is used; none trusts that the page's CRC means that its writer was sane.
+ * Payloads of metadata pages: tables, leaves, inner nodes, blobs, the reap list.  Each decoder checks every
+ * number before it is used; none trusts that the page's CRC means that its writer was sane.
  */
 #include <errno.h>
 
@@ -15,11 +15,11 @@ void ref_encode(const struct page_ref *ref, uint8_t *p)
 
 struct page_ref ref_decode(const uint8_t *p)
 {
-	return (struct page_ref){ .a = get64(p), .b = get64(p + 8), .generation = get64(p + 16) };
+	return (struct page_ref){.a = get64(p), .b = get64(p + 8), .generation = get64(p + 16)};
 }
 
-int table_decode(const uint8_t *payload, uint32_t used, unsigned level, uint64_t nr_pages, struct page_ref *ret_refs,
-		 struct blob_reason *why)
+int table_decode(const uint8_t *payload, uint32_t used, unsigned level, uint64_t nr_pages,
+		 struct page_ref *ret_refs, struct blob_reason *why)
 {
 	if (used != TABLE_PAGE_USED)
 		return refuse(why, "a table page of %u bytes", used);
@@ -27,20 +27,21 @@ int table_decode(const uint8_t *payload, uint32_t used, unsigned level, uint64_t
 		return refuse(why, "a table page of level %u, not %u", get32(payload), level);
 	for (unsigned i = 0; i < TABLE_FANOUT; i++) {
 		ret_refs[i] = ref_decode(payload + 8 + i * 24);
-		if (ret_refs[i].a >= nr_pages || ret_refs[i].b >= nr_pages || (ret_refs[i].a == 0) != (ret_refs[i].b == 0))
+		if (ret_refs[i].a >= nr_pages || ret_refs[i].b >= nr_pages ||
+		    (ret_refs[i].a == 0) != (ret_refs[i].b == 0))
 			return refuse(why, "reference %u lies outside of the store", i);
 	}
 	return 0;
 }
 
-/* --- leaves ------------------------------------------------------------------------------------------------------ */
+/* --- leaves --- */
 
 #define ENTRY_FULL 1u
 #define ENTRY_BASE 2u
 
 void leaf_write_begin(struct leaf_writer *w, uint8_t *payload, uint32_t mask_bytes)
 {
-	*w = (struct leaf_writer){ .payload = payload, .used = 8, .mask_bytes = mask_bytes };
+	*w = (struct leaf_writer){.payload = payload, .used = 8, .mask_bytes = mask_bytes};
 }
 
 void leaf_write(struct leaf_writer *w, const struct leaf_entry *e)
@@ -71,10 +72,11 @@ uint32_t leaf_write_end(struct leaf_writer *w)
 	return w->used;
 }
 
-int leaf_read_begin(struct leaf_reader *r, const uint8_t *payload, uint32_t used, const struct leaf_format *format,
-		    struct blob_reason *why)
+int leaf_read_begin(struct leaf_reader *r, const uint8_t *payload, uint32_t used,
+		    const struct leaf_format *format, struct blob_reason *why)
 {
-	*r = (struct leaf_reader){ .payload = payload, .used = used, .at = 8, .last_index = -1, .format = format };
+	*r = (struct leaf_reader){
+		.payload = payload, .used = used, .at = 8, .last_index = -1, .format = format};
 	if (used < 8)
 		return refuse(why, "a leaf of %u bytes", used);
 	r->left = get16(payload);
@@ -107,7 +109,7 @@ int leaf_read(struct leaf_reader *r, struct leaf_entry *e, struct blob_reason *w
 	len += (flags & ENTRY_BASE ? 4 : 0) + (flags & ENTRY_FULL ? 0 : r->format->mask_bytes);
 	if (r->used - r->at < len)
 		return refuse(why, "the entries end early");
-	*e = (struct leaf_entry){ .index = get16(p), .full = flags & ENTRY_FULL, .own = get32(p + 4) };
+	*e = (struct leaf_entry){.index = get16(p), .full = flags & ENTRY_FULL, .own = get32(p + 4)};
 	p += 8;
 	if (flags & ENTRY_BASE) {
 		e->base = get32(p);
@@ -120,7 +122,8 @@ int leaf_read(struct leaf_reader *r, struct leaf_entry *e, struct blob_reason *w
 	if (e->index >= r->format->nr_entries || e->index <= r->last_index)
 		return refuse(why, "entry index %u out of order or range", e->index);
 	if (e->own >= r->format->nr_clusters || e->base >= r->format->nr_clusters)
-		return refuse(why, "entry %u names cluster %u, base %u: outside of the store", e->index, e->own, e->base);
+		return refuse(why, "entry %u names cluster %u, base %u: outside of the store", e->index,
+			      e->own, e->base);
 	if (!e->own && (e->full || !e->base || !mask_empty(e->mask, r->format->mask_bytes)))
 		return refuse(why, "entry %u has no own cluster but says that it is written", e->index);
 	r->last_index = e->index;
@@ -129,7 +132,7 @@ int leaf_read(struct leaf_reader *r, struct leaf_entry *e, struct blob_reason *w
 	return 1;
 }
 
-/* --- inner nodes ------------------------------------------------------------------------------------------------- */
+/* --- inner nodes --- */
 
 uint32_t inner_encode(uint8_t *payload, unsigned level, const uint32_t *children, uint32_t nr_children)
 {
@@ -145,8 +148,8 @@ uint32_t inner_encode(uint8_t *payload, unsigned level, const uint32_t *children
 	return 8 + 4 * nr_children;
 }
 
-int inner_decode(const uint8_t *payload, uint32_t used, uint32_t nr_children, unsigned *ret_level, uint32_t *ret_children,
-		 struct blob_reason *why)
+int inner_decode(const uint8_t *payload, uint32_t used, uint32_t nr_children, unsigned *ret_level,
+		 uint32_t *ret_children, struct blob_reason *why)
 {
 	uint32_t nr = 0;
 
@@ -164,7 +167,7 @@ int inner_decode(const uint8_t *payload, uint32_t used, uint32_t nr_children, un
 	return 0;
 }
 
-/* --- blobs ------------------------------------------------------------------------------------------------------- */
+/* --- blobs --- */
 
 uint32_t blob_image_encode(const struct blob_image *i, uint8_t *p)
 {
@@ -193,7 +196,8 @@ static int check_xattrs(const uint8_t *p, uint32_t len, struct blob_reason *why)
 			return refuse(why, "attributes end early");
 		need = 4 + p[0] + get16(p + 2);
 		if (!p[0] || need > len)
-			return refuse(why, "an attribute of %u and %u bytes in the last %u", p[0], get16(p + 2), len);
+			return refuse(why, "an attribute of %u and %u bytes in the last %u", p[0],
+				      get16(p + 2), len);
 		p += need;
 		len -= need;
 	}
@@ -218,19 +222,19 @@ int blob_image_decode(const uint8_t *p, uint32_t used, struct blob_image *i, str
 	};
 	memcpy(i->uuid, p + 8, 16);
 	if (!i->id || !i->name_len || i->flags & ~BLOB_FLAGS_KNOWN)
-		return refuse(why, "a blob with id %llu, flags %x, a name of %u bytes", (unsigned long long)i->id, i->flags,
-			      i->name_len);
+		return refuse(why, "a blob with id %llu, flags %x, a name of %u bytes",
+			      (unsigned long long)i->id, i->flags, i->name_len);
 	if (i->nr_clusters > UINT32_MAX)
 		return refuse(why, "a blob of %llu clusters", (unsigned long long)i->nr_clusters);
 	if (i->xattr_len > BLOB_XATTR_MAX || used - BLOB_FIXED_BYTES != (uint32_t)i->name_len + i->xattr_len)
-		return refuse(why, "a blob of %u bytes with a name of %u and attributes of %u", used, i->name_len,
-			      i->xattr_len);
+		return refuse(why, "a blob of %u bytes with a name of %u and attributes of %u", used,
+			      i->name_len, i->xattr_len);
 	if (memchr(i->name, 0, i->name_len))
 		return refuse(why, "a blob's name holds a zero byte");
 	return check_xattrs(i->xattrs, i->xattr_len, why);
 }
 
-/* --- reap list --------------------------------------------------------------------------------------------------- */
+/* --- reap list --- */
 
 uint32_t reap_encode(uint8_t *payload, const uint32_t *nodes, uint32_t nr)
 {
@@ -241,7 +245,8 @@ uint32_t reap_encode(uint8_t *payload, const uint32_t *nodes, uint32_t nr)
 	return 8 + 4 * nr;
 }
 
-int reap_decode(const uint8_t *payload, uint32_t used, uint32_t *ret_nodes, uint32_t *ret_nr, struct blob_reason *why)
+int reap_decode(const uint8_t *payload, uint32_t used, uint32_t *ret_nodes, uint32_t *ret_nr,
+		struct blob_reason *why)
 {
 	uint32_t nr;
 

@@ -1,8 +1,9 @@
 /*
- * Unmaps, write zeroes, and the cutting off of tails: a leaf's worth of clusters at a time, each a record of its own.
+ * Unmaps, write zeroes, and the cutting off of tails: a leaf's worth of clusters at a time, each a record of
+ * its own.
  *
- * Whole clusters become empty entries; whole sub-blocks lose their bit; what is left at the edges, and sub-blocks that would
- * then show a base, are written with zeros.
+ * Whole clusters become empty entries; whole sub-blocks lose their bit; what is left at the edges, and
+ * sub-blocks that would then show a base, are written with zeros.
  */
 #include "blob/internal.h"
 
@@ -18,10 +19,13 @@ static fiber_fn int zero_blocks(struct blob *b, uint64_t block, uint64_t nr)
 
 	while (nr) {
 		uint64_t n = nr < ZERO_BYTES >> s->block_shift ? nr : ZERO_BYTES >> s->block_shift;
-		struct iovec iov = { .iov_base = s->zeroes, .iov_len = n << s->block_shift };
-		struct blob_io io = {
-			.blob = b, .op = BLOB_WRITE, .iov = &iov, .iovcnt = 1, .offset_blocks = block, .nr_blocks = n
-		};
+		struct iovec iov = {.iov_base = s->zeroes, .iov_len = n << s->block_shift};
+		struct blob_io io = {.blob = b,
+				     .op = BLOB_WRITE,
+				     .iov = &iov,
+				     .iovcnt = 1,
+				     .offset_blocks = block,
+				     .nr_blocks = n};
 		int rc = blob_submit_wait(&s->internal, &io);
 
 		if (rc)
@@ -43,7 +47,8 @@ static bool shows_data(const struct blob *b, uint64_t block)
 	return (leaf && leaf->lost) || e.base || entry_has(&e, sub);
 }
 
-/* Part of one cluster: bits are cleared, or zeros written where a base would show. *ret_zero: the latter is to be done. */
+/* Part of one cluster: bits are cleared, or zeros written where a base would show. *ret_zero: the latter is
+ * to be done. */
 static void cut_part(struct cut *c, uint64_t index, uint32_t first, uint32_t nr, bool *ret_zero)
 {
 	struct store *s = c->b->store;
@@ -82,7 +87,8 @@ static bool any_mapped(struct blob *b, uint64_t first, uint64_t end, bool *ret_l
 	return false;
 }
 
-/* The records for sub-blocks [first, end) of one leaf. ret_zero[0], [1]: the first or last cluster needs zeros written. */
+/* The records for sub-blocks [first, end) of one leaf. ret_zero[0], [1]: the first or last cluster needs
+ * zeros written. */
 static void cut_leaf(struct cut *c, uint64_t first, uint64_t end, bool ret_zero[2])
 {
 	struct store *s = c->b->store;
@@ -131,14 +137,16 @@ static fiber_fn int cut_run(struct cut *c, uint64_t first, uint64_t end)
 	uint32_t n = s->subs_a_cluster;
 	uint64_t index = first / n, index_end = (end + n - 1) / n;
 	struct range_lock lock;
-	struct admission admission = { 0 };
-	bool zero[2] = { false, false }, lost;
+	struct admission admission = {0};
+	bool zero[2] = {false, false}, lost;
 	int rc = 0;
 
 	range_lock_init(&lock, index * n, index_end * n, NULL);
 	range_lock_wait(c->b, &lock);
 	if (any_mapped(c->b, index, index_end, &lost)) {
-		rc = lost ? -EIO : admit_wait(s, &admission, freeing_pages(s) + map_path_pages(c->b, index), OP_FREEING);
+		rc = lost ? -EIO
+			  : admit_wait(s, &admission, freeing_pages(s) + map_path_pages(c->b, index),
+				       OP_FREEING);
 		if (!rc) {
 			cut_leaf(c, first, end, zero);
 			admit_release(s, &admission);
@@ -176,7 +184,7 @@ fiber_fn int blob_punch(struct blob *b, uint64_t block, uint64_t nr)
 {
 	struct store *s = b->store;
 	uint64_t end = block + nr, sub = s->blocks_a_sub;
-	struct cut c = { .b = b, .first = (block + sub - 1) / sub, .end = end / sub };
+	struct cut c = {.b = b, .first = (block + sub - 1) / sub, .end = end / sub};
 	int rc = 0;
 
 	if (c.first > c.end) /* within one sub-block */
@@ -188,7 +196,7 @@ fiber_fn int blob_punch(struct blob *b, uint64_t block, uint64_t nr)
 	return rc ? rc : cut_subs(&c);
 }
 
-/* --- requests ----------------------------------------------------------------------------------------------------- */
+/* --- requests --- */
 
 static fiber_fn void punch_one(struct store *s, struct req *req)
 {
@@ -224,17 +232,20 @@ void punch_start(struct req *req)
 	}
 }
 
-/* --- tails -------------------------------------------------------------------------------------------------------- */
+/* --- tails --- */
 
 static void trim_fiber(void *arg)
 {
 	struct blob *b = arg;
 	struct store *s = b->store;
-	struct cut c = { .b = b, .first = b->nr_clusters * s->subs_a_cluster, .end = (uint64_t)UINT32_MAX * s->subs_a_cluster };
+	struct cut c = {.b = b,
+			.first = b->nr_clusters * s->subs_a_cluster,
+			.end = (uint64_t)UINT32_MAX * s->subs_a_cluster};
 	int rc = cut_subs(&c);
 
 	if (rc && !s->stopping && store_writable(s))
-		log_warning("store %s: the tail of blob %s stays mapped: %s", s->super.name, b->name, strerror(-rc));
+		log_warning("store %s: the tail of blob %s stays mapped: %s", s->super.name, b->name,
+			    strerror(-rc));
 	b->trimming = false;
 	s->nr_trimming--;
 	blob_promise(b);

@@ -1,15 +1,17 @@
-/* The reaper: takes deleted maps apart, one node a record, so that deleting answers at once and freeing is paced. */
+/* The reaper: takes deleted maps apart, one node a record, so that deleting answers at once and freeing is
+ * paced. */
 #include "blob/internal.h"
 
 #define COMING_MAX 8192u /* clusters on their way back before it waits */
 
 static fiber_fn void reap_one(struct store *s)
 {
-	struct admission admission = { 0 };
+	struct admission admission = {0};
 	uint32_t pages = freeing_pages(s) + (1u << s->inner_shift) / REAPS_A_PAGE + 2;
 
 	if (admit_wait(s, &admission, pages, OP_FREEING)) {
-		fiber_cond_wait(&s->reap_wake); /* the store has failed, or is full beyond its reserve: try when something happens */
+		fiber_cond_wait(&s->reap_wake); /* the store has failed, or is full beyond its reserve: try
+						   when something happens */
 		return;
 	}
 	if (s->nr_reap) {

@@ -1,10 +1,12 @@
 /*
- * Records: what each looks like in a journal page, and what it does.  Whoever changes a store makes a record and applies it
- * with the same function that replays it, so that memory after a recovery is what it was before.
+ * Records: what each looks like in a journal page, and what it does.  Whoever changes a store makes a record
+ * and applies it with the same function that replays it, so that memory after a recovery is what it was
+ * before.
  */
 #include "blob/internal.h"
 
-static int get_blob(struct store *s, const uint8_t *body, uint32_t len, struct blob **ret_blob, struct blob_reason *why)
+static int get_blob(struct store *s, const uint8_t *body, uint32_t len, struct blob **ret_blob,
+		    struct blob_reason *why)
 {
 	uint32_t slot;
 
@@ -20,7 +22,7 @@ static int get_blob(struct store *s, const uint8_t *body, uint32_t len, struct b
 static int apply_put(struct blob *b, const uint8_t *body, uint32_t len, struct blob_reason *why)
 {
 	struct store *s = b->store;
-	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64] = { 0 };
+	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64] = {0};
 	uint32_t mask_bytes;
 
 	if (len < 20)
@@ -31,13 +33,15 @@ static int apply_put(struct blob *b, const uint8_t *body, uint32_t len, struct b
 	memcpy(mask, body + 20, mask_bytes);
 	for (uint32_t i = 0; i < s->mask_words; i++)
 		mask[i] = le64toh(mask[i]);
-	return map_apply_put(b, get32(body + 4), get32(body + 8), get32(body + 12), mask_bytes ? mask : NULL, why);
+	return map_apply_put(b, get32(body + 4), get32(body + 8), get32(body + 12), mask_bytes ? mask : NULL,
+			     why);
 }
 
-static int apply_map(struct store *s, uint8_t type, const uint8_t *body, uint32_t len, struct blob_reason *why)
+static int apply_map(struct store *s, uint8_t type, const uint8_t *body, uint32_t len,
+		     struct blob_reason *why)
 {
-	static const uint8_t need[] = { [REC_MAP_FILL] = 16, [REC_MAP_PUT] = 20,	 [REC_MAP_CLEAR] = 12,
-					[REC_NODE_NEW] = 16, [REC_NODE_COPY] = 16, [REC_ROOT_GROW] = 8 };
+	static const uint8_t need[] = {[REC_MAP_FILL] = 16, [REC_MAP_PUT] = 20,   [REC_MAP_CLEAR] = 12,
+				       [REC_NODE_NEW] = 16, [REC_NODE_COPY] = 16, [REC_ROOT_GROW] = 8};
 	struct blob *b = NULL;
 	int rc = get_blob(s, body, len, &b, why);
 
@@ -47,7 +51,8 @@ static int apply_map(struct store *s, uint8_t type, const uint8_t *body, uint32_
 		return refuse(why, "a map record of %u bytes", len);
 	switch (type) {
 	case REC_MAP_FILL:
-		return map_apply_fill(b, get32(body + 4), get32(body + 8), get16(body + 12), get16(body + 14), why);
+		return map_apply_fill(b, get32(body + 4), get32(body + 8), get16(body + 12), get16(body + 14),
+				      why);
 	case REC_MAP_PUT:
 		return apply_put(b, body, len, why);
 	case REC_MAP_CLEAR:
@@ -113,7 +118,8 @@ static int apply_resize(struct blob *b, const uint8_t *body, uint32_t len, struc
 	return 0;
 }
 
-static int apply_blob(struct store *s, uint8_t type, const uint8_t *body, uint32_t len, struct blob_reason *why)
+static int apply_blob(struct store *s, uint8_t type, const uint8_t *body, uint32_t len,
+		      struct blob_reason *why)
 {
 	struct blob_image image;
 	struct blob *b = NULL;
@@ -172,14 +178,16 @@ int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct bl
 	case REC_BLOB_SNAPSHOT:
 		return apply_blob(s, record[0], body, len, why);
 	case REC_REAP:
-		return len < 4 ? refuse(why, "a reap record of %u bytes", len) : map_apply_reap(s, get32(body), why);
+		return len < 4 ? refuse(why, "a reap record of %u bytes", len)
+			       : map_apply_reap(s, get32(body), why);
 	case REC_STORE_NAME:
 		return apply_store_name(s, body, len, why);
 	}
 	return refuse(why, "a record of type %u", record[0]);
 }
 
-int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64_t *ret_nr, struct blob_reason *why)
+int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64_t *ret_nr,
+		  struct blob_reason *why)
 {
 	uint32_t nr, at = JOURNAL_PAYLOAD_HEADER;
 
@@ -188,7 +196,7 @@ int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64
 	nr = get32(payload + 8);
 	for (uint32_t i = 0; i < nr; i++) {
 		uint32_t len = used - at < RECORD_HEADER ? 0 : get16(payload + at + 2);
-		struct blob_reason inner = { "" };
+		struct blob_reason inner = {""};
 		int rc;
 
 		if (len < RECORD_HEADER || len % 4 || len > used - at)
@@ -204,19 +212,20 @@ int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64
 	return at == used ? 0 : refuse(why, "%u bytes after the last record", used - at);
 }
 
-/* --- making them -------------------------------------------------------------------------------------------------- */
+/* --- making them --- */
 
 static void apply_own(struct store *s, const uint8_t *body)
 {
 	const uint8_t *record = body - RECORD_HEADER;
-	struct blob_reason why = { "no memory" };
+	struct blob_reason why = {"no memory"};
 	int rc = record_apply(s, record, get16(record + 2), &why);
 
 	if (rc)
 		store_fail(s, rc, why.text);
 }
 
-void rec_map_fill(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t first_sub, uint32_t nr_subs)
+void rec_map_fill(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t first_sub,
+		  uint32_t nr_subs)
 {
 	uint8_t *p = journal_record(s, REC_MAP_FILL, 16);
 
@@ -229,7 +238,8 @@ void rec_map_fill(struct store *s, struct blob *b, uint64_t index, uint32_t own,
 	apply_own(s, p);
 }
 
-void rec_map_put(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask)
+void rec_map_put(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t base,
+		 const uint64_t *mask)
 {
 	bool full = !mask || mask_is_full(s, mask);
 	uint8_t *p = journal_record(s, REC_MAP_PUT, 20 + (full ? 0 : s->mask_bytes));
@@ -326,7 +336,8 @@ void rec_store_name(struct store *s, const char *name)
 
 void rec_blob_snapshot(struct store *s, struct blob *b, uint32_t slot, const struct blob_image *image)
 {
-	uint8_t *p = journal_record(s, REC_BLOB_SNAPSHOT, 8 + BLOB_FIXED_BYTES + image->name_len + image->xattr_len);
+	uint8_t *p = journal_record(s, REC_BLOB_SNAPSHOT,
+				    8 + BLOB_FIXED_BYTES + image->name_len + image->xattr_len);
 
 	put32(p, b->slot);
 	put32(p + 4, slot);

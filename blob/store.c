@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* --- small things ------------------------------------------------------------------------------------------------- */
+/* --- small things --- */
 
 void waiters_kick(struct list *waiters)
 {
@@ -146,7 +146,7 @@ fiber_fn void store_stop_fibers(struct store *s)
 	}
 }
 
-/* --- making and freeing ------------------------------------------------------------------------------------------- */
+/* --- making and freeing --- */
 
 struct store *store_new(void)
 {
@@ -272,7 +272,7 @@ int store_attach(struct store *s, const char *bdev_name, bool write)
 	return s->bch ? 0 : -ENOMEM;
 }
 
-/* --- open --------------------------------------------------------------------------------------------------------- */
+/* --- open --- */
 
 /* What one copy of is bad becomes dirty, so that the next checkpoint writes both anew. */
 static void heal(struct store *s)
@@ -309,7 +309,7 @@ static void loaded(struct store *s)
 			vec_push(&s->free_node_ids, id);
 	blobs_sort(s);
 	alloc_build_available(s);
-	list_for_each(it, &s->blobs) {
+	list_for_each (it, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 
 		b->nr_allocated = map_count(s, b->root);
@@ -329,7 +329,8 @@ fiber_fn int store_load(struct store *s, bool journal, struct blob_reason *reaso
 	if (s->super.ro_compat)
 		s->opened_read_only = true;
 	if (!s->opened_read_only && s->has_cache && !BLOB_MUTANT(NO_RECOVERY_FLUSH)) {
-		/* After a mere process death the cache may still hold journal that we are about to rely on. */
+		/* After a mere process death the cache may still hold journal that we are about to rely on.
+		 */
 		rc = bdev_flush(s->bch);
 		if (rc) {
 			refuse(reason, "the device cannot be flushed: %s", strerror(-rc));
@@ -377,7 +378,9 @@ static fiber_fn int start_serving(struct store *s)
 		while (!rc && pages_free(s) < pages_needed(s) + 1)
 			rc = meta_grow(s, OP_FREEING);
 		if (!rc)
-			rc = checkpoint_run(s, false); /* under a new epoch, so that the old journal is never read again */
+			rc = checkpoint_run(
+				s,
+				false); /* under a new epoch, so that the old journal is never read again */
 		if (rc)
 			return rc;
 		s->super.epoch = s->journal.epoch;
@@ -386,7 +389,7 @@ static fiber_fn int start_serving(struct store *s)
 	store_start_fibers(s);
 	if (s->opened_read_only)
 		return 0;
-	list_for_each_safe(it, next, &s->blobs) {
+	list_for_each_safe (it, next, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 
 		if (!b->degraded && map_next(b, b->nr_clusters, UINT32_MAX) < UINT32_MAX)
@@ -449,7 +452,7 @@ fiber_fn int store_probe(const char *bdev_name, struct store_label *ret_label, s
 	return rc;
 }
 
-/* --- close -------------------------------------------------------------------------------------------------------- */
+/* --- close --- */
 
 static void unregistered(void *arg)
 {
@@ -471,8 +474,8 @@ static fiber_fn int shut_down(struct store *s, bool wipe)
 		uint8_t *zeroes = s->zeroes;
 
 		for (unsigned i = 0; i < 2 && !rc; i++)
-			rc = bdev_write(s->bch, zeroes, page_block(s, i ? SUPER_PAGE_1 : SUPER_PAGE_0), page_block(s, 1),
-					BDEV_IO_FUA);
+			rc = bdev_write(s->bch, zeroes, page_block(s, i ? SUPER_PAGE_1 : SUPER_PAGE_0),
+					page_block(s, 1), BDEV_IO_FUA);
 		return rc;
 	}
 	return checkpoint_run(s, true) ? -EIO : 0;
@@ -491,7 +494,7 @@ fiber_fn int store_destroy(struct store *s)
 	struct list *it;
 	int rc;
 
-	list_for_each(it, &s->blobs) {
+	list_for_each (it, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 
 		if (b->nr_open > b->trimming)
@@ -504,7 +507,7 @@ fiber_fn int store_destroy(struct store *s)
 
 fiber_fn int store_rename(struct store *s, const char *name)
 {
-	struct admission admission = { 0 };
+	struct admission admission = {0};
 	int rc;
 
 	if (!name[0] || strlen(name) > BLOB_NAME_MAX)
@@ -521,7 +524,8 @@ fiber_fn int store_rename(struct store *s, const char *name)
 
 fiber_fn int store_wait_free(struct store *s)
 {
-	while ((s->coming_head != s->coming_tail || s->nr_freeing || s->nr_reap || s->nr_trimming) && store_writable(s)) {
+	while ((s->coming_head != s->coming_tail || s->nr_freeing || s->nr_reap || s->nr_trimming) &&
+	       store_writable(s)) {
 		journal_demand(s);
 		fiber_cond_signal(&s->free_wake);
 		fiber_cond_timedwait(&s->freed_cond, 1000);
@@ -529,7 +533,7 @@ fiber_fn int store_wait_free(struct store *s)
 	return store_writable(s) ? 0 : -EIO;
 }
 
-/* --- what they tell ----------------------------------------------------------------------------------------------- */
+/* --- what they tell --- */
 
 void store_get_info(struct store *s, struct store_info *info)
 {
@@ -586,7 +590,7 @@ static void gathered(void *arg)
 
 fiber_fn void store_get_stats(struct store *s, struct store_stats *ret_stats)
 {
-	struct gather g = { .stats = ret_stats };
+	struct gather g = {.stats = ret_stats};
 
 	*ret_stats = s->stats;
 	ret_stats->resident_bytes = s->resident_bytes;

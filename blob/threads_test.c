@@ -1,13 +1,14 @@
 /*
- * Several threads on one blob: writers whose blocks lie in the same sub-blocks and clusters, while others unmap theirs, blobs
- * come and go, and checkpoints run.  Each block has one writer, who always finds what it wrote last.
+ * Several threads on one blob: writers whose blocks lie in the same sub-blocks and clusters, while others
+ * unmap theirs, blobs come and go, and checkpoints run.  Each block has one writer, who always finds what it
+ * wrote last.
  */
 #include "blob/internal.h"
 #include "blob/testing.h"
 
 #define NR_THREADS 2u
 #define NR_WRITERS 6u /* on each thread */
-#define NR_ALL	   (NR_THREADS * NR_WRITERS)
+#define NR_ALL     (NR_THREADS * NR_WRITERS)
 #define NR_BLOCKS  1920u
 
 struct world {
@@ -36,8 +37,9 @@ static void one_step(struct writer *wr, struct blob_channel *ch, uint8_t *buf)
 {
 	struct world *w = wr->w;
 	uint64_t block = next(wr) % (NR_BLOCKS / NR_ALL) * NR_ALL + wr->id;
-	struct iovec iov = { buf, BLOCK };
-	struct blob_io io = { .blob = w->blob, .iov = &iov, .iovcnt = 1, .offset_blocks = block, .nr_blocks = 1 };
+	struct iovec iov = {buf, BLOCK};
+	struct blob_io io = {
+		.blob = w->blob, .iov = &iov, .iovcnt = 1, .offset_blocks = block, .nr_blocks = 1};
 	unsigned what = next(wr) % 16;
 	int rc;
 
@@ -121,8 +123,9 @@ static void run_world(void *arg)
 	for (unsigned t = 0; t < NR_THREADS; t++)
 		threads[t] = thread_create(t ? "io-1" : "io-0", t % runtime_nr_reactors());
 	for (unsigned i = 0; i < NR_ALL; i++) {
-		writers[i] = (struct writer){ .w = w, .id = i, .seed = i * 7919 + 1 };
-		ck_assert_int_eq(fiber_spawn(threads[i % NR_THREADS], "writer", writer_fiber, &writers[i]), 0);
+		writers[i] = (struct writer){.w = w, .id = i, .seed = i * 7919 + 1};
+		ck_assert_int_eq(fiber_spawn(threads[i % NR_THREADS], "writer", writer_fiber, &writers[i]),
+				 0);
 	}
 	side_work(w);
 	fiber_wait(&w->all_done);
@@ -165,8 +168,8 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = { writers_on_two_threads_find_what_they_wrote_simulated,
-				       writers_on_two_cores_find_what_they_wrote };
+	const TTest *const tests[] = {writers_on_two_threads_find_what_they_wrote_simulated,
+				      writers_on_two_cores_find_what_they_wrote};
 
 	return run_tests("threads", tests, sizeof(tests) / sizeof(tests[0]));
 }
