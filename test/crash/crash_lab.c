@@ -217,6 +217,8 @@ static void make_history(struct history *h, uint64_t seed)
 		       disk.write_through ? "write-through" : "write-back", disk.unmap_keeps ? ", unmap keeps" : "",
 		       (unsigned long)disk.max_delay_us, h->cluster_bytes, h->journal_pages, h->leaf_shift, h->inner_shift,
 		       h->nr_threads, h->nr_fibers, h->nr_ops, h->flush_percent, h->fua_one_in, (unsigned long)h->max_blocks);
+	/* Much I/O while few volumes change, or the other way round. */
+	h->pause_us = history_rand(&rng) % 3 ? 200 * h->nr_threads * h->nr_fibers : 200;
 	h->disk = crash_disk_create(&disk);
 	h->oracle = oracle_create();
 	if (!h->disk || !h->oracle) {
@@ -236,7 +238,7 @@ static bool run_history(uint64_t seed)
 		uint64_t at = crash_disk_nr_events(h.disk), die = history_rand(&rng) % 3, fate_seed;
 		bool killed = false;
 
-		kill_at = at + 1 + history_rand(&rng) % 160;
+		kill_at = at + 1 + history_rand(&rng) % 240;
 		ok = run_phase(&h, phase, &killed);
 		fate_seed = history_rand(&rng);
 		if (opt.verbose)
@@ -260,13 +262,15 @@ static bool run_history(uint64_t seed)
 static bool kill_mutant(enum blob_mutant mutant)
 {
 	blob_mutant = mutant;
-	for (uint64_t i = 0; i < opt.max_mutant_seeds; i++) {
+	for (uint64_t i = 0; i < 2 * opt.max_mutant_seeds; i++) {
+		/* At first few looks at many histories: most bugs need no more. */
+		opt.every = i < opt.max_mutant_seeds ? 8 : 1;
 		if (!run_history(opt.first_seed + i)) {
 			printf("mutant %s: killed by seed %lu\n", blob_mutant_name(mutant), (unsigned long)(opt.first_seed + i));
 			return true;
 		}
 	}
-	printf("mutant %s: survived %u histories\n", blob_mutant_name(mutant), opt.max_mutant_seeds);
+	printf("mutant %s: survived %u histories\n", blob_mutant_name(mutant), 2 * opt.max_mutant_seeds);
 	return false;
 }
 

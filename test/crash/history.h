@@ -18,6 +18,7 @@ struct history {
 	unsigned nr_threads, nr_fibers, nr_ops; /* nr_ops: of all fibers in one phase */
 	uint64_t max_blocks;			/* of a volume */
 	unsigned flush_percent, fua_one_in;	/* of operations; of changes */
+	unsigned pause_us;			/* between a fiber's operations, at most */
 	bool verbose;
 };
 

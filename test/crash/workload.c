@@ -190,6 +190,8 @@ static fiber_fn void one_op(char *buf)
 		fiber_sleep(1 + sim_rand() % 50);
 		return;
 	}
+	if (work.ops_left)
+		work.ops_left--;
 	s = &work.slots[r.slot];
 	s->nr_users++;
 	ch = bdev_channel_get(s->desc);
@@ -224,10 +226,9 @@ static void io_main(void *arg)
 	char *buf = aligned_alloc(4096, MAX_IO_BLOCKS * ORACLE_BLOCK);
 
 	while (work.ops_left) {
-		work.ops_left--;
 		one_op(buf);
-		if (sim_rand() % 4 == 0)
-			fiber_sleep(sim_rand() % 200);
+		if (sim_rand() % 4 == 0 || work.h->pause_us > 200)
+			fiber_sleep(sim_rand() % work.h->pause_us);
 	}
 	free(buf);
 	thread_send(runtime_app_thread(), ended, NULL);
@@ -327,7 +328,7 @@ static fiber_fn void wait_tail(unsigned i, uint64_t blocks)
 	}
 }
 
-static fiber_fn void one_resize(unsigned i)
+static fiber_fn void one_resize(unsigned i, bool grow)
 {
 	struct slot *s = &work.slots[i];
 	uint64_t old = s->usable, blocks, per;
@@ -337,6 +338,8 @@ static fiber_fn void one_resize(unsigned i)
 	store_get_info(lvol_store_blobstore(lvol_store_first()), &info);
 	per = info.cluster_size_bytes / ORACLE_BLOCK;
 	blocks = (1 + sim_rand() % (work.h->max_blocks / per)) * per;
+	if (grow && blocks < old)
+		blocks = work.h->max_blocks;
 	if (blocks < old) {
 		s->usable = blocks;
 		wait_tail(i, blocks);
@@ -351,6 +354,14 @@ static fiber_fn void one_resize(unsigned i)
 	s->usable = rc ? old : blocks;
 }
 
+/* What was cut off must not be seen again. */
+static fiber_fn void shrink_and_grow(unsigned i)
+{
+	one_resize(i, false);
+	if (sim_rand() % 2)
+		one_resize(i, true);
+}
+
 static void control_main(void *arg)
 {
 	while (work.ops_left) {
@@ -361,10 +372,10 @@ static void control_main(void *arg)
 		else if (what < 30)
 			one_delete(i);
 		else if (what < 60)
-			one_resize(i);
+			shrink_and_grow(i);
 		else if (what < 75)
 			one_rename(i);
-		fiber_sleep(sim_rand() % 1500);
+		fiber_sleep(sim_rand() % 400);
 	}
 	ended(NULL);
 }
