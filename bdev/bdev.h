@@ -225,7 +225,7 @@ struct bdev_uring_opts {
 	const char *product_name; /* NULL: "URING bdev" */
 };
 
-/* In a fiber: opening may take time. */
+/* In a fiber: opening may take time.  -EBUSY: another bdev or daemon has the file open for writing. */
 fiber_fn int bdev_uring_create(const struct bdev_uring_opts *opts, struct bdev **ret_bdev);
 const char *bdev_uring_filename(const struct bdev *bdev); /* of a bdev whose module is "uring" */
 uint64_t bdev_uring_nr_flushes(const struct bdev *bdev);  /* fdatasyncs so far */

@@ -342,6 +342,8 @@ static void uring_destroy(struct bdev *bdev)
 	bdev_destroy_done(bdev);
 	uring_discard_stop(u);
 	close(u->fd);
+	if (u->lock_fd >= 0)
+		close(u->lock_fd);
 	free(u->filename);
 	free(u);
 }

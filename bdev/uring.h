@@ -12,6 +12,7 @@
 struct uring_bdev {
 	struct bdev bdev;
 	int fd;
+	int lock_fd; /* keeps other daemons, and a second bdev, from writing to the same file; -1: read-only */
 	char *filename;
 	uint32_t mem_align; /* of buffers and their lengths, bytes; 1: any */
 	bool is_block;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -92,6 +93,26 @@ static int open_file(const struct bdev_uring_opts *opts, uint32_t block_size, ui
 	*ret_mem_align = 1;
 	fd = open(opts->filename, flags);
 	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * Two writers of one store would ruin it.  The lock has a descriptor of its own, which the ring never refers to: so it is
+ * gone as soon as its process is, however that ended.
+ */
+static int lock_file(const struct bdev_uring_opts *opts, int *ret_fd)
+{
+	*ret_fd = -1;
+	if (opts->read_only)
+		return 0;
+	*ret_fd = open(opts->filename, O_RDONLY | O_CLOEXEC);
+	if (*ret_fd < 0)
+		return -errno;
+	if (flock(*ret_fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (errno == EWOULDBLOCK)
+		return -EBUSY;
+	log_warning("%s: cannot be locked against other writers: %s", opts->filename, strerror(errno));
+	return 0;
 }
 
 /* A name-based UUID of what the file is, the same after each restart. */
@@ -183,9 +204,13 @@ fiber_fn int bdev_uring_create(const struct bdev_uring_opts *opts, struct bdev *
 	if (!u)
 		return -ENOMEM;
 	u->is_block = S_ISBLK(st.st_mode);
+	u->lock_fd = -1;
 	rc = -ENOMEM;
 	u->filename = strdup(opts->filename);
 	if (!u->filename)
+		goto out_free;
+	rc = lock_file(opts, &u->lock_fd);
+	if (rc)
 		goto out_free;
 	rc = u->fd = open_file(opts, block_size, &u->mem_align);
 	if (rc < 0)
@@ -227,6 +252,8 @@ fiber_fn int bdev_uring_create(const struct bdev_uring_opts *opts, struct bdev *
 out_close:
 	close(u->fd);
 out_free:
+	if (u->lock_fd >= 0)
+		close(u->lock_fd);
 	free(u->filename);
 	free(u);
 	return rc;

@@ -251,6 +251,14 @@ static void refused(void *arg)
 	ck_assert_int_eq(bdev_unregister_wait(bdev), 0);
 	ck_assert_int_eq(bdev_uring_create(&opts, &bdev), 0);
 	ck_assert_msg(uuid_compare(uuid, bdev->uuid) == 0, "the UUID must be the same after a restart");
+	ck_assert_int_eq(bdev_unregister_wait(bdev), 0);
+	/* One writer. */
+	opts.read_only = false;
+	ck_assert_int_eq(bdev_uring_create(&opts, &bdev), 0);
+	opts.name = "y";
+	ck_assert_int_eq(bdev_uring_create(&opts, NULL), -EBUSY);
+	ck_assert_int_eq(bdev_unregister_wait(bdev), 0);
+	ck_assert_int_eq(bdev_uring_create(&opts, &bdev), 0);
 }
 
 START_TEST(what_is_no_device_is_refused_and_identity_is_stable)
