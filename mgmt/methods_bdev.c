@@ -308,6 +308,9 @@ static fiber_fn void file_create(struct rpc_call *call, const char *product_name
 		rpc_blame(call, "filename");
 	} else if (rc == -EEXIST) {
 		create_failed(call, rc);
+	} else if (rc == -EBUSY) {
+		rpc_fail_errno(call, rc, "%s is in use by another device or another daemon", path);
+		rpc_blame(call, "filename");
 	} else {
 		rpc_fail_errno(call, rc, "%s cannot be used", path);
 		rpc_blame(call, "filename");
