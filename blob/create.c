@@ -79,9 +79,28 @@ static int choose(struct store *s, const struct store_create_opts *opts, struct 
 	return 0;
 }
 
+#define ZERO_PAGES 256u
+
+/* The whole ring, once: on a sparse file the places are then there, and a commit is spared the file system's own journal. */
+static fiber_fn int clear_journal(struct store *s, const uint8_t *zeroes)
+{
+	uint64_t left = s->super.journal_pages, page = s->super.journal_page;
+
+	while (left) {
+		uint64_t nr = left < ZERO_PAGES ? left : ZERO_PAGES;
+		int rc = bdev_write(s->bch, zeroes, page_block(s, page), page_block(s, nr), 0);
+
+		if (rc)
+			return rc;
+		page += nr;
+		left -= nr;
+	}
+	return s->has_cache ? bdev_flush(s->bch) : 0;
+}
+
 static fiber_fn int write_supers(struct store *s)
 {
-	uint8_t *zeroes = dma_alloc(PAGE_BYTES, PAGE_BYTES);
+	uint8_t *zeroes = dma_alloc(ZERO_PAGES * PAGE_BYTES, PAGE_BYTES);
 	int rc;
 
 	if (!zeroes)
@@ -90,6 +109,8 @@ static fiber_fn int write_supers(struct store *s)
 	rc = bdev_write(s->bch, zeroes, page_block(s, SUPER_PAGE_1), page_block(s, 1), BDEV_IO_FUA);
 	if (!rc)
 		rc = bdev_write(s->bch, zeroes, page_block(s, SUPER_PAGE_0), page_block(s, 1), BDEV_IO_FUA);
+	if (!rc)
+		rc = clear_journal(s, zeroes);
 	dma_free(zeroes);
 	return rc ? rc : super_write(s, &s->super);
 }

@@ -8,7 +8,8 @@
  */
 #include "blob/internal.h"
 
-#define BATCH       1024u
+#define BATCH       4096u /* sorted: what lies side by side is unmapped together */
+#define RUN_MAX     256u  /* clusters in one unmap: a file system may take milliseconds for each extent */
 #define UNMAP_DEPTH 8u
 
 void retire(struct store *s, struct retired *mem)
@@ -81,7 +82,7 @@ static void unmap_next(struct unmap_io *io)
 	struct store *s = u->store;
 	unsigned first = u->next, end = first + 1;
 
-	while (end < u->nr && u->clusters[end] == u->clusters[end - 1] + 1)
+	while (end < u->nr && end - first < RUN_MAX && u->clusters[end] == u->clusters[end - 1] + 1)
 		end++;
 	u->next = end;
 	u->in_flight++;
