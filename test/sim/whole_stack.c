@@ -308,8 +308,11 @@ int main(int argc, char **argv)
 		else
 			return EXIT_FAILURE;
 	}
-	for (unsigned long long seed = first; seed <= last; seed++)
+	for (unsigned long long seed = first; seed <= last; seed++) {
 		t.nr_failed_seeds += !run_seed(seed, rounds, which < 0 ? seed % 2 : which, verbose, &t);
+		if (seed % 100 == 0)
+			fprintf(stderr, "seed %llu: %llu failed so far\n", seed, (unsigned long long)t.nr_failed_seeds);
+	}
 	printf("%llu seeds, %llu failed: %llu writes, %llu reads, %llu flushes, %llu commands failed, %llu reconnects, %llu power "
 	       "cuts, %llu blocks compared\n",
 	       (unsigned long long)t.nr_seeds, (unsigned long long)t.nr_failed_seeds, (unsigned long long)t.nr_writes,
