@@ -325,8 +325,11 @@ void crash_disk_process_died(struct crash_disk *disk, uint64_t seed)
 			continue;
 		e.in_flight = false;
 		*entry(disk, kept++) = e;
-		for (uint64_t b = e.offset_blocks; b < e.offset_blocks + e.nr_blocks; b++)
+		for (uint64_t b = e.offset_blocks; b < e.offset_blocks + e.nr_blocks; b++) {
 			block_write(disk->cache, disk, &e, b);
+			if (disk->opts.write_through)
+				block_harden(disk, &e, b);
+		}
 	}
 	disk->next_entry = kept;
 	disk->in_flight = NULL;

@@ -50,6 +50,7 @@ struct oracle {
 	uint32_t next_version; /* also the number of changes */
 	uint32_t epoch;	       /* versions from here on were issued since the last crash */
 	uint32_t next_generation;
+	uint64_t next_name; /* names are never used again in a history */
 	uint64_t moment;
 	struct oracle_volume volumes[ORACLE_MAX_VOLUMES];
 	struct oracle_change changes[ORACLE_MAX_CHANGES]; /* by version */

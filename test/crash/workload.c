@@ -30,7 +30,6 @@ static struct {
 	struct history *h;
 	struct slot slots[ORACLE_MAX_VOLUMES];
 	unsigned ops_left, nr_running;
-	uint64_t nr_names;
 	struct fiber_wait over;
 	/* what each kind of call is waiting for now, should it never end */
 	unsigned nr_waiting[BDEV_NR_OPS];
@@ -273,7 +272,7 @@ static fiber_fn void one_create(unsigned i)
 	store_get_info(lvol_store_blobstore(lvol_store_first()), &info);
 	per = info.cluster_size_bytes / ORACLE_BLOCK;
 	clusters = 1 + sim_rand() % (h->max_blocks / per);
-	snprintf(name, sizeof(name), "v%lu-%u", (unsigned long)++work.nr_names, h->oracle->next_generation);
+	snprintf(name, sizeof(name), "v%lu-%u", (unsigned long)++h->oracle->next_name, h->oracle->next_generation);
 	oracle_create_begin(h->oracle, i, name, clusters * per);
 	uuid_copy(opts.uuid, h->oracle->volumes[i].uuid);
 	opts.name = name;
@@ -307,7 +306,8 @@ static fiber_fn void one_rename(unsigned i)
 	char name[ORACLE_NAME_MAX];
 	int rc;
 
-	snprintf(name, sizeof(name), "r%lu-%u", (unsigned long)++work.nr_names, work.h->oracle->next_generation);
+	snprintf(name, sizeof(name), "r%lu-%u", (unsigned long)++work.h->oracle->next_name,
+		 work.h->oracle->next_generation);
 	oracle_rename_begin(work.h->oracle, i, name);
 	work.volume_call = "rename";
 	rc = lvol_rename(work.slots[i].lvol, name);
