@@ -280,7 +280,8 @@ static fiber_fn void run_change(struct rpc_call *call)
 {
 	run_method(call);
 	log_info("%s: %s", call->method->name, call->error_code ? call->error_message : "done");
-	if (call->changes && rpc.state) {
+	/* What a method meant to save or forget goes for nothing when it failed. */
+	if (call->changes && rpc.state && !call->error_code) {
 		call->commit.done = commit_done;
 		state_append(rpc.state, call->changes, &call->commit);
 	} else {

@@ -4,7 +4,26 @@
  * A request that holds some of its large buffers while it waits for the rest could deadlock with others that
  * do the same, so in each group one request at a time takes large buffers, in order of arrival.
  */
+#include <stdatomic.h>
+
 #include "nvmf/internal.h"
+
+/* Groups whose taker waits for the pool.  Any thread. */
+static atomic_uint nr_starved;
+
+static void set_taker(struct nvmf_group *group, struct nvmf_req *req)
+{
+	if (req && !group->large_taker)
+		atomic_fetch_add(&nr_starved, 1);
+	else if (!req && group->large_taker)
+		atomic_fetch_sub(&nr_starved, 1);
+	group->large_taker = req;
+}
+
+bool nvmf_buffers_short(void)
+{
+	return atomic_load_explicit(&nr_starved, memory_order_relaxed) > 0;
+}
 
 static void iov_fill(struct nvmf_req *req)
 {
@@ -49,7 +68,7 @@ static void large_ready(struct iobuf_wait *wait, void *buf)
 	struct nvmf_group *group = req->qpair->group;
 
 	req->iov[req->nr_iobufs++].iov_base = buf;
-	group->large_taker = NULL;
+	set_taker(group, NULL);
 	if (!large_take(req))
 		return;
 	nvmf_req_buffers_ready(req);
@@ -67,7 +86,7 @@ static bool large_take(struct nvmf_req *req)
 		req->buffer_wait.ready = large_ready;
 		buf = iobuf_get(IOBUF_LARGE, &req->buffer_wait);
 		if (!buf) {
-			req->qpair->group->large_taker = req;
+			set_taker(req->qpair->group, req);
 			return false;
 		}
 		req->iov[req->nr_iobufs++].iov_base = buf;
@@ -118,7 +137,7 @@ bool nvmf_buffers_cancel(struct nvmf_req *req)
 	iobuf_wait_cancel(&req->buffer_wait);
 	nvmf_buffers_put(req);
 	if (group->large_taker == req) {
-		group->large_taker = NULL;
+		set_taker(group, NULL);
 		large_turn(group);
 	}
 	return true;

@@ -185,6 +185,9 @@ uint32_t nvmf_qpair_max_outstanding(const struct nvmf_qpair *qpair);
  */
 void nvmf_qpair_disconnect(struct nvmf_qpair *qpair, void (*gone)(void *arg), void *arg);
 
+/* Whether requests wait for large pool buffers: a transport then gives up sooner on peers that sit on some.  Any thread. */
+bool nvmf_buffers_short(void);
+
 void nvmf_req_begin(struct nvmf_req *req);
 void nvmf_req_begin_aborted(struct nvmf_req *req); /* begins it only to end it with 07h */
 void nvmf_req_data_received(struct nvmf_req *req);

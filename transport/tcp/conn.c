@@ -237,29 +237,32 @@ static void conn_deadline(void *arg)
 	}
 }
 
-static bool no_progress(bool owed, uint64_t bytes, uint64_t *seen_bytes, uint8_t *ticks)
+static bool no_progress(bool owed, uint64_t bytes, uint64_t *seen_bytes, uint8_t *ticks, uint8_t max_ticks)
 {
 	*ticks = owed && bytes == *seen_bytes ? *ticks + 1 : 0;
 	*seen_bytes = bytes;
-	return *ticks >= TCP_STALL_TICKS;
+	return *ticks >= max_ticks;
 }
 
 void conn_check_stall(struct tcp_conn *conn)
 {
+	uint8_t max_ticks = nvmf_buffers_short() ? TCP_SHORT_TICKS : TCP_STALL_TICKS;
+
 	if (conn->state != CONN_LIVE)
 		return;
-	if (no_progress(conn->partial_len || conn->rx_req, conn->nr_rx_bytes, &conn->seen_rx_bytes, &conn->rx_stalled)) {
+	if (no_progress(conn->partial_len || conn->rx_req, conn->nr_rx_bytes, &conn->seen_rx_bytes, &conn->rx_stalled,
+			max_ticks)) {
 		conn_drop(conn, "stopped in the middle of a PDU");
 		return;
 	}
-	if (no_progress(!send_idle(conn), conn->nr_tx_bytes, &conn->seen_tx_bytes, &conn->tx_stalled)) {
+	if (no_progress(!send_idle(conn), conn->nr_tx_bytes, &conn->seen_tx_bytes, &conn->tx_stalled, max_ticks)) {
 		conn_drop(conn, "does not read");
 		return;
 	}
 	for (uint32_t i = 0; conn->nr_r2t && i <= conn->nr_reqs; i++) {
 		struct tcp_req *req = i ? &conn->reqs[i - 1] : &conn->first_req;
 
-		if (req->state == REQ_R2T_SENT && conn->group->tick - req->rx_tick >= TCP_STALL_TICKS) {
+		if (req->state == REQ_R2T_SENT && conn->group->tick - req->rx_tick > max_ticks) {
 			conn_drop(conn, "does not send the data it was asked for");
 			return;
 		}

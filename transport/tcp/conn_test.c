@@ -769,6 +769,30 @@ SIM_TEST(a_host_that_does_not_read_holds_bounded_memory_and_hurts_nobody)
 	raw_close(&good, false);
 }
 
+SIM_TEST(hosts_that_sit_on_buffers_others_wait_for_are_given_up_soon)
+{
+	struct raw_host no_data, no_read, good;
+	union nvme_cmd write = raw_rw(NVME_IO_WRITE, 9, 0, 256, false), read = raw_rw(NVME_IO_READ, 1, 0, 2048, false);
+
+	raw_up(&good, &addr, 0, 8);
+	raw_up(&no_data, &addr, 0, 8);
+	ck_assert(raw_send_cmd(&no_data, &write, NULL, 0));
+	raw_expect_r2t(&no_data, 9, 131072);
+	raw_up(&no_read, &addr, 0, 128);
+	for (unsigned i = 0; i < 127; i++)
+		ck_assert(raw_send_cmd(&no_read, &read, NULL, 0));
+	fiber_sleep(5000000);
+	ck_assert_uint_eq(fake.nr_qpairs, 3); /* nobody waits for what they have */
+	fake.buffers_short = true;
+	fiber_sleep(4000000);
+	ck_assert_uint_eq(fake.nr_qpairs, 1);
+	write_in_capsule(&good, 1, 0, data, 4096);
+	ck_assert(read_back(&good, 1, 0, 4096));
+	raw_close(&no_read, false);
+	raw_close(&no_data, false);
+	raw_close(&good, false);
+}
+
 SIM_TEST(a_host_that_reads_late_gets_everything_in_order)
 {
 	struct raw_host host;
@@ -867,6 +891,7 @@ int main(void)
 	ADD(a_flood_of_connections_that_say_nothing_costs_only_the_oldest);
 	ADD(a_host_that_stops_in_the_middle_is_given_up);
 	ADD(a_host_that_does_not_read_holds_bounded_memory_and_hurts_nobody);
+	ADD(hosts_that_sit_on_buffers_others_wait_for_are_given_up_soon);
 	ADD(a_host_that_reads_late_gets_everything_in_order);
 	ADD(a_graceful_close_sends_what_is_queued_first);
 	ADD(nvmf_may_close_at_any_time);

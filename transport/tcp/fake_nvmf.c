@@ -54,6 +54,11 @@ void nvmf_qpair_init(struct nvmf_qpair *qpair, struct nvmf_group *group)
 	fake.last_qpair = qpair;
 }
 
+bool nvmf_buffers_short(void)
+{
+	return fake.buffers_short;
+}
+
 uint32_t nvmf_qpair_max_outstanding(const struct nvmf_qpair *qpair)
 {
 	return qpair->connected ? qpair->sq_size : 1;

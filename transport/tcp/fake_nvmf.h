@@ -16,6 +16,7 @@ struct fake_nvmf {
 	struct nvmf_transport_opts opts;
 	uint8_t disk[FAKE_DISK_SIZE];
 	bool hold;	     /* commands with an I/O opcode stay until fake_release() */
+	bool buffers_short;  /* what nvmf_buffers_short() says */
 	bool connect_fails;  /* Connect ends with Connect Invalid Host */
 	uint16_t last_failure; /* what nvmf_req_data_failed() was told last */
 	unsigned nr_failures;

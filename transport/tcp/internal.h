@@ -21,8 +21,10 @@ struct tcp_group;
 #define TCP_CONNECT_TIMEOUT_US (10 * 1000 * 1000ull)
 #define TCP_LINGER_US	       (1500 * 1000ull)
 /* A peer that owes us bytes, or does not take ours, is given up after this many group ticks. */
-#define TCP_TICK_US	 (5 * 1000 * 1000ull)
-#define TCP_STALL_TICKS	 6u
+#define TCP_TICK_US	 (1000 * 1000ull)
+#define TCP_STALL_TICKS	 30u
+/* The same while others wait for the pool's large buffers. */
+#define TCP_SHORT_TICKS	 2u
 /* Connections of one group that have not said who they are yet; one more drops the oldest. */
 #define TCP_MAX_HANDSHAKING 1024u
 
