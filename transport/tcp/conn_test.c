@@ -335,6 +335,10 @@ SIM_TEST(descriptors_that_point_out_of_the_capsule_are_refused_and_the_connectio
 	cmd = raw_rw(NVME_IO_WRITE, 7, 0, 1, true);
 	ck_assert(raw_send_cmd(&host, &cmd, NULL, 0));
 	ck_assert_uint_eq(raw_expect_resp(&host, 7), NVME_SC_SGL_LENGTH_INVALID);
+	/* None promised and none sent. */
+	cmd.sgl.len = 0;
+	ck_assert(raw_send_cmd(&host, &cmd, NULL, 0));
+	ck_assert_uint_eq(raw_expect_resp(&host, 7), NVME_SC_SGL_LENGTH_INVALID);
 	raw_close(&host, false);
 }
 

@@ -218,7 +218,8 @@ uint16_t req_parse_sgl(struct nvmf_req *nreq)
 		return req->early_status;
 	status = sgl_parse(&nreq->cmd.sgl, nreq->xfer == NVMF_XFER_FROM_HOST, req->capsule_len, &nreq->in_capsule, &offset,
 			   &nreq->sgl_len);
-	if (status == NVME_SC_SUCCESS && nreq->in_capsule) {
+	/* A capsule without data has nothing to point to, and nvmf nothing to do with none. */
+	if (status == NVME_SC_SUCCESS && nreq->in_capsule && nreq->sgl_len) {
 		nreq->iov[0].iov_base = req->capsule_data + offset;
 		nreq->iov[0].iov_len = nreq->sgl_len;
 		nreq->iovcnt = 1;
