@@ -4,3 +4,4 @@ include %D%/scenario/local.mk
 include %D%/fuzz/local.mk
 include %D%/cli/local.mk
 include %D%/crash/local.mk
+include %D%/lab/local.mk
