@@ -10,6 +10,7 @@
 
 #include "mgmt/cli.h"
 #include "mgmt/json_scan.h"
+#include "mgmt/text.h"
 
 #define READ_SIZE (256u * 1024)
 
@@ -82,27 +83,6 @@ static int send_all(int fd, const char *buf, size_t len)
 		buf += n;
 		len -= (size_t)n;
 	}
-	return 0;
-}
-
-struct text {
-	char *buf;
-	size_t len, size;
-};
-
-static int text_append(struct text *t, const char *buf, size_t len)
-{
-	if (len > t->size - t->len) {
-		size_t size = (t->len + len) * 2;
-		char *grown = realloc(t->buf, size);
-
-		if (!grown)
-			return -ENOMEM;
-		t->buf = grown;
-		t->size = size;
-	}
-	memcpy(t->buf + t->len, buf, len);
-	t->len += len;
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "mgmt/state.h"
+#include "mgmt/text.h"
 #include "nvme/crc32c.h"
 
 #define FORMAT_NAME    "ferrule-state"
@@ -104,27 +105,6 @@ int journal_apply(struct journal *j, json_t *changes)
 }
 
 /* --- writing -------------------------------------------------------------------------------------------------------- */
-
-struct text {
-	char *buf;
-	size_t len, size;
-};
-
-static int text_append(struct text *t, const char *buf, size_t len)
-{
-	if (len > t->size - t->len) {
-		size_t size = (t->len + len) * 2;
-		char *grown = realloc(t->buf, size);
-
-		if (!grown)
-			return -ENOMEM;
-		t->buf = grown;
-		t->size = size;
-	}
-	memcpy(t->buf + t->len, buf, len);
-	t->len += len;
-	return 0;
-}
 
 /* Takes over the reference. */
 static int append_line(struct text *t, json_t *object)

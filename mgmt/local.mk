@@ -8,7 +8,7 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/http.c %D%/http.h \
 	%D%/http_token.c %D%/http_token.h \
 	%D%/journal.c \
-	%D%/json_scan.c %D%/json_scan.h \
+	%D%/json_scan.c %D%/json_scan.h %D%/text.h \
 	%D%/mgmt.c %D%/mgmt.h \
 	%D%/methods.h \
 	%D%/methods_app.c \

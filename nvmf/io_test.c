@@ -371,6 +371,8 @@ STAGE_TEST(transfers_that_hold_buffers_while_data_is_awaited_do_not_starve_each_
 		cmds[i].hold_data = true;
 		fake_submit(host.io[i % 2], &cmds[i]);
 	}
+	fiber_sleep(2000);
+	ck_assert(nvmf_buffers_short());
 	for (unsigned round = 0; round < 200 && nr_done < 60; round++) {
 		fiber_sleep(2000);
 		nr_done = 0;
@@ -382,6 +384,7 @@ STAGE_TEST(transfers_that_hold_buffers_while_data_is_awaited_do_not_starve_each_
 	}
 	for (unsigned i = 0; i < 60; i++)
 		ck_assert_uint_eq(cmds[i].done ? cmds[i].status : FAKE_LOST, 0);
+	ck_assert(!nvmf_buffers_short());
 	free(buf);
 	fake_host_drop(&host);
 }

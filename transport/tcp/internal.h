@@ -23,7 +23,7 @@ struct tcp_group;
 /* A peer that owes us bytes, or does not take ours, is given up after this many group ticks. */
 #define TCP_TICK_US	 (1000 * 1000ull)
 #define TCP_STALL_TICKS	 30u
-/* The same while others wait for the pool's large buffers. */
+/* The same while requests, anybody's, wait for the pool's large buffers. */
 #define TCP_SHORT_TICKS	 2u
 /* Connections of one group that have not said who they are yet; one more drops the oldest. */
 #define TCP_MAX_HANDSHAKING 1024u
