@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <uuid/uuid.h>
 
+#include "runtime/progress.h"
 #include "runtime/runtime.h"
 
 struct store;
@@ -41,11 +42,13 @@ struct store_create_opts {
 	uint8_t leaf_shift;	     /* small geometry for tests: 2^n entries a leaf; 0: the most that fit a page */
 	uint8_t inner_shift;	     /* 2^n children an inner node, 1 to 8; 0: 8 */
 	bool overwrite;		     /* a store that is there is not refused but lost */
+	bool checksums;		     /* CRC32C of each 4 KiB of data; for the store's life (doc/blob.md) */
 };
 
 enum store_event {
 	STORE_EVENT_REMOVED,   /* the bdev went away: close the store; all I/O fails with -ENODEV */
 	STORE_EVENT_READ_ONLY, /* a flush or a journal write failed: see store_info.read_only_reason */
+	STORE_EVENT_CHECKSUM,  /* data do not match their checksum: see store_newest_bad() */
 };
 
 struct store_open_opts {
@@ -53,6 +56,7 @@ struct store_open_opts {
 	uint32_t max_dirty_pages; /* a checkpoint starts at so many; 0: a default */
 	void (*event)(struct store *store, enum store_event event, void *arg); /* on the owner; may be NULL */
 	void *event_arg;
+	uint64_t checksum_cache_bytes; /* 0: a default, 64 MiB: checksums of 62 GiB of data */
 };
 
 /**
@@ -103,6 +107,15 @@ fiber_fn int store_destroy(struct store *store);
 /* Renames the store; durable when it returns.  Owner, fiber. */
 fiber_fn int store_rename(struct store *store, const char *name);
 
+/**
+ * store_grow - use what the bdev has grown by
+ *
+ * New clusters are free when it returns; nothing moves.  Atomic across a crash.  Nothing to gain is a success.
+ * Thread: owner, fiber.
+ * Return: 0, or -EROFS, -EIO, -ENOMEM; -ENOSPC when counts of the new clusters find no room in a full store.
+ */
+fiber_fn int store_grow(struct store *store);
+
 /* A checkpoint now; afterwards the journal is empty but for what came meanwhile.  Owner, fiber. */
 fiber_fn int store_checkpoint(struct store *store);
 
@@ -129,12 +142,26 @@ struct store_info {
 	uint32_t nr_healed;	    /* copies found bad since the open and written anew from the good one */
 	uint32_t write_unit_blocks; /* atomic at power failure */
 	bool has_write_cache;
+	bool checksums;
+	uint64_t nr_bad;	/* sub-blocks read since the open that did not match their checksum */
+	uint64_t nr_unverified; /* sub-blocks of clusters that a crash left dirty, that did not match and were stamped anew */
 };
 
 void store_get_info(struct store *store, struct store_info *ret_info); /* owner */
 
 /* What was lost, one line each, idx from 0; NULL past the last.  Owner. */
 const char *store_degraded(struct store *store, uint32_t idx);
+
+/* The newest block that did not match its checksum.  Owner. */
+struct store_bad {
+	uint64_t blob_id;
+	char blob_name[BLOB_NAME_MAX + 1];
+	uint64_t offset_blocks, nr_blocks; /* of the blob: the sub-block */
+	uint32_t cluster;		   /* of the store */
+	uint32_t crc_stored, crc_found;
+};
+
+bool store_newest_bad(struct store *store, struct store_bad *ret_bad); /* false: none since the open */
 
 struct store_stats {
 	uint64_t nr_reads, nr_writes, nr_flushes, nr_unmaps; /* I/Os of blobs */
@@ -244,6 +271,48 @@ void blob_submit(struct blob_channel *channel, struct blob_io *io);
 
 /* Fibers' way: submits and waits.  Any thread. */
 fiber_fn int blob_submit_wait(struct blob_channel *channel, struct blob_io *io);
+
+/* --- long operations: paced, so that hosts' I/O comes first --- */
+
+/* Where a scrub has come to: clusters of blobs with smaller ids, and smaller clusters of this one, are done. */
+struct store_scrub_cursor {
+	uint64_t blob_id, cluster;
+};
+
+struct store_scrub_result {
+	uint64_t nr_bytes;	/* read and compared */
+	uint64_t nr_bad;	/* sub-blocks that do not match: see STORE_EVENT_CHECKSUM */
+	uint64_t nr_unverified; /* sub-blocks of clusters that a crash left dirty, stamped anew */
+	uint64_t nr_unreadable; /* sub-blocks that the device could not read */
+};
+
+/**
+ * store_scrub - read all that the blobs map, and compare it with the checksums
+ * @cursor:   where to begin (zeroes: at the beginning); kept true, so that another call can go on from there
+ * @result:   added to
+ * @progress: in clusters that maps name; may be NULL
+ *
+ * I/O goes on meanwhile.  What is bad is told in the log with volume and block, and as STORE_EVENT_CHECKSUM.
+ *
+ * Thread: owner, in a fiber; cursor and result may be looked at while it runs.
+ * Return: 0 when it came to the end (whatever it found), or -ENOTSUP (no checksums), -EBUSY (one runs), -ECANCELED (progress, or the
+ *         store closes), -ENOMEM, -ENODEV.
+ */
+fiber_fn int store_scrub(struct store *store, struct store_scrub_cursor *cursor, struct store_scrub_result *result,
+			 struct progress *progress);
+
+/**
+ * blob_shallow_copy - write what a blob has itself, and not from the snapshot it was made from, to another bdev
+ * @bdev_name: at least as large as the blob, with blocks of the same size; nobody else writes it
+ * @progress:  in clusters; may be NULL
+ *
+ * Each cluster in its place; together with a copy of the snapshot that is the blob.  Flushed when it returns 0.
+ *
+ * Thread: owner, in a fiber.
+ * Return: 0, or -EPERM (the blob can be written), -ENODEV, -EBUSY (claimed), -EINVAL (smaller, or other blocks), -EROFS, -EIO,
+ *         -ENOSPC, -ECANCELED, -ENOMEM.
+ */
+fiber_fn int blob_shallow_copy(struct blob *blob, const char *bdev_name, struct progress *progress);
 
 /* --- checking --- */
 

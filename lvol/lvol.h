@@ -29,6 +29,7 @@ struct lvol_store_create_opts {
 	uuid_t uuid;	       /* null: a new one */
 	uint32_t cluster_size_bytes; /* 0: the default, 1 MiB */
 	bool overwrite;	       /* a store that is there is lost instead of refused */
+	bool checksums;	       /* CRC32C of each 4 KiB of data, for the store's life */
 };
 
 /* 0, or -EEXIST (a store of that name is open; or one is on the device), -ENODEV (no such base), -EPERM (the base is claimed
@@ -38,6 +39,11 @@ fiber_fn int lvol_store_create(const struct lvol_store_create_opts *opts, struct
 /* Opens the store on a bdev; what the examiner does.  As store_open() returns; -EEXIST when a store of its name or UUID is
  * open. */
 fiber_fn int lvol_store_open(const char *base_bdev, struct lvol_store **ret_store, struct blob_reason *reason);
+/* The same, but nothing is written, a damaged journal is used up to the damage, and all volumes are read-only: to save what
+ * a damaged store still has. */
+fiber_fn int lvol_store_open_read_only(const char *base_bdev, struct lvol_store **ret_store, struct blob_reason *reason);
+/* As store_grow(): the base bdev has grown. */
+fiber_fn int lvol_store_grow(struct lvol_store *store);
 /* Unregisters its volumes and closes it; what is on the device stays. */
 fiber_fn int lvol_store_close(struct lvol_store *store);
 /* The same, and what is on the device goes.  Volumes in use go too: their openers are told. */
@@ -56,7 +62,7 @@ struct lvol_store_info {
 	char base_bdev[BDEV_NAME_MAX];
 	uint64_t total_data_clusters, free_clusters;
 	uint32_t block_size, cluster_size_bytes, nr_lvols;
-	bool read_only;
+	bool read_only, checksums;
 };
 
 void lvol_store_get_info(struct lvol_store *store, struct lvol_store_info *ret_info);
@@ -73,6 +79,11 @@ struct lvol_create_opts {
 /* Atomic, durable and visible when 0 is returned.  -EEXIST name taken, -EINVAL, -ENOSPC (thick), -EROFS, -ENODEV (the store is
  * closing), -EIO, -ENOMEM. */
 fiber_fn int lvol_create(struct lvol_store *store, const struct lvol_create_opts *opts, struct lvol **ret_lvol);
+/* A thin volume of the size of another bdev, whose bytes it shows where it was not written itself.  The bdev is kept open and
+ * must not change; while it is missing, reads of what is its fail with -EIO.  uuid null: a new one.  As lvol_create(), and
+ * -ENODEV (no such bdev), -EBUSY (it is written by others). */
+fiber_fn int lvol_clone_bdev(struct lvol_store *store, const char *bdev_name, const char *name, const uuid_t uuid,
+			     struct lvol **ret_lvol);
 /* Openers are told and waited for. */
 fiber_fn int lvol_delete(struct lvol *lvol);
 fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes); /* rounded up to clusters; openers are told */
@@ -92,6 +103,7 @@ struct lvol_info {
 	char base_bdev[BDEV_NAME_MAX];
 	uint64_t size_bytes, num_allocated_clusters, created_ms;
 	bool thin, snapshot, read_only, degraded;
+	char external[BDEV_NAME_MAX]; /* the bdev whose bytes it shows where it has none; empty: none */
 };
 
 void lvol_get_info(const struct lvol *lvol, struct lvol_info *ret_info);
