@@ -129,6 +129,9 @@ static_assert(offsetof(struct nvme_sgl, type) == 15, "SGL descriptor type");
 #define NVME_DSM_AD         0x4u /* dsm.attributes: deallocate */
 #define NVME_DSM_MAX_RANGES 256u
 
+#define NVME_QUEUE_CONTIGUOUS 0x1u /* queue.flags */
+#define NVME_QUEUE_INTERRUPT  0x2u /* of a completion queue */
+
 #define NVME_LOG_RAE      0x80u /* get_log.lsp */
 #define NVME_LOG_LSP_MASK 0x7fu
 
@@ -204,6 +207,14 @@ union nvme_cmd {
 		uint16_t sqid;
 		uint16_t cid;
 	} abort;
+	/* Create I/O Completion and Submission Queue; Delete has the identifier alone */
+	struct {
+		uint8_t head[40];
+		uint16_t qid;
+		uint16_t qsize; /* 0's based */
+		uint16_t flags; /* NVME_QUEUE_… */
+		uint16_t vector_or_cqid;
+	} queue;
 	/* fabrics commands (opcode 7Fh; Base 2.0, 6): fctype stands where nsid does */
 	struct {
 		NVME_CMD_HEAD;

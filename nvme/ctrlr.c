@@ -7,12 +7,14 @@
 #include <string.h>
 #include <uuid/uuid.h>
 
+#include "nvme/bar.h"
 #include "nvme/internal.h"
 
 #define ADMIN_QUEUE_SIZE  32u
 #define DEFAULT_KATO_MS   10000u
 #define READY_POLL_US     1000u
 #define SHUTDOWN_LIMIT_US 2000000u
+#define SHUTDOWN_MAX_US   30000000u
 #define MAX_XFER_BYTES    (1u << 30)
 #define LOG_CHUNK_BYTES   4096u
 
@@ -125,12 +127,13 @@ fiber_fn int nvme_qpair_connect(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t
 				struct nvme_qpair **ret_qpair, struct nvme_error *error)
 {
 	uint32_t limit = NVME_CAP_MQES(ctrlr->cap) + 1;
-	uint64_t capsule_bytes = (uint64_t)ctrlr->id.ioccsz * 16;
 	struct nvme_error scratch;
 	struct nvme_cqe cqe;
 	int rc;
 
 	error = error ? error : &scratch;
+	if (ctrlr->transport->qpair_create)
+		return ctrlr->transport->qpair_create(ctrlr, qid, size, ret_qpair, error);
 	if (size > QPAIR_MAX_SIZE)
 		size = QPAIR_MAX_SIZE;
 	if (size > limit)
@@ -140,14 +143,13 @@ fiber_fn int nvme_qpair_connect(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t
 			       "queue %u of %u entries: wants at least queue 1 and two entries", qid, size);
 		return -EINVAL;
 	}
-	rc = qpair_open(ctrlr, qid, size, ret_qpair, error);
+	rc = ctrlr->transport->qpair_open(ctrlr, qid, size, ret_qpair, error);
 	if (rc)
 		return rc;
 	struct nvme_qpair *qpair = *ret_qpair;
 
-	qpair->in_capsule_max = 0;
-	if (capsule_bytes > sizeof(union nvme_cmd) && !ctrlr->id.icdoff)
-		qpair->in_capsule_max = (uint32_t)(capsule_bytes - sizeof(union nvme_cmd));
+	if (ctrlr->transport->qpair_set_limits)
+		ctrlr->transport->qpair_set_limits(qpair);
 	rc = fabrics_connect(ctrlr, qpair, &cqe, error);
 	if (rc) {
 		nvme_qpair_disconnect(qpair);
@@ -160,7 +162,9 @@ fiber_fn int nvme_qpair_connect(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t
 
 static uint8_t property_size(uint32_t offset)
 {
-	return offset == NVME_PROP_CAP ? NVME_PROP_SIZE_8 : NVME_PROP_SIZE_4;
+	bool wide = offset == NVME_PROP_CAP || offset == NVME_PROP_ASQ || offset == NVME_PROP_ACQ;
+
+	return wide ? NVME_PROP_SIZE_8 : NVME_PROP_SIZE_4;
 }
 
 fiber_fn int nvme_property_get(struct nvme_ctrlr *ctrlr, uint32_t offset, uint64_t *ret_value)
@@ -169,6 +173,8 @@ fiber_fn int nvme_property_get(struct nvme_ctrlr *ctrlr, uint32_t offset, uint64
 	struct nvme_cqe cqe;
 	int rc;
 
+	if (ctrlr->transport->property_get)
+		return ctrlr->transport->property_get(ctrlr, offset, ret_value);
 	cmd.opcode = NVME_OPC_FABRICS;
 	cmd.property.fctype = NVME_FCTYPE_PROPERTY_GET;
 	cmd.property.attrib = property_size(offset);
@@ -182,12 +188,19 @@ fiber_fn int nvme_property_set(struct nvme_ctrlr *ctrlr, uint32_t offset, uint64
 {
 	union nvme_cmd cmd = {0};
 
+	if (ctrlr->transport->property_set)
+		return ctrlr->transport->property_set(ctrlr, offset, value);
 	cmd.opcode = NVME_OPC_FABRICS;
 	cmd.property.fctype = NVME_FCTYPE_PROPERTY_SET;
 	cmd.property.attrib = property_size(offset);
 	cmd.property.ofst = offset;
 	cmd.property.value = value;
 	return nvme_execute(ctrlr->admin, &cmd, NULL, 0, NULL);
+}
+
+const char *ctrlr_name(const struct nvme_ctrlr *ctrlr)
+{
+	return ctrlr->opts.bar ? ctrlr->opts.bar->name : ctrlr->opts.subnqn;
 }
 
 /* For a step of initialization: 0, or -errno with *error saying which step it was. */
@@ -200,11 +213,20 @@ static int step(const struct nvme_ctrlr *ctrlr, int rc, const char *what, struct
 		return rc;
 	}
 	nvme_error_set(error, nvme_status_to_errno((uint16_t)rc), (uint16_t)rc, "%s: %s failed: %s (%03xh)",
-		       ctrlr->opts.subnqn, what, nvme_status_name((uint16_t)rc),
+		       ctrlr_name(ctrlr), what, nvme_status_name((uint16_t)rc),
 		       nvme_status_code((uint16_t)rc));
 	return error->err;
 }
 
+/* What CC is to be for an enabled controller: all command sets it has, our sizes of queue entries, pages of 4 KiB. */
+uint32_t ctrlr_cc(const struct nvme_ctrlr *ctrlr)
+{
+	uint32_t css = ctrlr->cap & NVME_CAP_CSS_IOCSS ? NVME_CC_CSS_ALL : NVME_CC_CSS_NVM;
+
+	return NVME_CC_EN | css << NVME_CC_CSS_SHIFT | 6u << NVME_CC_IOSQES_SHIFT | 4u << NVME_CC_IOCQES_SHIFT;
+}
+
+/* Source: NVM Express Base 2.0, 3.1.3 (CAP.TO). */
 static fiber_fn int wait_ready(struct nvme_ctrlr *ctrlr, struct nvme_error *error)
 {
 	uint64_t limit_us = clock_now_us() + (NVME_CAP_TO(ctrlr->cap) + 1) * 500000;
@@ -217,14 +239,14 @@ static fiber_fn int wait_ready(struct nvme_ctrlr *ctrlr, struct nvme_error *erro
 			return rc;
 		if (csts & NVME_CSTS_CFS) {
 			nvme_error_set(error, -EIO, 0, "%s: the controller reports a fatal status",
-				       ctrlr->opts.subnqn);
+				       ctrlr_name(ctrlr));
 			return -EIO;
 		}
 		if (csts & NVME_CSTS_RDY)
 			return 0;
 		if (clock_now_us() >= limit_us) {
 			nvme_error_set(error, -ETIMEDOUT, 0, "%s: the controller did not become ready",
-				       ctrlr->opts.subnqn);
+				       ctrlr_name(ctrlr));
 			return -ETIMEDOUT;
 		}
 		fiber_sleep(READY_POLL_US);
@@ -234,9 +256,7 @@ static fiber_fn int wait_ready(struct nvme_ctrlr *ctrlr, struct nvme_error *erro
 /* Source: NVM Express Base 2.0, 3.5.2 "Message-based Controller Initialization". */
 static fiber_fn int enable(struct nvme_ctrlr *ctrlr, struct nvme_error *error)
 {
-	uint32_t css = ctrlr->cap & NVME_CAP_CSS_IOCSS ? NVME_CC_CSS_ALL : NVME_CC_CSS_NVM;
-	uint32_t cc = NVME_CC_EN | css << NVME_CC_CSS_SHIFT | 6u << NVME_CC_IOSQES_SHIFT |
-		      4u << NVME_CC_IOCQES_SHIFT;
+	uint32_t cc = ctrlr_cc(ctrlr);
 	uint64_t value;
 	int rc;
 
@@ -414,31 +434,66 @@ static void default_hostnqn(struct nvme_connect_opts *opts)
 	strcat(opts->hostnqn, text);
 }
 
-static fiber_fn int initialize(struct nvme_ctrlr *ctrlr, struct nvme_error *error)
+/* Fabrics.  Source: NVM Express Base 2.0, 3.5.2 "Message-based Controller Initialization". */
+static fiber_fn int connect_admin(struct nvme_ctrlr *ctrlr, uint32_t size, struct nvme_error *error)
 {
-	uint32_t size = ctrlr->opts.admin_queue_size ? ctrlr->opts.admin_queue_size : ADMIN_QUEUE_SIZE;
 	struct nvme_cqe cqe;
 	int rc;
 
-	rc = qpair_open(ctrlr, 0, size < 3 ? 3 : size, &ctrlr->admin, error);
+	rc = ctrlr->transport->qpair_open(ctrlr, 0, size, &ctrlr->admin, error);
 	if (!rc)
 		rc = fabrics_connect(ctrlr, ctrlr->admin, &cqe, error);
 	if (rc)
 		return rc;
 	ctrlr->cntlid = cqe.connect.cntlid;
 	rc = step(ctrlr, nvme_property_get(ctrlr, NVME_PROP_CAP, &ctrlr->cap), "reading CAP", error);
-	if (!rc)
-		rc = enable(ctrlr, error);
+	return rc ? rc : enable(ctrlr, error);
+}
+
+static fiber_fn int initialize(struct nvme_ctrlr *ctrlr, struct nvme_error *error)
+{
+	uint32_t size = ctrlr->opts.admin_queue_size ? ctrlr->opts.admin_queue_size : ADMIN_QUEUE_SIZE;
+	int rc;
+
+	if (size < 3)
+		size = 3;
+	if (ctrlr->transport->enable) {
+		rc = ctrlr->transport->enable(ctrlr, size, error);
+		if (!rc)
+			rc = wait_ready(ctrlr, error);
+	} else {
+		rc = connect_admin(ctrlr, size, error);
+	}
 	if (!rc)
 		rc = step(ctrlr, nvme_identify(ctrlr, NVME_CNS_CTRLR, 0, 0, &ctrlr->id),
 			  "Identify Controller", error);
+	if (!rc && ctrlr->transport->identified)
+		rc = ctrlr->transport->identified(ctrlr, error);
 	if (rc)
 		return rc;
-	if (ctrlr->opts.kato_ms)
+	if (ctrlr->opts.kato_ms && !ctrlr->transport->enable)
 		timer_arm(&ctrlr->keep_alive_timer, ctrlr->opts.kato_ms * 500ull);
 	if (ctrlr->opts.event)
 		aer_submit(ctrlr);
 	return 0;
+}
+
+static const struct nvme_transport *transport_of(enum nvme_trtype trtype)
+{
+	switch ((unsigned)trtype) {
+	case 0:
+	case NVME_TRTYPE_TCP:
+		return &nvme_transport_tcp;
+	default:
+		return NULL;
+	}
+}
+
+static void ctrlr_free(struct nvme_ctrlr *ctrlr)
+{
+	if (ctrlr->transport->close)
+		ctrlr->transport->close(ctrlr);
+	free(ctrlr);
 }
 
 fiber_fn int nvme_ctrlr_connect(const struct nvme_connect_opts *opts, struct nvme_ctrlr **ret_ctrlr,
@@ -453,17 +508,31 @@ fiber_fn int nvme_ctrlr_connect(const struct nvme_connect_opts *opts, struct nvm
 		nvme_error_set(error, -ENOMEM, 0, "no memory for a controller");
 		return -ENOMEM;
 	}
+	ctrlr->transport = transport_of(opts->trtype);
+	if (!ctrlr->transport) {
+		nvme_error_set(error, -ENOTSUP, 0, "this initiator does not do transport type %u", opts->trtype);
+		free(ctrlr);
+		return -ENOTSUP;
+	}
 	ctrlr->thread = thread_current();
 	ctrlr->opts = *opts;
+	ctrlr->failed = true; /* until it is up, the caller hears by our result */
 	timer_init(&ctrlr->keep_alive_timer, keep_alive_due, ctrlr);
 	default_hostnqn(&ctrlr->opts);
-	rc = initialize(ctrlr, error);
+	rc = ctrlr->transport->open ? ctrlr->transport->open(ctrlr, error) : 0;
+	if (!rc)
+		rc = initialize(ctrlr, error);
 	if (rc) {
 		timer_cancel(&ctrlr->keep_alive_timer);
+		nvme_ctrlr_disable(ctrlr);
 		nvme_qpair_disconnect(ctrlr->admin);
-		free(ctrlr);
+		ctrlr_wait_untold(ctrlr);
+		ctrlr_free(ctrlr);
 		return rc;
 	}
+	ctrlr->failed = false;
+	if (!nvme_qpair_is_live(ctrlr->admin))
+		ctrlr_queue_failed(ctrlr->admin);
 	*ret_ctrlr = ctrlr;
 	return 0;
 }
@@ -471,7 +540,10 @@ fiber_fn int nvme_ctrlr_connect(const struct nvme_connect_opts *opts, struct nvm
 /* A target that does not answer does not keep us: the queue's end comes anyway. */
 static fiber_fn void shut_down(struct nvme_ctrlr *ctrlr)
 {
-	uint64_t limit_us = clock_now_us() + SHUTDOWN_LIMIT_US;
+	/* What a drive says its shutdown takes; a target has nothing of its own to bring to rest. */
+	uint64_t takes_us = ctrlr->opts.bar ? ctrlr->id.rtd3e : 0;
+	uint64_t limit_us = clock_now_us() + SHUTDOWN_LIMIT_US +
+			    (takes_us < SHUTDOWN_MAX_US ? takes_us : SHUTDOWN_MAX_US);
 	uint64_t cc, csts;
 
 	if (nvme_property_get(ctrlr, NVME_PROP_CC, &cc) ||
@@ -482,6 +554,16 @@ static fiber_fn void shut_down(struct nvme_ctrlr *ctrlr)
 		fiber_sleep(READY_POLL_US);
 }
 
+fiber_fn void nvme_ctrlr_disable(struct nvme_ctrlr *ctrlr)
+{
+	timer_cancel(&ctrlr->keep_alive_timer);
+	ctrlr->failed = true;
+	if (ctrlr->transport->disable)
+		ctrlr->transport->disable(ctrlr);
+	else if (ctrlr->admin && ctrlr->admin->state < QPAIR_ENDING)
+		qpair_fail(ctrlr->admin, -ECONNABORTED, "the controller was disabled");
+}
+
 fiber_fn void nvme_ctrlr_disconnect(struct nvme_ctrlr *ctrlr)
 {
 	if (!ctrlr)
@@ -490,8 +572,17 @@ fiber_fn void nvme_ctrlr_disconnect(struct nvme_ctrlr *ctrlr)
 	if (nvme_qpair_is_live(ctrlr->admin))
 		shut_down(ctrlr);
 	timer_cancel(&ctrlr->keep_alive_timer);
+	ctrlr->failed = true;
+	if (ctrlr->transport->disable)
+		ctrlr->transport->disable(ctrlr);
 	nvme_qpair_disconnect(ctrlr->admin);
-	free(ctrlr);
+	ctrlr_wait_untold(ctrlr);
+	ctrlr_free(ctrlr);
+}
+
+const struct nvme_error *nvme_ctrlr_error(const struct nvme_ctrlr *ctrlr)
+{
+	return &ctrlr->error;
 }
 
 struct nvme_qpair *nvme_ctrlr_admin(struct nvme_ctrlr *ctrlr)
@@ -527,6 +618,7 @@ uint16_t nvme_ctrlr_cntlid(const struct nvme_ctrlr *ctrlr)
 uint32_t nvme_ctrlr_max_xfer_bytes(const struct nvme_ctrlr *ctrlr)
 {
 	unsigned shift = ctrlr->id.mdts + 12 + (unsigned)((ctrlr->cap >> NVME_CAP_MPSMIN_SHIFT) & 0xf);
+	uint32_t limit = ctrlr->transport->max_xfer_bytes ? ctrlr->transport->max_xfer_bytes : MAX_XFER_BYTES;
 
-	return ctrlr->id.mdts && shift < 30 ? 1u << shift : MAX_XFER_BYTES;
+	return ctrlr->id.mdts && shift < 30 && 1u << shift < limit ? 1u << shift : limit;
 }

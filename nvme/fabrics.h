@@ -53,6 +53,9 @@ enum nvme_property {
 	NVME_PROP_CC = 0x14,
 	NVME_PROP_CSTS = 0x1c,
 	NVME_PROP_NSSR = 0x20,
+	NVME_PROP_AQA = 0x24, /* these three of PCIe alone */
+	NVME_PROP_ASQ = 0x28, /* 8 bytes */
+	NVME_PROP_ACQ = 0x30, /* 8 bytes */
 	NVME_PROP_CRTO = 0x68,
 };
 
@@ -66,6 +69,8 @@ enum nvme_property {
 #define NVME_CAP_CQR          (1ull << 16)
 #define NVME_CAP_TO(cap)      (((cap) >> 24) & 0xff) /* in 500 ms */
 #define NVME_CAP_TO_SHIFT     24
+#define NVME_CAP_DSTRD(cap)   (((cap) >> 32) & 0xf) /* doorbells are 4 << this apart */
+#define NVME_CAP_DSTRD_SHIFT  32
 #define NVME_CAP_NSSRS        (1ull << 36)
 #define NVME_CAP_CSS_NVM      (1ull << 37)
 #define NVME_CAP_CSS_IOCSS    (1ull << 43) /* I/O command sets named by CNS 1Ch */
@@ -106,7 +111,8 @@ enum nvme_property {
 
 /* --- discovery log page 70h (Base 2.0, 5.16.1.23) --------------------------------------------- */
 
-enum nvme_trtype { NVME_TRTYPE_RDMA = 1, NVME_TRTYPE_FC = 2, NVME_TRTYPE_TCP = 3, NVME_TRTYPE_LOOP = 254 };
+/* PCIe has no number on the wire. */
+enum nvme_trtype { NVME_TRTYPE_PCIE = 256, NVME_TRTYPE_RDMA = 1, NVME_TRTYPE_FC = 2, NVME_TRTYPE_TCP = 3, NVME_TRTYPE_LOOP = 254 };
 enum nvme_adrfam { NVME_ADRFAM_IPV4 = 1, NVME_ADRFAM_IPV6 = 2, NVME_ADRFAM_IB = 3, NVME_ADRFAM_FC = 4 };
 enum nvme_subtype { NVME_SUBTYPE_REFERRAL = 1, NVME_SUBTYPE_NVM = 2, NVME_SUBTYPE_DISCOVERY = 3 };
 

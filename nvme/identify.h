@@ -151,6 +151,9 @@ static_assert(offsetof(struct nvme_id_ctrlr, psd) == 2048, "PSD");
 #define NVME_CTRATT_TBKAS             0x40u /* traffic based keep alive */
 #define NVME_CNTRLTYPE_IO             1u
 #define NVME_CNTRLTYPE_DISCOVERY      2u
+#define NVME_OACS_FORMAT              0x2u
+#define NVME_OACS_NS_MANAGEMENT       0x8u
+#define NVME_OACS_DOORBELL_BUFFER     0x100u
 #define NVME_LPA_SMART_NS             0x1u
 #define NVME_LPA_EFFECTS              0x2u
 #define NVME_LPA_EXTENDED             0x4u  /* offsets and NUMDU */
@@ -169,6 +172,7 @@ static_assert(offsetof(struct nvme_id_ctrlr, psd) == 2048, "PSD");
 #define NVME_VWC_FLUSH_ALL_NO         0x4u /* bits 2:1: Flush with NSID FFFFFFFFh is not supported */
 #define NVME_VWC_FLUSH_ALL_YES        0x6u /* it is */
 #define NVME_SGLS_SUPPORTED           0x1u
+#define NVME_SGLS_DWORD               0x2u /* instead: supported, and aligned to four bytes */
 #define NVME_SGLS_KEYED               (1u << 2)
 #define NVME_SGLS_OFFSET              (1u << 20)
 #define NVME_SGLS_TRANSPORT           (1u << 21)

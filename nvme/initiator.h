@@ -26,8 +26,12 @@ struct nvme_error {
 	char text[640];  /* names the thing and, where there is one, the remedy */
 };
 
+struct nvme_bar;
+
 struct nvme_connect_opts {
-	struct stream_addr addr;
+	enum nvme_trtype trtype; /* 0: TCP */
+	struct nvme_bar *bar;    /* PCIe: the function; it outlives the controller */
+	struct stream_addr addr; /* fabrics */
 	char subnqn[NVME_NQN_FIELD_SIZE];
 	char hostnqn[NVME_NQN_FIELD_SIZE]; /* empty: made of hostid */
 	uint8_t hostid[16];                /* all zero: a random one */
@@ -35,11 +39,16 @@ struct nvme_connect_opts {
 	uint32_t kato_ms;                  /* keep alive; 0: none */
 	uint16_t admin_queue_size;         /* entries; 0: 32 */
 	uint64_t timeout_us;               /* of connecting, and of every command; 0: 30 s */
+	uint64_t abort_timeout_us; /* what a command that had its time gets once Abort was sent; 0: no Abort is sent */
 	uint16_t cntlid;                   /* NVME_CNTLID_DYNAMIC */
 	uint32_t batch_bytes;              /* of data in one send, about; 0: 1 MiB */
 	/* Asynchronous events; NULL: none are asked for.  On the controller's thread. */
 	void (*event)(struct nvme_ctrlr *ctrlr, uint32_t dw0, void *arg);
 	void *event_arg;
+	/* The controller is of no use any more (see nvme_ctrlr_error): once, on its thread; NULL: nobody asks.  Its owner
+	 * disables it, disconnects its queues, and then it. */
+	void (*failed)(struct nvme_ctrlr *ctrlr, void *arg);
+	void *failed_arg;
 };
 
 /* Defaults: no address, the discovery NQN, no digests, KATO 10 s, a host identity that lasts as long as the
@@ -78,7 +87,7 @@ struct nvme_request {
 	enum nvme_request_state state;
 	uint16_t status;
 	uint16_t nr_tx; /* pieces of the caller's data in the batch being sent */
-	bool bad_digest, last_seen, in_capsule, never_expires;
+	bool bad_digest, last_seen, in_capsule, never_expires, abort_sent;
 	uint32_t data_done;            /* bytes received */
 	uint32_t h2c_next;             /* the offset below which everything has been asked for */
 	uint32_t h2c_offset, h2c_left; /* of the R2T being served */
@@ -121,8 +130,11 @@ fiber_fn int nvme_execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd, v
  */
 fiber_fn int nvme_qpair_connect(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t size,
 				struct nvme_qpair **ret_qpair, struct nvme_error *error);
-/* Closes; what is outstanding completes with HOST_PATH_ERROR before this returns.  NULL is fine.  On the
- * queue's thread. */
+/*
+ * Closes; what is outstanding completes with HOST_PATH_ERROR before this returns.  NULL is fine.  On the queue's thread.
+ * A PCIe queue is deleted first; a controller that does not answer that is disabled, so that nothing writes to a request's
+ * memory after its end.
+ */
 fiber_fn void nvme_qpair_disconnect(struct nvme_qpair *qpair);
 
 uint32_t nvme_qpair_depth(const struct nvme_qpair *qpair); /* requests at a time */
@@ -143,6 +155,14 @@ fiber_fn int nvme_ctrlr_connect(const struct nvme_connect_opts *opts, struct nvm
 				struct nvme_error *error);
 /* Shuts down (a normal CC.SHN) and closes.  Its I/O queues must be gone.  NULL is fine. */
 fiber_fn void nvme_ctrlr_disconnect(struct nvme_ctrlr *ctrlr);
+
+/*
+ * Makes the controller let go of everything: all queues' requests complete with HOST_PATH_ERROR soon after.  PCIe: CC.EN
+ * off, or its function stopped; fabrics: the admin connection closed, upon which the target ends the association.
+ */
+fiber_fn void nvme_ctrlr_disable(struct nvme_ctrlr *ctrlr);
+/* Why it failed. */
+const struct nvme_error *nvme_ctrlr_error(const struct nvme_ctrlr *ctrlr);
 
 struct nvme_qpair *nvme_ctrlr_admin(struct nvme_ctrlr *ctrlr);
 const struct nvme_id_ctrlr *nvme_ctrlr_id(const struct nvme_ctrlr *ctrlr);

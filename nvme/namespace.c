@@ -110,7 +110,7 @@ fiber_fn int nvme_ns_open(struct nvme_ctrlr *ctrlr, uint32_t nsid, struct nvme_n
 			return identify_error(ctrlr, rc, 0, error);
 		if (rc == 0) {
 			nvme_error_set(error, -ENODEV, 0, "%s has no namespace: add one to the subsystem",
-				       ctrlr->opts.subnqn);
+				       ctrlr_name(ctrlr));
 			return -ENODEV;
 		}
 	}

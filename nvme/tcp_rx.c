@@ -18,7 +18,7 @@
 #define SMALL_READ_BYTES 4096u
 #define RX_ROUNDS        4 /* receives a call, so that one queue does not starve the thread's others */
 
-static void protocol_error(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei, const char *what)
+static void protocol_error(struct tcp_qpair *qpair, uint16_t fes, uint32_t fei, const char *what)
 {
 	const struct rx *rx = &qpair->rx;
 	const uint8_t *hdr = rx->buf + rx->head;
@@ -32,11 +32,11 @@ static void protocol_error(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei,
 #define bad_field(qpair, type, field, what) \
 	protocol_error(qpair, NVME_TCP_FES_INVALID_HEADER, offsetof(struct type, field), what)
 
-static bool expected_type(const struct nvme_qpair *qpair, uint8_t type)
+static bool expected_type(const struct tcp_qpair *qpair, uint8_t type)
 {
 	if (type == NVME_TCP_C2H_TERM_REQ)
 		return true;
-	if (qpair->state == QPAIR_CONNECTING)
+	if (qpair->q.state == QPAIR_CONNECTING)
 		return type == NVME_TCP_IC_RESP;
 	return type == NVME_TCP_CAPSULE_RESP || type == NVME_TCP_C2H_DATA || type == NVME_TCP_R2T;
 }
@@ -45,7 +45,7 @@ static bool expected_type(const struct nvme_qpair *qpair, uint8_t type)
  * Checks the common header, of which all eight bytes are here, and finds how many bytes from the PDU's
  * beginning must be here before it can be handled.  False: the queue has failed.
  */
-static bool check_common(struct nvme_qpair *qpair, const struct nvme_tcp_hdr *hdr, uint32_t *ret_need)
+static bool check_common(struct tcp_qpair *qpair, const struct nvme_tcp_hdr *hdr, uint32_t *ret_need)
 {
 	bool plain = hdr->type == NVME_TCP_IC_RESP || hdr->type == NVME_TCP_C2H_TERM_REQ;
 	bool hdgst = qpair->hdgst && !plain;
@@ -88,7 +88,7 @@ static bool check_common(struct nvme_qpair *qpair, const struct nvme_tcp_hdr *hd
 }
 
 /* @pdu: the header as received, with its digest behind it. */
-static bool check_header_digest(struct nvme_qpair *qpair, const uint8_t *pdu, uint8_t hlen)
+static bool check_header_digest(struct tcp_qpair *qpair, const uint8_t *pdu, uint8_t hlen)
 {
 	uint32_t got, want = crc32c(pdu, hlen);
 
@@ -99,18 +99,18 @@ static bool check_header_digest(struct nvme_qpair *qpair, const uint8_t *pdu, ui
 	return false;
 }
 
-static void handle_ic_resp(struct nvme_qpair *qpair, const struct nvme_tcp_ic_resp *pdu)
+static void handle_ic_resp(struct tcp_qpair *qpair, const struct nvme_tcp_ic_resp *pdu)
 {
 	qpair->ic_resp = *pdu;
-	qpair->state = QPAIR_LIVE;
+	qpair->q.state = QPAIR_LIVE;
 	if (qpair->ic_wait)
 		fiber_wake(qpair->ic_wait, 0);
 	qpair->ic_wait = NULL;
 }
 
-static void handle_term_req(struct nvme_qpair *qpair, const struct nvme_tcp_term_req *pdu)
+static void handle_term_req(struct tcp_qpair *qpair, const struct nvme_tcp_term_req *pdu)
 {
-	qpair_fail(qpair, -ECONNRESET, "the target ended the connection: %s (field information %xh)",
+	qpair_fail(&qpair->q, -ECONNRESET, "the target ended the connection: %s (field information %xh)",
 		   nvme_tcp_fes_name(pdu->fes), nvme_tcp_term_fei(pdu));
 }
 
@@ -134,21 +134,21 @@ static uint16_t final_status(const struct nvme_request *req, uint16_t status)
 	return status;
 }
 
-static void handle_capsule_resp(struct nvme_qpair *qpair, const struct nvme_tcp_capsule_resp *pdu)
+static void handle_capsule_resp(struct tcp_qpair *qpair, const struct nvme_tcp_capsule_resp *pdu)
 {
-	struct nvme_request *req = qpair_find(qpair, pdu->cqe.cid);
+	struct nvme_request *req = qpair_find(&qpair->q, pdu->cqe.cid);
 
 	if (!req) {
 		bad_field(qpair, nvme_tcp_capsule_resp, cqe.cid, "a response to no outstanding command");
 		return;
 	}
 	req->cqe = pdu->cqe;
-	qpair_request_answered(qpair, req, final_status(req, nvme_cqe_status(&pdu->cqe)));
+	qpair_request_answered(&qpair->q, req, final_status(req, nvme_cqe_status(&pdu->cqe)));
 }
 
-static void handle_r2t(struct nvme_qpair *qpair, const struct nvme_tcp_r2t *pdu)
+static void handle_r2t(struct tcp_qpair *qpair, const struct nvme_tcp_r2t *pdu)
 {
-	struct nvme_request *req = qpair_find(qpair, pdu->cccid);
+	struct nvme_request *req = qpair_find(&qpair->q, pdu->cccid);
 
 	if (!req || is_to_host(req) || !req->len || req->in_capsule) {
 		bad_field(qpair, nvme_tcp_r2t, cccid, "an R2T for a command that has no data to give");
@@ -170,10 +170,10 @@ static void handle_r2t(struct nvme_qpair *qpair, const struct nvme_tcp_r2t *pdu)
 	list_add_tail(&qpair->h2c, &req->h2c_link);
 }
 
-static void handle_c2h_data(struct nvme_qpair *qpair, const struct nvme_tcp_data *pdu)
+static void handle_c2h_data(struct tcp_qpair *qpair, const struct nvme_tcp_data *pdu)
 {
 	struct rx *rx = &qpair->rx;
-	struct nvme_request *req = qpair_find(qpair, pdu->cccid);
+	struct nvme_request *req = qpair_find(&qpair->q, pdu->cccid);
 	bool ddgst = pdu->hdr.flags & NVME_TCP_FLAG_DDGST;
 	uint32_t tail_len = ddgst ? NVME_TCP_DIGEST_SIZE : 0;
 
@@ -207,7 +207,7 @@ static void handle_c2h_data(struct nvme_qpair *qpair, const struct nvme_tcp_data
 	req->last_seen = pdu->hdr.flags & NVME_TCP_FLAG_LAST;
 }
 
-static void c2h_data_done(struct nvme_qpair *qpair)
+static void c2h_data_done(struct tcp_qpair *qpair)
 {
 	struct rx *rx = &qpair->rx;
 	struct nvme_request *req = rx->req;
@@ -217,11 +217,11 @@ static void c2h_data_done(struct nvme_qpair *qpair)
 	if (!(rx->flags & NVME_TCP_FLAG_SUCCESS))
 		return;
 	req->cqe = (struct nvme_cqe){.cid = req->cmd.cid};
-	qpair_request_answered(qpair, req, final_status(req, NVME_SC_SUCCESS));
+	qpair_request_answered(&qpair->q, req, final_status(req, NVME_SC_SUCCESS));
 }
 
 /* Payload has arrived in its place. */
-static void data_arrived(struct nvme_qpair *qpair, uint32_t len)
+static void data_arrived(struct tcp_qpair *qpair, uint32_t len)
 {
 	struct rx *rx = &qpair->rx;
 
@@ -255,7 +255,7 @@ static unsigned data_places(const struct nvme_request *req, uint32_t len, struct
 	return nr;
 }
 
-static void copy_data(struct nvme_qpair *qpair)
+static void copy_data(struct tcp_qpair *qpair)
 {
 	struct rx *rx = &qpair->rx;
 	uint32_t len = rx->tail - rx->head < rx->data_left ? rx->tail - rx->head : rx->data_left;
@@ -282,7 +282,7 @@ union any_header {
 	struct nvme_tcp_r2t r2t;
 };
 
-static void handle_header(struct nvme_qpair *qpair, const union any_header *pdu)
+static void handle_header(struct tcp_qpair *qpair, const union any_header *pdu)
 {
 	switch (pdu->common.type) {
 	case NVME_TCP_IC_RESP:
@@ -304,7 +304,7 @@ static void handle_header(struct nvme_qpair *qpair, const union any_header *pdu)
 }
 
 /* False: not all there yet, or the queue has failed. */
-static bool take_header(struct nvme_qpair *qpair)
+static bool take_header(struct tcp_qpair *qpair)
 {
 	struct rx *rx = &qpair->rx;
 	const uint8_t *at = rx->buf + rx->head;
@@ -322,13 +322,13 @@ static bool take_header(struct nvme_qpair *qpair)
 	/* check_common() has made sure that this is the length of one of them. */
 	memcpy(&pdu, at, pdu.common.hlen);
 	handle_header(qpair, &pdu);
-	if (qpair->state >= QPAIR_ENDING)
+	if (qpair->q.state >= QPAIR_ENDING)
 		return false;
 	rx->head += need;
 	return true;
 }
 
-static bool take_data_digest(struct nvme_qpair *qpair)
+static bool take_data_digest(struct tcp_qpair *qpair)
 {
 	struct rx *rx = &qpair->rx;
 	uint32_t got;
@@ -343,11 +343,11 @@ static bool take_data_digest(struct nvme_qpair *qpair)
 	return true;
 }
 
-static void parse(struct nvme_qpair *qpair)
+static void parse(struct tcp_qpair *qpair)
 {
 	struct rx *rx = &qpair->rx;
 
-	while (qpair->state < QPAIR_ENDING && rx->head != rx->tail) {
+	while (qpair->q.state < QPAIR_ENDING && rx->head != rx->tail) {
 		if (rx->state == RX_DATA)
 			copy_data(qpair);
 		else if (!(rx->state == RX_HEADER ? take_header(qpair) : take_data_digest(qpair)))
@@ -357,7 +357,7 @@ static void parse(struct nvme_qpair *qpair)
 
 /* Bytes received, as stream_recv; those of a large payload go to their place.  *ret_asked: what there was
  * room for. */
-static ssize_t receive_some(struct nvme_qpair *qpair, size_t *ret_asked)
+static ssize_t receive_some(struct tcp_qpair *qpair, size_t *ret_asked)
 {
 	struct rx *rx = &qpair->rx;
 	struct iovec iov[NVME_REQUEST_MAX_IOVS + 1];
@@ -395,21 +395,21 @@ static ssize_t receive_some(struct nvme_qpair *qpair, size_t *ret_asked)
 	return n;
 }
 
-bool tcp_receive(struct nvme_qpair *qpair)
+bool tcp_receive(struct tcp_qpair *qpair)
 {
 	bool worked = false;
 	size_t asked;
 
-	for (int round = 0; round < RX_ROUNDS && qpair->state < QPAIR_ENDING; round++) {
+	for (int round = 0; round < RX_ROUNDS && qpair->q.state < QPAIR_ENDING; round++) {
 		ssize_t n = receive_some(qpair, &asked);
 
 		if (n == -EAGAIN)
 			break;
 		worked = true;
 		if (n == 0)
-			qpair_fail(qpair, -ECONNRESET, "the target closed the connection");
+			qpair_fail(&qpair->q, -ECONNRESET, "the target closed the connection");
 		else if (n < 0)
-			qpair_fail(qpair, (int)n, "receiving from the target failed: %s", strerror((int)-n));
+			qpair_fail(&qpair->q, (int)n, "receiving from the target failed: %s", strerror((int)-n));
 		else
 			parse(qpair);
 		if (n < (ssize_t)asked)
@@ -418,10 +418,10 @@ bool tcp_receive(struct nvme_qpair *qpair)
 	return worked;
 }
 
-void tcp_discard(struct nvme_qpair *qpair)
+void tcp_discard(struct tcp_qpair *qpair)
 {
 	ssize_t n = stream_recv(qpair->stream, qpair->rx.buf, RX_BUFFER_SIZE);
 
 	if (n <= 0 && n != -EAGAIN)
-		qpair_end(qpair);
+		qpair_end(&qpair->q);
 }

@@ -39,7 +39,7 @@ static void *arena_add(struct tx_batch *tx, uint32_t len)
 }
 
 /* Adds a piece of the request's data, and its digest when there is to be one. */
-static void data_add(struct nvme_qpair *qpair, struct nvme_request *req, uint32_t offset, uint32_t len)
+static void data_add(struct tcp_qpair *qpair, struct nvme_request *req, uint32_t offset, uint32_t len)
 {
 	struct tx_batch *tx = &qpair->tx;
 	uint32_t crc = crc32c_begin();
@@ -69,7 +69,7 @@ static void data_add(struct nvme_qpair *qpair, struct nvme_request *req, uint32_
 
 /* Fills the common header of a PDU with so much data, and returns the room that its header, digest and
  * padding take. */
-static uint32_t fill_common(const struct nvme_qpair *qpair, struct nvme_tcp_hdr *hdr,
+static uint32_t fill_common(const struct tcp_qpair *qpair, struct nvme_tcp_hdr *hdr,
 			    enum nvme_tcp_pdu_type type, uint32_t data_len)
 {
 	uint8_t hlen = nvme_tcp_hlen((uint8_t)type);
@@ -93,7 +93,7 @@ static uint32_t fill_common(const struct nvme_qpair *qpair, struct nvme_tcp_hdr 
 
 /* Puts a finished header into the batch, with its digest and padding.  The arena has no alignment: headers
  * are copied in. */
-static void header_add(struct nvme_qpair *qpair, const void *hdr, uint8_t hlen, uint32_t room)
+static void header_add(struct tcp_qpair *qpair, const void *hdr, uint8_t hlen, uint32_t room)
 {
 	uint8_t *at = arena_add(&qpair->tx, room);
 
@@ -108,7 +108,7 @@ static void header_add(struct nvme_qpair *qpair, const void *hdr, uint8_t hlen, 
 	}
 }
 
-static uint32_t in_capsule_max(const struct nvme_qpair *qpair, const struct nvme_request *req)
+static uint32_t in_capsule_max(const struct tcp_qpair *qpair, const struct nvme_request *req)
 {
 	return req->cmd.opcode == NVME_OPC_FABRICS ? NVME_TCP_ADMIN_CAPSULE_DATA : qpair->in_capsule_max;
 }
@@ -118,7 +118,7 @@ static unsigned xfer_of(const union nvme_cmd *cmd)
 	return nvme_opcode_xfer(cmd->opcode == NVME_OPC_FABRICS ? cmd->fabrics.fctype : cmd->opcode);
 }
 
-static void capsule_add(struct nvme_qpair *qpair, struct nvme_request *req)
+static void capsule_add(struct tcp_qpair *qpair, struct nvme_request *req)
 {
 	uint32_t len = req->len;
 	struct nvme_tcp_capsule_cmd pdu;
@@ -139,7 +139,7 @@ static void capsule_add(struct nvme_qpair *qpair, struct nvme_request *req)
 }
 
 /* One H2CData of the R2T that a request serves.  The last of them takes it off the list. */
-static void h2c_add(struct nvme_qpair *qpair, struct nvme_request *req)
+static void h2c_add(struct tcp_qpair *qpair, struct nvme_request *req)
 {
 	uint32_t len = req->h2c_left < qpair->maxh2cdata ? req->h2c_left : qpair->maxh2cdata;
 	struct nvme_tcp_data pdu = {
@@ -160,7 +160,7 @@ static void h2c_add(struct nvme_qpair *qpair, struct nvme_request *req)
 		list_del(&req->h2c_link);
 }
 
-static void build_batch(struct nvme_qpair *qpair)
+static void build_batch(struct tcp_qpair *qpair)
 {
 	struct tx_batch *tx = &qpair->tx;
 
@@ -171,17 +171,17 @@ static void build_batch(struct nvme_qpair *qpair)
 			return;
 		h2c_add(qpair, req);
 	}
-	while (!fifo_empty(&qpair->ready)) {
-		struct nvme_request *req = container_of(qpair->ready.head, struct nvme_request, link);
+	while (!fifo_empty(&qpair->q.ready)) {
+		struct nvme_request *req = container_of(qpair->q.ready.head, struct nvme_request, link);
 
-		if (!has_room(tx, req) || !qpair_start_request(qpair, req))
+		if (!has_room(tx, req) || !qpair_start_request(&qpair->q, req))
 			return;
-		fifo_pop(&qpair->ready);
+		fifo_pop(&qpair->q.ready);
 		capsule_add(qpair, req);
 	}
 }
 
-static void consume(struct nvme_qpair *qpair, size_t len)
+static void consume(struct tcp_qpair *qpair, size_t len)
 {
 	struct tx_batch *tx = &qpair->tx;
 
@@ -197,7 +197,7 @@ static void consume(struct nvme_qpair *qpair, size_t len)
 		struct nvme_request *owner = tx->owner[tx->first++];
 
 		if (owner && --owner->nr_tx == 0)
-			qpair_request_sent(qpair, owner);
+			qpair_request_sent(&qpair->q, owner);
 	}
 	if (tx->first == tx->count) {
 		tx->first = tx->count = 0;
@@ -205,15 +205,15 @@ static void consume(struct nvme_qpair *qpair, size_t len)
 	}
 }
 
-void tcp_flush(struct nvme_qpair *qpair)
+void tcp_flush(struct tcp_qpair *qpair)
 {
 	struct tx_batch *tx = &qpair->tx;
 
-	while (qpair->state != QPAIR_FAILED && !tx->blocked) {
-		if (!tx->count && qpair->state == QPAIR_LIVE)
+	while (qpair->q.state != QPAIR_FAILED && !tx->blocked) {
+		if (!tx->count && qpair->q.state == QPAIR_LIVE)
 			build_batch(qpair);
 		if (!tx->count) {
-			if (qpair->state == QPAIR_ENDING && !qpair->shut) {
+			if (qpair->q.state == QPAIR_ENDING && !qpair->shut) {
 				qpair->shut = true;
 				stream_shutdown_write(qpair->stream);
 			}
@@ -227,14 +227,14 @@ void tcp_flush(struct nvme_qpair *qpair)
 			return;
 		}
 		if (n < 0) {
-			qpair_fail(qpair, (int)n, "sending to the target failed: %s", strerror((int)-n));
+			qpair_fail(&qpair->q, (int)n, "sending to the target failed: %s", strerror((int)-n));
 			return;
 		}
 		consume(qpair, (size_t)n);
 	}
 }
 
-void tcp_send_ic_req(struct nvme_qpair *qpair, bool hdgst, bool ddgst)
+void tcp_send_ic_req(struct tcp_qpair *qpair, bool hdgst, bool ddgst)
 {
 	struct nvme_tcp_ic_req pdu = {
 		.dgst = (uint8_t)((hdgst ? NVME_TCP_DGST_HEADER : 0) | (ddgst ? NVME_TCP_DGST_DATA : 0)),
@@ -245,7 +245,7 @@ void tcp_send_ic_req(struct nvme_qpair *qpair, bool hdgst, bool ddgst)
 	tcp_flush(qpair);
 }
 
-void tcp_terminate(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei, const void *hdr, uint32_t hdr_len,
+void tcp_terminate(struct tcp_qpair *qpair, uint16_t fes, uint32_t fei, const void *hdr, uint32_t hdr_len,
 		   const char *what)
 {
 	struct {
@@ -253,7 +253,7 @@ void tcp_terminate(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei, const v
 		uint8_t hdr[NVME_TCP_TERM_MAX_DATA];
 	} pdu = {0};
 
-	if (qpair->state >= QPAIR_ENDING)
+	if (qpair->q.state >= QPAIR_ENDING)
 		return;
 	if (hdr_len > sizeof(pdu.hdr))
 		hdr_len = sizeof(pdu.hdr);
@@ -264,6 +264,6 @@ void tcp_terminate(struct nvme_qpair *qpair, uint16_t fes, uint32_t fei, const v
 	nvme_tcp_term_set_fei(&pdu.term, fei);
 	memcpy(pdu.hdr, hdr, hdr_len);
 	memcpy(arena_add(&qpair->tx, pdu.term.hdr.plen), &pdu, pdu.term.hdr.plen);
-	qpair_end_after_send(qpair, -EPROTO, "the target broke the protocol: %s (%s, %s)", what,
+	qpair_end_after_send(&qpair->q, -EPROTO, "the target broke the protocol: %s (%s, %s)", what,
 			     nvme_tcp_pdu_name(*(const uint8_t *)hdr), nvme_tcp_fes_name(fes));
 }
