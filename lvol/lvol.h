@@ -51,6 +51,10 @@ fiber_fn int lvol_store_delete(struct lvol_store *store);
 /* Aliases of its volumes change with it.  Its own name is a success.  -EEXIST, -EINVAL. */
 fiber_fn int lvol_store_rename(struct lvol_store *store, const char *name);
 
+/* For work on what lvol_store_blobstore() gives: closing waits until the store is released.  -ENODEV: it closes already. */
+int lvol_store_hold(struct lvol_store *store);
+void lvol_store_release(struct lvol_store *store);
+
 struct lvol_store *lvol_store_find(const char *name_or_uuid); /* NULL: none */
 struct lvol_store *lvol_store_first(void);
 struct lvol_store *lvol_store_next(struct lvol_store *store);

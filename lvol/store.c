@@ -30,6 +30,16 @@ void lvol_op_end(struct lvol_store *store)
 		fiber_cond_broadcast(&store->idle);
 }
 
+int lvol_store_hold(struct lvol_store *store)
+{
+	return lvol_op_begin(store);
+}
+
+void lvol_store_release(struct lvol_store *store)
+{
+	lvol_op_end(store);
+}
+
 static fiber_fn void removed_main(void *arg)
 {
 	struct list *it;

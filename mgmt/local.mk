@@ -3,10 +3,12 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/cli.c %D%/cli.h %D%/cli_client.c %D%/cli_show.c %D%/cli_size.c %D%/cli_store.c %D%/cli_verbs.c \
 	%D%/cli_nvme.c %D%/cli_nvme.h %D%/cli_nvme_data.c %D%/cli_nvme_perf.c %D%/cli_nvme_show.c \
 	%D%/decode.c \
+	%D%/event.c %D%/event.h \
 	%D%/exchange.c %D%/exchange.h \
 	%D%/file_dirs.c \
 	%D%/http.c %D%/http.h \
 	%D%/http_token.c %D%/http_token.h \
+	%D%/job.c %D%/job.h \
 	%D%/journal.c \
 	%D%/json_scan.c %D%/json_scan.h %D%/text.h \
 	%D%/mgmt.c %D%/mgmt.h \
@@ -14,7 +16,9 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/methods_app.c \
 	%D%/methods_bdev.c \
 	%D%/methods_bdev_show.c \
-	%D%/methods_lvol.c \
+	%D%/methods_job.c \
+	%D%/methods_lvol.c %D%/methods_lvol.h \
+	%D%/methods_store.c \
 	%D%/methods_nvmf.c %D%/methods_nvmf.h \
 	%D%/methods_nvmf_export.c \
 	%D%/methods_nvmf_show.c \
@@ -22,7 +26,8 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/rpc.c %D%/rpc.h \
 	%D%/rpc_list.c \
 	%D%/server.c %D%/server.h \
-	%D%/state.c %D%/state.h
+	%D%/state.c %D%/state.h \
+	%D%/watch.c %D%/watch.h
 
 bin_PROGRAMS += ferrule
 ferrule_SOURCES = %D%/ferrule.c

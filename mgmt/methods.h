@@ -23,10 +23,17 @@ struct bdev *bdev_of_call(struct rpc_call *call, const char *key);
 /* Forgets the saved namespaces that are on a bdev of this name, alias or UUID. */
 void forget_namespaces_of(struct rpc_call *call, const struct bdev *bdev);
 
-/* methods_lvol.c */
+/* methods_lvol.c, methods_store.c, watch.c */
 extern const struct rpc_method lvol_methods[];
+extern const struct rpc_method store_methods[];
+extern const struct rpc_method watch_methods[];
 /* driver_specific.lvol of a volume; NULL: the device is none. */
 json_t *lvol_specific_json(const struct bdev *bdev);
+
+/* job.c, methods_job.c, event.c */
+extern const struct rpc_method job_state_methods[];
+extern const struct rpc_method job_methods[];
+extern const struct rpc_method event_methods[];
 
 /* methods_nvmf.c, methods_nvmf_export.c, methods_nvmf_show.c; the target is set before any call */
 extern const struct rpc_method nvmf_methods[];

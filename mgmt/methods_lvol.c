@@ -8,14 +8,16 @@
 #include <string.h>
 
 #include "lvol/lvol.h"
+#include "mgmt/job.h"
 #include "mgmt/methods.h"
+#include "mgmt/methods_lvol.h"
+#include "mgmt/watch.h"
 
 #define MIB (1024ull * 1024)
 
 /* --- finding -------------------------------------------------------------------------------------------------------- */
 
-/* By "uuid" (or "lvs_uuid") or "lvs_name", exactly one of which must be given; NULL with the call failed. */
-static struct lvol_store *store_of_call(struct rpc_call *call, const char *uuid_key)
+struct lvol_store *store_of_call(struct rpc_call *call, const char *uuid_key)
 {
 	const char *uuid = rpc_string(call, uuid_key, NULL), *name = rpc_string(call, "lvs_name", NULL);
 	struct lvol_store *store;
@@ -33,7 +35,7 @@ static struct lvol_store *store_of_call(struct rpc_call *call, const char *uuid_
 	return store;
 }
 
-static struct lvol *lvol_of_call(struct rpc_call *call, const char *key)
+struct lvol *lvol_of_call(struct rpc_call *call, const char *key)
 {
 	const char *name = rpc_string(call, key, "");
 	struct lvol *lvol = lvol_find(name);
@@ -45,15 +47,45 @@ static struct lvol *lvol_of_call(struct rpc_call *call, const char *key)
 	return lvol;
 }
 
-/* Failures that come while the work is done have one code in SPDK, and strerror's text. */
-static void fail_async(struct rpc_call *call, int rc, const char *key, const char *detail)
+static bool object_is_idle(struct rpc_call *call, const char *uuid, const char *what)
+{
+	struct job *job = job_on(uuid);
+
+	if (!job)
+		return true;
+	rpc_fail(call, RPC_INVALID_PARAMS, strerror(EBUSY), "job %llu (%s) works on %.200s: wait for it (job_wait) or end it "
+		 "(job_cancel)", (unsigned long long)job->id, job->kind_name, what);
+	return false;
+}
+
+struct lvol *idle_lvol_of_call(struct rpc_call *call, const char *key)
+{
+	struct lvol *lvol = lvol_of_call(call, key);
+
+	if (!lvol || object_is_idle(call, lvol_bdev(lvol)->name, lvol_bdev(lvol)->alias))
+		return lvol;
+	rpc_blame(call, key);
+	return NULL;
+}
+
+bool store_is_idle(struct rpc_call *call, struct lvol_store *store)
+{
+	struct lvol_store_info info;
+	char uuid[UUID_STR_LEN];
+
+	lvol_store_get_info(store, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+	return object_is_idle(call, uuid, info.name);
+}
+
+void lvol_fail(struct rpc_call *call, int rc, const char *key, const char *detail)
 {
 	rpc_fail(call, RPC_INVALID_PARAMS, strerror(-rc), "%s", detail);
 	if (key)
 		rpc_blame(call, key);
 }
 
-static const char *name_rule(int rc)
+const char *lvol_rule(int rc)
 {
 	switch (rc) {
 	case -EEXIST:
@@ -104,7 +136,7 @@ static void create_lvstore_failed(struct rpc_call *call, int rc, const struct bl
 		rpc_blame(call, "lvs_name");
 		break;
 	default:
-		rpc_fail(call, RPC_INVALID_PARAMS, strerror(-rc), "%s", reason->text[0] ? reason->text : name_rule(rc));
+		rpc_fail(call, RPC_INVALID_PARAMS, strerror(-rc), "%s", reason->text[0] ? reason->text : lvol_rule(rc));
 	}
 }
 
@@ -148,19 +180,41 @@ static const struct rpc_param lvstore_params[] = {
 	{ NULL, 0, 0, NULL },
 };
 
+/* Whether it has waited for one. */
+static fiber_fn bool end_jobs_of_store(struct lvol_store *store)
+{
+	struct lvol_store_info info;
+	char uuid[UUID_STR_LEN];
+	struct lvol *lvol;
+
+	lvol_store_get_info(store, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+	if (jobs_end_on(uuid))
+		return true;
+	for (lvol = lvol_first(store); lvol; lvol = lvol_next(lvol)) {
+		if (jobs_end_on(lvol_bdev(lvol)->name))
+			return true;
+	}
+	return false;
+}
+
 static fiber_fn void delete_lvstore(struct rpc_call *call)
 {
-	struct lvol_store *store = store_of_call(call, "uuid");
+	struct lvol_store *store;
 	struct lvol *lvol;
 	int rc;
 
+	/* Looked up again after each wait. */
+	while ((store = store_of_call(call, "uuid")) && end_jobs_of_store(store))
+		;
 	if (!store)
 		return;
 	for (lvol = lvol_first(store); lvol; lvol = lvol_next(lvol))
 		forget_namespaces_of(call, lvol_bdev(lvol));
+	watch_forget(call, store);
 	rc = lvol_store_delete(store);
 	if (rc)
-		fail_async(call, rc, NULL, name_rule(rc));
+		lvol_fail(call, rc, NULL, lvol_rule(rc));
 	else
 		rpc_ok(call, NULL);
 }
@@ -194,43 +248,6 @@ static fiber_fn void get_lvstores(struct rpc_call *call)
 	for (store = lvol_store_first(); store; store = lvol_store_next(store))
 		json_array_append_new(out, store_json(store));
 	rpc_ok(call, out);
-}
-
-/* Ours, not SPDK's: a check while I/O goes on.  Among the changes, so that the store stays while it is looked at. */
-static const char *const finding_kinds[] = {
-	[STORE_FINDING_COPY] = "copy",	 [STORE_FINDING_LOST] = "lost",	      [STORE_FINDING_COUNT] = "count",
-	[STORE_FINDING_MAP] = "map",	 [STORE_FINDING_JOURNAL] = "journal",
-};
-
-static void add_finding(const struct store_finding *finding, void *arg)
-{
-	if (json_array_size(arg) < 1000)
-		json_array_append_new(arg, json_pack("{s:s,s:I,s:s}", "kind", finding_kinds[finding->kind], "page",
-						     (json_int_t)finding->page, "text", finding->text));
-}
-
-static fiber_fn void check_lvstore(struct rpc_call *call)
-{
-	struct lvol_store *store = store_of_call(call, "uuid");
-	struct store_check_result result;
-	json_t *findings;
-	int rc;
-
-	if (!store)
-		return;
-	findings = json_array();
-	memset(&result, 0, sizeof(result));
-	rc = store_check_online(lvol_store_blobstore(store), add_finding, findings, &result);
-	if (rc) {
-		json_decref(findings);
-		fail_async(call, rc, NULL, name_rule(rc));
-		return;
-	}
-	rpc_ok(call, json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "generation", (json_int_t)result.generation, "pages",
-			       (json_int_t)result.nr_pages, "volumes", (json_int_t)result.nr_blobs, "nodes",
-			       (json_int_t)result.nr_nodes, "used_clusters", (json_int_t)result.nr_used_clusters, "records",
-			       (json_int_t)result.nr_records, "nr_findings", (json_int_t)result.nr_findings, "findings",
-			       findings));
 }
 
 /* --- volumes -------------------------------------------------------------------------------------------------------- */
@@ -302,7 +319,7 @@ static fiber_fn void create(struct rpc_call *call)
 		rpc_fail_errno(call, rc, "the store has a volume %.200s already", opts.name);
 		rpc_blame(call, "lvol_name");
 	} else if (rc) {
-		fail_async(call, rc, rc == -EINVAL ? "lvol_name" : rc == -ENOSPC ? "size_in_mib" : NULL, name_rule(rc));
+		lvol_fail(call, rc, rc == -EINVAL ? "lvol_name" : rc == -ENOSPC ? "size_in_mib" : NULL, lvol_rule(rc));
 	} else {
 		lvol_get_info(lvol, &info);
 		uuid_unparse_lower(info.uuid, uuid);
@@ -317,15 +334,17 @@ static const struct rpc_param name_params[] = {
 
 static fiber_fn void delete(struct rpc_call *call)
 {
-	struct lvol *lvol = lvol_of_call(call, "name");
+	struct lvol *lvol;
 	int rc;
 
+	while ((lvol = lvol_of_call(call, "name")) && jobs_end_on(lvol_bdev(lvol)->name))
+		;
 	if (!lvol)
 		return;
 	forget_namespaces_of(call, lvol_bdev(lvol));
 	rc = lvol_delete(lvol);
 	if (rc)
-		fail_async(call, rc, "name", name_rule(rc));
+		lvol_fail(call, rc, "name", lvol_rule(rc));
 	else
 		rpc_ok(call, NULL);
 }
@@ -345,12 +364,12 @@ static fiber_fn void resize(struct rpc_call *call)
 
 	if (!size_of_call(call, &size_bytes))
 		return;
-	lvol = lvol_of_call(call, "name");
+	lvol = idle_lvol_of_call(call, "name");
 	if (!lvol)
 		return;
 	rc = lvol_resize(lvol, size_bytes);
 	if (rc)
-		fail_async(call, rc, "size_in_mib", name_rule(rc));
+		lvol_fail(call, rc, "size_in_mib", lvol_rule(rc));
 	else
 		rpc_ok(call, NULL);
 }
@@ -363,14 +382,14 @@ static const struct rpc_param rename_params[] = {
 
 static fiber_fn void rename_lvol(struct rpc_call *call)
 {
-	struct lvol *lvol = lvol_of_call(call, "old_name");
+	struct lvol *lvol = idle_lvol_of_call(call, "old_name");
 	int rc;
 
 	if (!lvol)
 		return;
 	rc = lvol_rename(lvol, rpc_string(call, "new_name", ""));
 	if (rc)
-		fail_async(call, rc, "new_name", name_rule(rc));
+		lvol_fail(call, rc, "new_name", lvol_rule(rc));
 	else
 		rpc_ok(call, NULL);
 }
@@ -454,7 +473,6 @@ const struct rpc_method lvol_methods[] = {
 	{ .name = "bdev_lvol_create_lvstore", .handler = create_lvstore, .params = create_lvstore_params, .changes = true },
 	{ .name = "bdev_lvol_delete_lvstore", .handler = delete_lvstore, .params = lvstore_params, .changes = true },
 	{ .name = "bdev_lvol_get_lvstores", .handler = get_lvstores, .params = lvstore_params },
-	{ .name = "bdev_lvol_check_lvstore", .handler = check_lvstore, .params = lvstore_params, .changes = true },
 	{ .name = "bdev_lvol_create", .handler = create, .params = create_params, .changes = true },
 	{ .name = "bdev_lvol_delete", .handler = delete, .params = name_params, .changes = true },
 	{ .name = "bdev_lvol_resize", .handler = resize, .params = resize_params, .changes = true },

@@ -11,9 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mgmt/event.h"
 #include "mgmt/http.h"
+#include "mgmt/job.h"
 #include "mgmt/methods.h"
+#include "mgmt/methods_lvol.h"
 #include "mgmt/server.h"
+#include "mgmt/watch.h"
 
 /* What is still owed to clients is given this long when the daemon ends. */
 #define STOP_FLUSH_US (5u * 1000 * 1000)
@@ -92,6 +96,11 @@ static void register_methods(void)
 	rpc_register(bdev_methods);
 	rpc_register(bdev_show_methods);
 	rpc_register(lvol_methods);
+	rpc_register(store_methods);
+	rpc_register(watch_methods);
+	rpc_register(job_state_methods);
+	rpc_register(job_methods);
+	rpc_register(event_methods);
 	rpc_register(nvmf_methods);
 	rpc_register(nvmf_export_methods);
 	rpc_register(nvmf_show_methods);
@@ -115,6 +124,14 @@ static fiber_fn int start_state(struct mgmt *mgmt, const struct mgmt_opts *opts)
 	return 0;
 }
 
+/* While calls still run: jobs say to the state how they ended, and who waits for jobs and events is answered. */
+static fiber_fn void stop_background(void)
+{
+	events_quiesce();
+	watch_stop();
+	jobs_stop();
+}
+
 fiber_fn int mgmt_start(const struct mgmt_opts *opts, struct mgmt **ret_mgmt)
 {
 	struct mgmt *mgmt = calloc(1, sizeof(*mgmt));
@@ -126,22 +143,30 @@ fiber_fn int mgmt_start(const struct mgmt_opts *opts, struct mgmt **ret_mgmt)
 	register_methods();
 	nvmf_methods_init(opts->target);
 	file_dirs_init(opts->file_dirs, opts->nr_file_dirs);
+	events_init();
+	jobs_init(lvol_job_kinds);
 	rc = start_state(mgmt, opts);
 	if (!rc)
 		rc = rpc_start(mgmt->state);
 	if (rc)
 		goto out_state;
+	jobs_start();
 	nvmf_target_on_ns_gone(opts->target, on_ns_gone, mgmt);
-	rc = server_start(opts->rpc_socket, &mgmt->server);
+	rc = watch_start();
+	if (!rc)
+		rc = server_start(opts->rpc_socket, &mgmt->server);
 	if (!rc && opts->http_addr)
 		rc = http_start(opts->http_addr, opts->state_dir, &mgmt->http);
 	if (!rc) {
 		*ret_mgmt = mgmt;
 		return 0;
 	}
+	stop_background();
 	rpc_stop();
 	server_stop(mgmt->server, 0);
 out_state:
+	jobs_fini();
+	events_fini();
 	state_stop(mgmt->state);
 	state_close(mgmt->state);
 	free(mgmt);
@@ -154,7 +179,10 @@ fiber_fn void mgmt_stop(struct mgmt *mgmt)
 		return;
 	server_quiesce(mgmt->server);
 	http_quiesce(mgmt->http);
+	stop_background();
 	rpc_stop();
+	jobs_fini();
+	events_fini();
 	http_stop(mgmt->http);
 	server_stop(mgmt->server, STOP_FLUSH_US);
 	state_stop(mgmt->state);

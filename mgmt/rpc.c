@@ -255,7 +255,13 @@ static fiber_fn void run_method(struct rpc_call *call)
 			return;
 	}
 	m->handler(call);
-	assert(call->result || call->result_text || call->error_code);
+	assert(call->detached || call->result || call->result_text || call->error_code);
+}
+
+void rpc_detach(struct rpc_call *call)
+{
+	assert(call->method->changes && !call->replay && !call->changes);
+	call->detached = true;
 }
 
 static void finish(struct rpc_call *call)
@@ -263,6 +269,13 @@ static void finish(struct rpc_call *call)
 	if (--rpc.nr_running == 0 && rpc.idle)
 		fiber_wake(rpc.idle, 0);
 	call->done(call, call->arg);
+}
+
+void rpc_finish(struct rpc_call *call)
+{
+	assert(call->detached && (call->result || call->result_text || call->error_code));
+	log_info("%s: %s", call->method->name, call->error_code ? call->error_message : "done");
+	finish(call);
 }
 
 static void commit_done(struct state_commit *commit, int status)
@@ -279,6 +292,8 @@ static void commit_done(struct state_commit *commit, int status)
 static fiber_fn void run_change(struct rpc_call *call)
 {
 	run_method(call);
+	if (call->detached)
+		return;
 	log_info("%s: %s", call->method->name, call->error_code ? call->error_message : "done");
 	/* What a method meant to save or forget goes for nothing when it failed. */
 	if (call->changes && rpc.state && !call->error_code) {
@@ -335,6 +350,24 @@ void rpc_submit(struct rpc_call *call, const char *name, json_t *params, void (*
 		list_add_tail(&rpc.changes, &call->link);
 		fiber_cond_signal(&rpc.wake);
 	}
+}
+
+static void change_done(struct rpc_call *call, void *arg)
+{
+	fiber_wake(arg, call->error_code);
+}
+
+fiber_fn int rpc_change(const char *name, json_t *params)
+{
+	struct rpc_call call = { 0 };
+	struct fiber_wait wait;
+	int rc;
+
+	fiber_wait_init(&wait);
+	rpc_submit(&call, name, params, change_done, &wait);
+	rc = fiber_wait(&wait);
+	rpc_call_fini(&call);
+	return rc;
 }
 
 fiber_fn void rpc_replay(struct rpc_call *call, const char *name, json_t *params)

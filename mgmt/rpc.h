@@ -61,7 +61,8 @@ enum rpc_decode_style {
 struct rpc_call {
 	const struct rpc_method *method;
 	json_t *params;
-	bool replay; /* the saved state is being applied: nothing is saved again */
+	bool replay;   /* the saved state is being applied: nothing is saved again */
+	bool detached; /* see rpc_detach() */
 	/* exactly one of result, result_text and error_code is set by the method before it returns */
 	json_t *result;
 	char *result_text; /* JSON already, of a long list; see struct rpc_list */
@@ -110,6 +111,21 @@ void rpc_call_fini(struct rpc_call *call);
 
 /* Runs the method in the calling fiber, beside the queue of changes and with nothing saved: for the replay at start. */
 fiber_fn void rpc_replay(struct rpc_call *call, const char *name, json_t *params);
+
+/**
+ * rpc_change - run a changing method for ourselves, in order with all others
+ * @params: reference taken over
+ *
+ * Return: 0 once what it changed is durable, or the call's error code.
+ */
+fiber_fn int rpc_change(const char *name, json_t *params);
+
+/*
+ * A changing method whose work is long gives the queue of changes free: it detaches the call, and returns without a result.
+ * Another fiber ends the call later, with one of the functions below and then rpc_finish().  Nothing may be saved by it.
+ */
+void rpc_detach(struct rpc_call *call);
+void rpc_finish(struct rpc_call *call);
 
 /* How a method ends. */
 void rpc_ok(struct rpc_call *call, json_t *result); /* takes the reference; NULL: true */

@@ -24,11 +24,13 @@ struct state_key {
 /* Classes, in the order in which they are replayed. */
 #define STATE_LOG	"log"
 #define STATE_BDEV	"bdev"
+#define STATE_THRESHOLD "threshold" /* of a store's fullness */
 #define STATE_TRANSPORT "transport"
 #define STATE_SUBSYSTEM "subsystem"
 #define STATE_HOST	"host"
 #define STATE_NAMESPACE "namespace"
 #define STATE_LISTENER	"listener"
+#define STATE_JOB	"job"
 
 struct state;
 

@@ -1,0 +1,189 @@
+/*
+ * The methods for whole stores beyond making and deleting them: renaming, their space, and the long ones, check and scrub.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "mgmt/methods.h"
+#include "mgmt/methods_lvol.h"
+#include "mgmt/watch.h"
+
+static void store_uuid_text(struct lvol_store *store, char uuid[UUID_STR_LEN])
+{
+	struct lvol_store_info info;
+
+	lvol_store_get_info(store, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+}
+
+/* --- renaming ------------------------------------------------------------------------------------------------------- */
+
+static const struct rpc_param rename_params[] = {
+	{ "old_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "new_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void rename_lvstore(struct rpc_call *call)
+{
+	const char *name = rpc_string(call, "old_name", "");
+	struct lvol_store *store = lvol_store_find(name);
+	char message[128];
+	int rc;
+
+	if (!store) {
+		snprintf(message, sizeof(message), "Lvol store %.64s not found", name);
+		rpc_fail(call, -ENOENT, message, "bdev_lvol_get_lvstores lists the stores");
+		rpc_blame(call, "old_name");
+		return;
+	}
+	rc = lvol_store_rename(store, rpc_string(call, "new_name", ""));
+	if (rc)
+		lvol_fail(call, rc, rc == -EEXIST || rc == -EINVAL ? "new_name" : NULL, lvol_rule(rc));
+	else
+		rpc_ok(call, NULL);
+}
+
+/* --- space ---------------------------------------------------------------------------------------------------------- */
+
+static const struct rpc_param store_params[] = {
+	{ "uuid", RPC_STRING, 0, NULL },
+	{ "lvs_name", RPC_STRING, 0, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+/* What its volumes may come to need beyond what there is, were each of them written whole. */
+static uint64_t overcommitted(struct lvol_store *store, const struct store_info *info)
+{
+	uint64_t promised = 0, cluster = info->cluster_size_bytes;
+	struct lvol_info volume;
+
+	for (struct lvol *lvol = lvol_first(store); lvol; lvol = lvol_next(lvol)) {
+		lvol_get_info(lvol, &volume);
+		promised += (volume.size_bytes + cluster - 1) / cluster;
+	}
+	return promised > info->nr_clusters ? promised - info->nr_clusters : 0;
+}
+
+static fiber_fn void get_lvstore_space(struct rpc_call *call)
+{
+	struct lvol_store *store = store_of_call(call, "uuid");
+	uint8_t percents[WATCH_MAX_THRESHOLDS];
+	struct store_info info;
+	char uuid[UUID_STR_LEN];
+	json_t *thresholds;
+	unsigned nr;
+
+	if (!store)
+		return;
+	store_get_info(lvol_store_blobstore(store), &info);
+	store_uuid_text(store, uuid);
+	nr = watch_thresholds(uuid, percents);
+	thresholds = json_array();
+	for (unsigned i = 0; i < nr; i++)
+		json_array_append_new(thresholds, json_integer(percents[i]));
+	rpc_ok(call,
+	       json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "uuid", uuid, "name", info.name, "cluster_size",
+			 (json_int_t)info.cluster_size_bytes, "total_clusters", (json_int_t)info.nr_clusters, "free_clusters",
+			 (json_int_t)info.nr_free_clusters, "coming_clusters", (json_int_t)info.nr_coming_clusters,
+			 "reserved_clusters", (json_int_t)info.nr_reserved_clusters, "metadata_clusters",
+			 (json_int_t)info.nr_metadata_clusters, "overcommitted_clusters",
+			 (json_int_t)overcommitted(store, &info), "used_percent",
+			 (json_int_t)(info.nr_clusters ? (info.nr_clusters - info.nr_free_clusters) * 100 / info.nr_clusters : 0),
+			 "threshold_percents", thresholds));
+}
+
+/* --- jobs ----------------------------------------------------------------------------------------------------------- */
+
+/* Of a job's params; NULL with the reason told. */
+static struct lvol_store *store_of_job(struct job *job, json_t *params)
+{
+	const char *uuid = json_string_value(json_object_get(params, "uuid"));
+	struct lvol_store *store = uuid ? lvol_store_find(uuid) : NULL;
+
+	if (!store)
+		job_explain(job, "store %s is not open", job->object);
+	return store;
+}
+
+static void start_store_job(struct rpc_call *call, const struct job_kind *kind)
+{
+	struct lvol_store *store = store_of_call(call, "uuid");
+	struct job_opts opts = { .kind = kind };
+	struct lvol_store_info info;
+	char uuid[UUID_STR_LEN];
+
+	if (!store || !store_is_idle(call, store))
+		return;
+	lvol_store_get_info(store, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+	opts.object = info.name;
+	opts.uuid = uuid;
+	opts.params = json_pack("{s:s}", "uuid", uuid);
+	job_start(call, &opts);
+}
+
+static const struct rpc_param job_params[] = {
+	{ "uuid", RPC_STRING, 0, NULL },
+	{ "lvs_name", RPC_STRING, 0, NULL },
+	JOB_BACKGROUND_PARAM,
+	{ NULL, 0, 0, NULL },
+};
+
+static const char *const finding_kinds[] = {
+	[STORE_FINDING_COPY] = "copy",	 [STORE_FINDING_LOST] = "lost",	      [STORE_FINDING_COUNT] = "count",
+	[STORE_FINDING_MAP] = "map",	 [STORE_FINDING_JOURNAL] = "journal",
+};
+
+static void add_finding(const struct store_finding *finding, void *arg)
+{
+	if (json_array_size(arg) < 1000)
+		json_array_append_new(arg, json_pack("{s:s,s:I,s:s}", "kind", finding_kinds[finding->kind], "page",
+						     (json_int_t)finding->page, "text", finding->text));
+}
+
+static fiber_fn int run_check(struct job *job, json_t *params)
+{
+	struct lvol_store *store = store_of_job(job, params);
+	struct store_check_result result;
+	json_t *findings;
+	int rc;
+
+	if (!store)
+		return -ENODEV;
+	rc = lvol_store_hold(store);
+	if (rc)
+		return rc;
+	findings = json_array();
+	memset(&result, 0, sizeof(result));
+	rc = store_check_online(lvol_store_blobstore(store), add_finding, findings, &result);
+	lvol_store_release(store);
+	job->progress.done = job->progress.total = result.nr_pages;
+	if (!rc)
+		job_set_result(job, json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:O}", "generation", (json_int_t)result.generation,
+					      "pages", (json_int_t)result.nr_pages, "volumes", (json_int_t)result.nr_blobs,
+					      "nodes", (json_int_t)result.nr_nodes, "used_clusters",
+					      (json_int_t)result.nr_used_clusters, "records", (json_int_t)result.nr_records,
+					      "nr_findings", (json_int_t)result.nr_findings, "findings", findings));
+	json_decref(findings);
+	return rc;
+}
+
+static const struct job_kind store_check_job = { .name = "check", .unit = "pages", .run = run_check };
+
+/* Ours, not SPDK's: a check while I/O goes on. */
+static fiber_fn void check_lvstore(struct rpc_call *call)
+{
+	start_store_job(call, &store_check_job);
+}
+
+const struct rpc_method store_methods[] = {
+	{ .name = "bdev_lvol_rename_lvstore", .handler = rename_lvstore, .params = rename_params, .changes = true },
+	{ .name = "bdev_lvol_get_lvstore_space", .handler = get_lvstore_space, .params = store_params },
+	{ .name = "bdev_lvol_check_lvstore", .handler = check_lvstore, .params = job_params, .changes = true },
+	{ .name = NULL },
+};
+
+/* Everything a saved job may ask for. */
+const struct job_kind *const lvol_job_kinds[] = { &store_check_job, NULL };

@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Jobs, events and thresholds: long calls that answer at once, what happens by itself, and what is left after a restart."""
+import json
+import time
+
+import ferrule
+from ferrule import MIB
+
+
+class Jobs(ferrule.Case):
+    def pool(self, daemon, size=128 * MIB, name="pool"):
+        rpc = daemon.rpc()
+        daemon.make_file(name, size)
+        rpc("bdev_uring_create", {"name": "disk-" + name, "filename": name})
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "disk-" + name, "lvs_name": name})
+        return rpc
+
+    def test_a_job_is_waited_for_or_answered_at_once(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 8, "thin_provision": True})
+        report = rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})
+        self.assertEqual((report["nr_findings"], report["volumes"]), (0, 1))
+        id = rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool", "background": True})["job_id"]
+        job = rpc("job_wait", {"job_id": id})
+        self.assertEqual((job["job_id"], job["kind"], job["object"], job["state"], job["background"]),
+                         (id, "check", "pool", "complete", True))
+        self.assertEqual((job["done"], job["result"]["nr_findings"]), (job["total"], 0))
+        self.assertGreaterEqual(job["ended_ms"], job["started_ms"])
+        self.assertEqual(rpc("job_get_jobs", {"job_id": id}), [job])
+        self.assertEqual([(j["state"], j["background"]) for j in rpc("job_get_jobs")],
+                         [("complete", False), ("complete", True)])
+        self.assertEqual(rpc("job_cancel", {"job_id": id})["state"], "complete")
+
+    def test_a_job_that_ended_is_there_after_a_restart_until_forgotten(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        first = rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool", "background": True})["job_id"]
+        job = rpc("job_wait", {"job_id": first})
+        daemon.kill()
+        daemon.start()
+        rpc = daemon.rpc()
+        self.assertEqual(rpc("job_get_jobs"), [job])
+        self.assertTrue(rpc("job_forget", {"job_id": first}))
+        self.assert_error(-2, "No such job", rpc, "job_wait", {"job_id": first}, parameter="job_id")
+        daemon.restart()
+        rpc = daemon.rpc()
+        self.assertEqual(rpc("job_get_jobs"), [])
+        # numbers are not used again
+        second = rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool", "background": True})["job_id"]
+        self.assertGreater(second, first)
+
+    def test_a_job_that_was_under_way_is_taken_up_again(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool", "background": True})
+        daemon.stop()
+        # As a daemon that was killed before the job's end leaves it.
+        with open(daemon.journal()) as f:
+            lines = f.read().splitlines(keepends=True)
+        begun = [i for i, line in enumerate(lines) if '"kind":"check"' in line and '"ended_ms"' not in line]
+        self.assertTrue(begun)
+        with open(daemon.journal(), "w") as f:
+            f.writelines(lines[:begun[-1] + 1])
+        daemon.start()
+        rpc = daemon.rpc()
+        self.assertIn("goes on after a restart", daemon.log())
+        id = rpc("job_get_jobs")[0]["job_id"]
+        job = rpc("job_wait", {"job_id": id})
+        self.assertEqual((job["state"], job["resumed"]), ("complete", True))
+
+    def test_only_the_newest_jobs_stay(self):
+        daemon = self.daemon("--ephemeral")
+        rpc = self.pool(daemon)
+        for i in range(104):
+            rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool", "background": i % 52 == 0})
+            if i % 52 == 0:
+                rpc("job_wait", {"job_id": i + 1})
+        kept = rpc("job_get_jobs")
+        self.assertEqual(len(kept), 102)
+        self.assertEqual([j["job_id"] for j in kept if j["background"]], [1, 53])
+
+    def test_wrong_input_names_the_parameter(self):
+        rpc = self.daemon("--ephemeral").rpc()
+        for method, params, parameter in [("job_wait", {}, "job_id"), ("job_cancel", {"job_id": -1}, "job_id"),
+                                          ("job_wait", {"job_id": 1, "timeout_ms": "soon"}, "timeout_ms"),
+                                          ("bdev_lvol_check_lvstore", {"lvs_name": "p", "background": 7}, "background"),
+                                          ("event_get_events", {"after": "x"}, "after"),
+                                          ("bdev_lvol_check_shallow_copy", {}, "operation_id")]:
+            with self.subTest(method=method):
+                self.assert_error(-32603, "spdk_json_decode_object failed", rpc, method, params, parameter=parameter)
+        self.assert_error(-2, "No such job", rpc, "job_cancel", {"job_id": 5}, parameter="job_id")
+        self.assert_error(-19, "No such device", rpc, "bdev_lvol_check_shallow_copy", {"operation_id": 5},
+                          parameter="operation_id")
+
+
+class Events(ferrule.Case):
+    pool = Jobs.pool
+
+    def test_a_reader_waits_for_the_next_event(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        seen = rpc("event_get_events", {"max": 0})
+        self.assertEqual(seen["events"], [])
+        reader = daemon.rpc()
+        reader.send("event_get_events", {"after": seen["last"], "timeout_ms": 60000})
+        id = rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool", "background": True})["job_id"]
+        answer = reader.receive()["result"]
+        event = answer["events"][0]
+        self.assertEqual((event["type"], event["object"], event["data"]["job_id"], event["data"]["state"]),
+                         ("job_ended", "pool", id, "complete"))
+        self.assertEqual((answer["last"], answer["missed"]), (event["seq"], False))
+        self.assertEqual(rpc("event_get_events", {"after": answer["last"]})["events"], [])
+        # A waiting reader does not hold up the end, and numbers go on after it.
+        reader.send("event_get_events", {"after": answer["last"], "timeout_ms": 3600000})
+        daemon.restart()
+        rpc = daemon.rpc()
+        self.assertGreater(rpc("event_get_events", {"max": 0})["last"], answer["last"])
+        self.assertTrue(rpc("event_get_events", {"after": answer["last"]})["missed"])
+
+    def test_the_ring_keeps_the_newest(self):
+        daemon = self.daemon("--ephemeral")
+        rpc = self.pool(daemon)
+        start = rpc("event_get_events", {"max": 0})["last"]
+        for _ in range(1030):
+            rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})
+        read = rpc("event_get_events", {"after": start, "max": 5})
+        self.assertTrue(read["missed"])
+        self.assertEqual(len(read["events"]), 5)
+        self.assertEqual(read["last"], read["events"][-1]["seq"])
+        after, nr = read["last"], 5
+        while read["events"]:
+            read = rpc("event_get_events", {"after": after, "max": 500})
+            self.assertFalse(read["missed"])
+            after, nr = read["last"], nr + len(read["events"])
+        self.assertEqual(nr, 1024)
+
+    def test_a_store_that_fills_tells_of_its_thresholds(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        self.assertEqual(rpc("bdev_lvol_get_lvstore_space", {"lvs_name": "pool"})["threshold_percents"], [80, 90, 95])
+        self.assertTrue(rpc("bdev_lvol_set_lvstore_thresholds", {"lvs_name": "pool", "percents": [40, 60, 90]}))
+        daemon.kill()
+        daemon.start()
+        rpc = daemon.rpc()
+        space = rpc("bdev_lvol_get_lvstore_space", {"lvs_name": "pool"})
+        self.assertEqual(space["threshold_percents"], [40, 60, 90])
+        last = rpc("event_get_events", {"max": 0})["last"]
+        size = space["total_clusters"] * 7 // 10 * space["cluster_size"] // MIB
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "thick", "size_in_mib": size})
+        read = rpc("event_get_events", {"after": last, "timeout_ms": 60000})
+        event = read["events"][0]
+        self.assertEqual((event["type"], event["object"], event["data"]["threshold_percent"], event["data"]["direction"]),
+                         ("store_threshold", "pool", 60, "above"))
+        space = rpc("bdev_lvol_get_lvstore_space", {"lvs_name": "pool"})
+        self.assertGreaterEqual(space["used_percent"], 60)
+        self.assertGreater(space["reserved_clusters"], 0)
+        rpc("bdev_lvol_delete", {"name": "pool/thick"})
+        event = rpc("event_get_events", {"after": read["last"], "timeout_ms": 60000})["events"][0]
+        self.assertEqual((event["data"]["threshold_percent"], event["data"]["direction"]), (40, "below"))
+        for wrong in [[50, 40], [101], [1], ["80"], [10, 20, 30, 40, 50, 60, 70, 80, 90]]:
+            self.assert_error(-32603, "spdk_json_decode_object failed", rpc, "bdev_lvol_set_lvstore_thresholds",
+                              {"lvs_name": "pool", "percents": wrong}, parameter="percents")
+        self.assert_error(-19, "No such device", rpc, "bdev_lvol_set_lvstore_thresholds", {"lvs_name": "x", "percents": []},
+                          parameter="lvs_name")
+
+    def test_a_store_is_renamed(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 1})
+        rename = lambda old, new: rpc("bdev_lvol_rename_lvstore", {"old_name": old, "new_name": new})
+        self.assertTrue(rename("pool", "pool"))
+        self.assertTrue(rename("pool", "lake"))
+        self.assert_error(-2, "Lvol store pool not found", rename, "pool", "sea", parameter="old_name")
+        self.assert_error(-32602, "Invalid argument", rename, "lake", "a/b", parameter="new_name")
+        self.pool(daemon, name="sea")
+        self.assert_error(-32602, "File exists", rename, "lake", "sea", parameter="new_name")
+        daemon.kill()
+        daemon.start()
+        self.assertEqual(daemon.rpc()("bdev_get_bdevs", {"name": "lake/v"})[0]["aliases"], ["lake/v"])
+
+
+if __name__ == "__main__":
+    ferrule.main()
