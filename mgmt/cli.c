@@ -53,7 +53,7 @@ static int noun_help(FILE *to, const char *noun)
 {
 	bool found = false;
 
-	for (const struct cli_verb *v = cli_verbs; v->noun; v++) {
+	cli_for_each_verb(v) {
 		if (strcmp(v->noun, noun) != 0)
 			continue;
 		found = true;
@@ -71,7 +71,7 @@ static int help(FILE *to)
 	const char *last = "";
 
 	fputs("Usage: ferrule NOUN VERB [ARGUMENT]... [--json] [--socket PATH]\n\n", to);
-	for (const struct cli_verb *v = cli_verbs; v->noun; v++) {
+	cli_for_each_verb(v) {
 		if (strcmp(v->noun, last) != 0)
 			fprintf(to, "%s  %-12s", last[0] ? "\n" : "", v->noun);
 		fprintf(to, " %s", v->verb[0] ? v->verb : v->help);
@@ -88,7 +88,7 @@ static int complete(const char *noun, const char *verb)
 {
 	const char *last = "";
 
-	for (const struct cli_verb *v = cli_verbs; v->noun; v++) {
+	cli_for_each_verb(v) {
 		if (!noun && strcmp(v->noun, last) != 0)
 			puts(v->noun);
 		else if (noun && !verb && strcmp(v->noun, noun) == 0)
@@ -266,7 +266,7 @@ static int take_common(struct cli *cli, int argc, char **argv, bool *ret_help)
 /* A noun without a verb ("status") has the empty one. */
 static const struct cli_verb *find_verb(const char *noun, const char *verb)
 {
-	for (const struct cli_verb *v = cli_verbs; v->noun; v++) {
+	cli_for_each_verb(v) {
 		if (strcmp(v->noun, noun) == 0 && (!v->verb[0] || (verb && strcmp(v->verb, verb) == 0)))
 			return v;
 	}

@@ -84,7 +84,25 @@ struct cli_verb {
 	int (*run)(struct cli *cli, json_t *args, const struct cli_verb *verb);
 };
 
-extern const struct cli_verb cli_verbs[]; /* ends with a NULL noun */
+/* Tables of verbs in the order of the help; each ends with a NULL noun, the last pointer is NULL. */
+extern const struct cli_verb *const cli_tables[];
+
+#define cli_for_each_verb(v)                                                     \
+	for (const struct cli_verb *const *cli_table = cli_tables; *cli_table; cli_table++) \
+		for (const struct cli_verb *v = *cli_table; v->noun; v++)
+
+extern const struct cli_verb cli_storage_verbs[]; /* cli_storage.c: stores and volumes */
+extern const struct cli_verb cli_job_verbs[];	  /* cli_job.c: jobs and events */
+
+/* Shows what a verb's method has answered, if it has: the exit status.  Takes result. */
+int cli_show(struct cli *cli, json_t *result, const struct cli_verb *v);
+
+/* cli_job.c: calls a method that makes a job, and waits for its end with a bar on the terminal.  The job as it ended (params taken; a
+ * new reference); NULL with the reason said. */
+json_t *cli_run_job(struct cli *cli, const char *method, json_t *params);
+/* For rows: as --background says, the job's number at once, or its end. */
+int cli_job_verb(struct cli *cli, json_t *args, const struct cli_verb *v);
+#define CLI_BACKGROUND { "--background", CLI_ARG_FLAG, "background", false, "prints the job's number instead of waiting" }
 
 /* cli_store.c: looks at the store in a file or device, without a daemon */
 int cli_store_check(struct cli *cli, json_t *args, const struct cli_verb *verb);

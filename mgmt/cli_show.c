@@ -114,3 +114,19 @@ void cli_show_json(json_t *value)
 		puts(text);
 	free(text);
 }
+
+int cli_show(struct cli *cli, json_t *result, const struct cli_verb *v)
+{
+	if (!result)
+		return EXIT_FAILURE;
+	if (cli->json)
+		cli_show_json(result);
+	else if (v->columns)
+		cli_show_table(result, v->columns, v->what);
+	else if (json_is_string(result))
+		puts(json_string_value(result));
+	else if (json_is_integer(result))
+		printf("%" JSON_INTEGER_FORMAT "\n", json_integer_value(result));
+	json_decref(result);
+	return EXIT_SUCCESS;
+}

@@ -89,12 +89,13 @@ static void show(struct check *check)
 
 static int check_online(struct cli *cli, const char *name)
 {
-	json_t *result = cli_call(cli, "bdev_lvol_check_lvstore", json_pack("{s:s}", "lvs_name", name)), *f;
+	json_t *job = cli_run_job(cli, "bdev_lvol_check_lvstore", json_pack("{s:s}", "lvs_name", name)), *result, *f;
 	json_int_t nr_findings;
 	size_t i;
 
-	if (!result)
+	if (!job)
 		return EXIT_FAILURE;
+	result = json_object_get(job, "result");
 	nr_findings = json_integer_value(json_object_get(result, "nr_findings"));
 	if (cli->json) {
 		cli_show_json(result);
@@ -105,7 +106,7 @@ static int check_online(struct cli *cli, const char *name)
 		printf("%s: %" JSON_INTEGER_FORMAT " findings in %" JSON_INTEGER_FORMAT " pages\n", name, nr_findings,
 		       json_integer_value(json_object_get(result, "pages")));
 	}
-	json_decref(result);
+	json_decref(job);
 	return nr_findings ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

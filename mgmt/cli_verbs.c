@@ -6,22 +6,6 @@
 
 #include "mgmt/cli.h"
 
-static int show(struct cli *cli, json_t *result, const struct cli_verb *v)
-{
-	if (!result)
-		return EXIT_FAILURE;
-	if (cli->json)
-		cli_show_json(result);
-	else if (v->columns)
-		cli_show_table(result, v->columns, v->what);
-	else if (json_is_string(result))
-		puts(json_string_value(result));
-	else if (json_is_integer(result))
-		printf("%" JSON_INTEGER_FORMAT "\n", json_integer_value(result));
-	json_decref(result);
-	return EXIT_SUCCESS;
-}
-
 static const char *text_of(json_t *args, const char *key)
 {
 	return json_string_value(json_object_get(args, key));
@@ -67,7 +51,7 @@ static int create_sized(struct cli *cli, json_t *args, const struct cli_verb *v)
 	json_object_del(params, "size");
 	json_object_set_new(params, "block_size", json_integer(block));
 	json_object_set_new(params, "num_blocks", json_integer(size / block));
-	return show(cli, cli_call(cli, v->method, params), v);
+	return cli_show(cli, cli_call(cli, v->method, params), v);
 }
 
 /* Devices are deleted by the method of their kind. */
@@ -91,7 +75,7 @@ static int delete_bdev(struct cli *cli, json_t *args, const struct cli_verb *v)
 	if (found && !method)
 		cli_error("%s is a %s: it cannot be deleted here", text_of(args, "name"), kind ? kind : "device of its own");
 	json_decref(found);
-	return method ? show(cli, cli_call(cli, method, json_incref(args)), v) : EXIT_FAILURE;
+	return method ? cli_show(cli, cli_call(cli, method, json_incref(args)), v) : EXIT_FAILURE;
 }
 
 static int stat_bdevs(struct cli *cli, json_t *args, const struct cli_verb *v)
@@ -100,91 +84,10 @@ static int stat_bdevs(struct cli *cli, json_t *args, const struct cli_verb *v)
 	json_t *result = cli_call(cli, v->method, params), *bdevs;
 
 	if (!result || cli->json)
-		return show(cli, result, v);
+		return cli_show(cli, result, v);
 	bdevs = json_incref(json_object_get(result, "bdevs"));
 	json_decref(result);
-	return show(cli, bdevs, v);
-}
-
-/* --- stores and volumes --------------------------------------------------------------------------------------------- */
-
-static const struct cli_column store_columns[] = {
-	{ "NAME", "name", CLI_TEXT },
-	{ "DEVICE", "base_bdev", CLI_TEXT },
-	{ "SIZE", "total_data_clusters*cluster_size", CLI_SIZE },
-	{ "FREE", "free_clusters*cluster_size", CLI_SIZE },
-	{ "CLUSTER", "cluster_size", CLI_SIZE },
-	{ "UUID", "uuid", CLI_TEXT },
-	{ NULL, NULL, 0 },
-};
-
-static const struct cli_column volume_columns[] = {
-	{ "VOLUME", "aliases.0", CLI_TEXT },
-	{ "SIZE", "block_size*num_blocks", CLI_SIZE },
-	{ "CLUSTERS", "driver_specific.lvol.num_allocated_clusters", CLI_COUNT },
-	{ "THIN", "driver_specific.lvol.thin_provision", CLI_YES_NO },
-	{ "UUID", "uuid", CLI_TEXT },
-	{ NULL, NULL, 0 },
-};
-
-/* "store/volume" in two; false with the reason said. */
-static bool split_volume(const char *text, char store[256], const char **ret_volume)
-{
-	const char *slash = strchr(text, '/');
-
-	if (!slash || slash == text || !slash[1] || slash - text > 255) {
-		cli_error("\"%s\": a new volume is named STORE/VOLUME", text);
-		return false;
-	}
-	snprintf(store, 256, "%.*s", (int)(slash - text), text);
-	*ret_volume = slash + 1;
-	return true;
-}
-
-static int create_volume(struct cli *cli, json_t *args, const struct cli_verb *v)
-{
-	const char *volume;
-	char store[256];
-
-	if (!split_volume(text_of(args, "volume"), store, &volume))
-		return 2;
-	return show(cli,
-		    cli_call(cli, v->method,
-			     json_pack("{s:s,s:s,s:O,s:b}", "lvs_name", store, "lvol_name", volume, "size_in_mib",
-				       json_object_get(args, "size_in_mib"), "thin_provision",
-				       !json_is_true(json_object_get(args, "thick")))),
-		    v);
-}
-
-static int list_volumes(struct cli *cli, json_t *args, const struct cli_verb *v)
-{
-	const char *store = text_of(args, "store");
-	json_t *bdevs = cli_call(cli, v->method, NULL), *volumes, *bdev;
-	size_t i, len = store ? strlen(store) : 0;
-
-	if (!bdevs)
-		return EXIT_FAILURE;
-	volumes = json_array();
-	json_array_foreach(bdevs, i, bdev) {
-		const char *alias = json_string_value(cli_at(bdev, "aliases.0"));
-
-		if (cli_at(bdev, "driver_specific.lvol") &&
-		    (!store || (alias && strncmp(alias, store, len) == 0 && alias[len] == '/')))
-			json_array_append(volumes, bdev);
-	}
-	json_decref(bdevs);
-	return show(cli, volumes, v);
-}
-
-/* A volume keeps its store: a new name may be given with the store's before it. */
-static int rename_volume(struct cli *cli, json_t *args, const struct cli_verb *v)
-{
-	const char *new_name = text_of(args, "new_name"), *slash = strrchr(new_name, '/');
-
-	return show(cli,
-		    cli_call(cli, v->method, json_pack("{s:s,s:s}", "old_name", text_of(args, "old_name"), "new_name",
-						       slash ? slash + 1 : new_name)),
-		    v);
+	return cli_show(cli, bdevs, v);
 }
 
 /* --- exports -------------------------------------------------------------------------------------------------------- */
@@ -256,7 +159,7 @@ static int list_of_subsystem(struct cli *cli, json_t *args, const struct cli_ver
 		return EXIT_FAILURE;
 	list = json_incref(json_object_get(json_array_get(result, 0), member));
 	json_decref(result);
-	return show(cli, list ? list : json_array(), v);
+	return cli_show(cli, list ? list : json_array(), v);
 }
 
 static int list_namespaces(struct cli *cli, json_t *args, const struct cli_verb *v)
@@ -289,7 +192,7 @@ static int add_namespace(struct cli *cli, json_t *args, const struct cli_verb *v
 	json_t *ns = json_deep_copy(args);
 
 	json_object_del(ns, "nqn");
-	return show(cli, cli_call(cli, v->method, json_pack("{s:s,s:o}", "nqn", text_of(args, "nqn"), "namespace", ns)), v);
+	return cli_show(cli, cli_call(cli, v->method, json_pack("{s:s,s:o}", "nqn", text_of(args, "nqn"), "namespace", ns)), v);
 }
 
 /* "ADDR", "ADDR:PORT", "[V6ADDR]:PORT", "V6ADDR". */
@@ -313,7 +216,7 @@ static json_t *parse_address(const char *text, const char *trtype)
 
 static int call_listener(struct cli *cli, json_t *args, const struct cli_verb *v)
 {
-	return show(cli,
+	return cli_show(cli,
 		    cli_call(cli, v->method,
 			     json_pack("{s:s,s:o}", "nqn", text_of(args, "nqn"), "listen_address",
 				       parse_address(text_of(args, "address"), text_of(args, "trtype")))),
@@ -325,8 +228,8 @@ static int call_listener(struct cli *cli, json_t *args, const struct cli_verb *v
 static int log_level(struct cli *cli, json_t *args, const struct cli_verb *v)
 {
 	if (text_of(args, "level"))
-		return show(cli, cli_call(cli, "log_set_level", json_incref(args)), v);
-	return show(cli, cli_call(cli, "log_get_level", NULL), v);
+		return cli_show(cli, cli_call(cli, "log_set_level", json_incref(args)), v);
+	return cli_show(cli, cli_call(cli, "log_get_level", NULL), v);
 }
 
 static int rpc(struct cli *cli, json_t *args, const struct cli_verb *v)
@@ -418,9 +321,8 @@ static int status(struct cli *cli, json_t *args, const struct cli_verb *v)
 #define NQN	  { "NQN", CLI_ARG_STRING, "nqn", true, "the subsystem" }
 #define BLOCK	  { "--block-size", CLI_ARG_BYTES, "block_size", false, "512 or 4096" }
 #define UUID	  { "--uuid", CLI_ARG_STRING, "uuid", false, "instead of one made up" }
-#define VOLUME(k) { "VOLUME", CLI_ARG_STRING, k, true, "STORE/VOLUME or a UUID" }
 
-const struct cli_verb cli_verbs[] = {
+static const struct cli_verb device_verbs[] = {
 	{ "status", "", "shows the daemon and what it holds", { { 0 } }, .run = status },
 
 	{ "bdev", "list", "lists devices", { { "NAME", CLI_ARG_STRING, "name", false, "only this one" } },
@@ -441,32 +343,10 @@ const struct cli_verb cli_verbs[] = {
 	  { { "NAME", CLI_ARG_STRING, "name", true, "of the device" } }, .run = delete_bdev },
 	{ "bdev", "stat", "shows what devices have done", { { "NAME", CLI_ARG_STRING, "names", false, "only this one" } },
 	  .method = "bdev_get_iostat", .columns = stat_columns, .what = "devices", .run = stat_bdevs },
+	{ .noun = NULL },
+};
 
-	{ "store", "list", "lists stores", { { 0 } }, .method = "bdev_lvol_get_lvstores", .columns = store_columns,
-	  .what = "stores" },
-	{ "store", "create", "makes an empty store on a device",
-	  { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" },
-	    { "DEVICE", CLI_ARG_STRING, "bdev_name", true, "that holds it" },
-	    { "--cluster-size", CLI_ARG_BYTES, "cluster_sz", false, "32K to 16M, default 1M" } },
-	  .method = "bdev_lvol_create_lvstore" },
-	{ "store", "delete", "deletes a store with its volumes", { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" } },
-	  .method = "bdev_lvol_delete_lvstore" },
-	{ "store", "check", "checks every page and count: of one of the daemon's stores, or of a file that no daemon uses",
-	  { { "NAME|PATH", CLI_ARG_STRING, "path", true, "a store's name, or the path of a file or block device" } }, .run = cli_store_check },
-
-	{ "volume", "list", "lists volumes", { { "STORE", CLI_ARG_STRING, "store", false, "only of this store" } },
-	  .method = "bdev_get_bdevs", .columns = volume_columns, .what = "volumes", .run = list_volumes },
-	{ "volume", "create", "makes a volume, thin unless --thick",
-	  { { "VOLUME", CLI_ARG_STRING, "volume", true, "STORE/VOLUME" }, { "SIZE", CLI_ARG_MIB, "size_in_mib", true, "such as 10G" },
-	    { "--thick", CLI_ARG_FLAG, "thick", false, "reserves all of its space now" } },
-	  .method = "bdev_lvol_create", .run = create_volume },
-	{ "volume", "delete", "deletes a volume", { VOLUME("name") }, .method = "bdev_lvol_delete" },
-	{ "volume", "resize", "makes a volume larger or smaller; what is cut off is lost",
-	  { VOLUME("name"), { "SIZE", CLI_ARG_MIB, "size_in_mib", true, "such as 10G" } }, .method = "bdev_lvol_resize" },
-	{ "volume", "rename", "renames a volume",
-	  { VOLUME("old_name"), { "NAME", CLI_ARG_STRING, "new_name", true, "the new one" } }, .method = "bdev_lvol_rename",
-	  .run = rename_volume },
-
+static const struct cli_verb export_verbs[] = {
 	{ "transport", "list", "lists transports", { { 0 } }, .method = "nvmf_get_transports", .columns = transport_columns,
 	  .what = "transports" },
 	{ "transport", "create", "makes a transport",
@@ -524,7 +404,10 @@ const struct cli_verb cli_verbs[] = {
 	{ "host", "allow-any", "lets every host in, or only those listed",
 	  { NQN, { "ON|OFF", CLI_ARG_ON_OFF, "allow_any_host", true, "on or off" } },
 	  .method = "nvmf_subsystem_allow_any_host" },
+	{ .noun = NULL },
+};
 
+static const struct cli_verb daemon_verbs[] = {
 	{ "log", "level", "shows or sets how much is logged",
 	  { { "LEVEL", CLI_ARG_STRING, "level", false, "ERROR, WARNING, NOTICE, INFO or DEBUG" } }, .run = log_level },
 
@@ -533,4 +416,8 @@ const struct cli_verb cli_verbs[] = {
 	    { "PARAMS", CLI_ARG_STRING, "params", false, "a JSON object" } },
 	  .run = rpc },
 	{ .noun = NULL },
+};
+
+const struct cli_verb *const cli_tables[] = {
+	device_verbs, cli_storage_verbs, export_verbs, cli_job_verbs, daemon_verbs, NULL,
 };

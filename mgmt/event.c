@@ -1,7 +1,7 @@
 /*
  * The ring of events, and the method that reads it and waits for the next.
  *
- * Numbers begin at the second of the start times 2^20: a client that keeps the number it read last goes on with the events of a new
+ * Numbers begin at the millisecond of the start times 1,024: a client that keeps the number it read last goes on with the events of a new
  * process, and is told when it missed some.
  */
 #include "mgmt/event.h"
@@ -31,7 +31,7 @@ void events_init(void)
 	uint64_t seq;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
-	seq = (uint64_t)ts.tv_sec << 20;
+	seq = ((uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000) << 10;
 	if (seq > events.next_seq)
 		events.next_seq = seq;
 	events.first_seq = events.next_seq;

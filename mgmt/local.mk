@@ -1,6 +1,7 @@
 noinst_LIBRARIES += %D%/libmgmt.a
 %C%_libmgmt_a_SOURCES = \
-	%D%/cli.c %D%/cli.h %D%/cli_client.c %D%/cli_show.c %D%/cli_size.c %D%/cli_store.c %D%/cli_verbs.c \
+	%D%/cli.c %D%/cli.h %D%/cli_client.c %D%/cli_job.c %D%/cli_show.c %D%/cli_size.c %D%/cli_storage.c \
+	%D%/cli_store.c %D%/cli_verbs.c \
 	%D%/cli_nvme.c %D%/cli_nvme.h %D%/cli_nvme_data.c %D%/cli_nvme_perf.c %D%/cli_nvme_show.c \
 	%D%/decode.c \
 	%D%/event.c %D%/event.h \

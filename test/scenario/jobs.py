@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Jobs, events and thresholds: long calls that answer at once, what happens by itself, and what is left after a restart."""
 import json
-import time
+import subprocess
 
 import ferrule
 from ferrule import MIB
@@ -92,6 +92,50 @@ class Jobs(ferrule.Case):
         self.assert_error(-2, "No such job", rpc, "job_cancel", {"job_id": 5}, parameter="job_id")
         self.assert_error(-19, "No such device", rpc, "bdev_lvol_check_shallow_copy", {"operation_id": 5},
                           parameter="operation_id")
+
+
+    def test_by_hand(self):
+        daemon = self.daemon()
+        self.pool(daemon)
+        cli = daemon.cli
+        self.assertEqual(cli("job", "list").stdout, "no jobs\n")
+        self.assertIn("pool: 0 findings", cli("store", "check", "pool").stdout)
+        self.assertEqual(json.loads(cli("store", "check", "pool", "--json").stdout)["nr_findings"], 0)
+        jobs = json.loads(cli("job", "list", "--json").stdout)
+        self.assertEqual([j["state"] for j in jobs], ["complete", "complete"])
+        id = str(jobs[0]["job_id"])
+        self.assertEqual(json.loads(cli("job", "show", id).stdout)["kind"], "check")
+        cli("job", "wait", id)
+        self.assertEqual(cli("job", "cancel", id).stdout, "complete\n")
+        cli("job", "forget", id)
+        self.assertIn("No such job", cli("job", "wait", id, check=False).stderr)
+        self.assertEqual(len(cli("job", "list").stdout.splitlines()), 2)
+        events = cli("events").stdout.splitlines()
+        self.assertEqual(len(events), 2)
+        self.assertIn("check of pool: complete", events[0])
+        first = json.loads(cli("events", "--json").stdout.splitlines()[0])
+        self.assertEqual(len(cli("events", "--after", str(first["seq"])).stdout.splitlines()), 1)
+        self.assertEqual(cli("store", "thresholds", "pool").stdout, "80 %\n90 %\n95 %\n")
+        cli("store", "thresholds", "pool", "50,75")
+        self.assertEqual(json.loads(cli("store", "thresholds", "pool", "--json").stdout), [50, 75])
+        cli("store", "thresholds", "pool", "none")
+        self.assertEqual(cli("store", "thresholds", "pool").stdout, "")
+        self.assertEqual(cli("store", "thresholds", "pool", "half", check=False).returncode, 2)
+        self.assertIn("free", cli("store", "space", "pool").stdout)
+        cli("store", "rename", "pool", "lake")
+        self.assertEqual(json.loads(cli("store", "space", "lake", "--json").stdout)["name"], "lake")
+
+    def test_following_events_shows_each_as_it_comes(self):
+        daemon = self.daemon("--ephemeral")
+        rpc = self.pool(daemon)
+        follower = subprocess.Popen([ferrule.FERRULE, "--socket", daemon.socket_path, "events", "--follow", "--json"],
+                                    stdout=subprocess.PIPE, text=True)
+        self.addCleanup(follower.stdout.close)
+        self.addCleanup(follower.wait)
+        self.addCleanup(follower.kill)
+        for i in range(3):
+            rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})
+            self.assertEqual(json.loads(follower.stdout.readline())["data"]["job_id"], i + 1)
 
 
 class Events(ferrule.Case):

@@ -1,0 +1,196 @@
+/* The command line of stores and volumes: rows, columns of lists, and what needs more than a call of its method. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mgmt/cli.h"
+
+static const char *text_of(json_t *args, const char *key)
+{
+	return json_string_value(json_object_get(args, key));
+}
+
+static const struct cli_column store_columns[] = {
+	{ "NAME", "name", CLI_TEXT },
+	{ "DEVICE", "base_bdev", CLI_TEXT },
+	{ "SIZE", "total_data_clusters*cluster_size", CLI_SIZE },
+	{ "FREE", "free_clusters*cluster_size", CLI_SIZE },
+	{ "CLUSTER", "cluster_size", CLI_SIZE },
+	{ "UUID", "uuid", CLI_TEXT },
+	{ NULL, NULL, 0 },
+};
+
+static const struct cli_column volume_columns[] = {
+	{ "VOLUME", "aliases.0", CLI_TEXT },
+	{ "SIZE", "block_size*num_blocks", CLI_SIZE },
+	{ "CLUSTERS", "driver_specific.lvol.num_allocated_clusters", CLI_COUNT },
+	{ "THIN", "driver_specific.lvol.thin_provision", CLI_YES_NO },
+	{ "UUID", "uuid", CLI_TEXT },
+	{ NULL, NULL, 0 },
+};
+
+/* "store/volume" in two; false with the reason said. */
+static bool split_volume(const char *text, char store[256], const char **ret_volume)
+{
+	const char *slash = strchr(text, '/');
+
+	if (!slash || slash == text || !slash[1] || slash - text > 255) {
+		cli_error("\"%s\": a new volume is named STORE/VOLUME", text);
+		return false;
+	}
+	snprintf(store, 256, "%.*s", (int)(slash - text), text);
+	*ret_volume = slash + 1;
+	return true;
+}
+
+static int create_volume(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	const char *volume;
+	char store[256];
+
+	if (!split_volume(text_of(args, "volume"), store, &volume))
+		return 2;
+	return cli_show(cli,
+		    cli_call(cli, v->method,
+			     json_pack("{s:s,s:s,s:O,s:b}", "lvs_name", store, "lvol_name", volume, "size_in_mib",
+				       json_object_get(args, "size_in_mib"), "thin_provision",
+				       !json_is_true(json_object_get(args, "thick")))),
+		    v);
+}
+
+static int list_volumes(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	const char *store = text_of(args, "store");
+	json_t *bdevs = cli_call(cli, v->method, NULL), *volumes, *bdev;
+	size_t i, len = store ? strlen(store) : 0;
+
+	if (!bdevs)
+		return EXIT_FAILURE;
+	volumes = json_array();
+	json_array_foreach(bdevs, i, bdev) {
+		const char *alias = json_string_value(cli_at(bdev, "aliases.0"));
+
+		if (cli_at(bdev, "driver_specific.lvol") &&
+		    (!store || (alias && strncmp(alias, store, len) == 0 && alias[len] == '/')))
+			json_array_append(volumes, bdev);
+	}
+	json_decref(bdevs);
+	return cli_show(cli, volumes, v);
+}
+
+/* A volume keeps its store: a new name may be given with the store's before it. */
+static int rename_volume(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	const char *new_name = text_of(args, "new_name"), *slash = strrchr(new_name, '/');
+
+	return cli_show(cli,
+		    cli_call(cli, v->method, json_pack("{s:s,s:s}", "old_name", text_of(args, "old_name"), "new_name",
+						       slash ? slash + 1 : new_name)),
+		    v);
+}
+
+/* --- stores --------------------------------------------------------------------------------------------------------- */
+
+/* Shows the thresholds, or sets them: "80,90,95", or "none". */
+static int store_thresholds(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	const char *text = text_of(args, "percents"), *name = text_of(args, "lvs_name");
+	json_t *list, *space, *n;
+	char *end;
+	size_t i;
+
+	if (!text) {
+		space = cli_call(cli, "bdev_lvol_get_lvstore_space", json_incref(args));
+		list = json_object_get(space, "threshold_percents");
+		if (cli->json)
+			cli_show_json(list);
+		else
+			json_array_foreach(list, i, n)
+				printf("%" JSON_INTEGER_FORMAT " %%\n", json_integer_value(n));
+		json_decref(space);
+		return space ? EXIT_SUCCESS : EXIT_FAILURE;
+	}
+	list = json_array();
+	while (strcmp(text, "none") != 0) {
+		long percent = strtol(text, &end, 10);
+
+		if (end == text || (*end && *end != ',')) {
+			cli_error("PERCENTS: \"%s\" is no list such as 80,90,95, and not none", text_of(args, "percents"));
+			json_decref(list);
+			return 2;
+		}
+		json_array_append_new(list, json_integer(percent));
+		if (!*end)
+			break;
+		text = end + 1;
+	}
+	return cli_show(cli, cli_call(cli, v->method, json_pack("{s:s,s:o}", "lvs_name", name, "percents", list)), v);
+}
+
+static void space_line(json_t *space, const char *what, const char *key)
+{
+	uint64_t cluster = (uint64_t)json_integer_value(json_object_get(space, "cluster_size"));
+	char buf[32];
+
+	printf("%-15s%s\n", what, cli_format_size((uint64_t)json_integer_value(json_object_get(space, key)) * cluster, buf));
+}
+
+static int store_space(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	json_t *space = cli_call(cli, v->method, json_incref(args));
+
+	if (space && cli->json) {
+		cli_show_json(space);
+	} else if (space) {
+		space_line(space, "size", "total_clusters");
+		space_line(space, "free", "free_clusters");
+		space_line(space, "coming back", "coming_clusters");
+		space_line(space, "reserved", "reserved_clusters");
+		space_line(space, "metadata", "metadata_clusters");
+		space_line(space, "overcommitted", "overcommitted_clusters");
+		printf("%-15s%" JSON_INTEGER_FORMAT " %%\n", "used", json_integer_value(json_object_get(space, "used_percent")));
+	}
+	json_decref(space);
+	return space ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* --- the rows ------------------------------------------------------------------------------------------------------- */
+
+#define VOLUME(k) { "VOLUME", CLI_ARG_STRING, k, true, "STORE/VOLUME or a UUID" }
+
+const struct cli_verb cli_storage_verbs[] = {
+	{ "store", "list", "lists stores", { { 0 } }, .method = "bdev_lvol_get_lvstores", .columns = store_columns,
+	  .what = "stores" },
+	{ "store", "create", "makes an empty store on a device",
+	  { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" },
+	    { "DEVICE", CLI_ARG_STRING, "bdev_name", true, "that holds it" },
+	    { "--cluster-size", CLI_ARG_BYTES, "cluster_sz", false, "32K to 16M, default 1M" } },
+	  .method = "bdev_lvol_create_lvstore" },
+	{ "store", "delete", "deletes a store with its volumes", { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" } },
+	  .method = "bdev_lvol_delete_lvstore" },
+	{ "store", "rename", "renames a store; its volumes' names change with it",
+	  { { "NAME", CLI_ARG_STRING, "old_name", true, "of the store" }, { "NEW", CLI_ARG_STRING, "new_name", true, "the new one" } },
+	  .method = "bdev_lvol_rename_lvstore" },
+	{ "store", "space", "shows where a store's space is", { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" } },
+	  .method = "bdev_lvol_get_lvstore_space", .run = store_space },
+	{ "store", "thresholds", "shows or sets how full a store is when an event tells of it",
+	  { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" },
+	    { "PERCENTS", CLI_ARG_STRING, "percents", false, "such as 80,90,95, or none" } },
+	  .method = "bdev_lvol_set_lvstore_thresholds", .run = store_thresholds },
+	{ "store", "check", "checks every page and count: of one of the daemon's stores, or of a file that no daemon uses",
+	  { { "NAME|PATH", CLI_ARG_STRING, "path", true, "a store's name, or the path of a file or block device" } }, .run = cli_store_check },
+
+	{ "volume", "list", "lists volumes", { { "STORE", CLI_ARG_STRING, "store", false, "only of this store" } },
+	  .method = "bdev_get_bdevs", .columns = volume_columns, .what = "volumes", .run = list_volumes },
+	{ "volume", "create", "makes a volume, thin unless --thick",
+	  { { "VOLUME", CLI_ARG_STRING, "volume", true, "STORE/VOLUME" }, { "SIZE", CLI_ARG_MIB, "size_in_mib", true, "such as 10G" },
+	    { "--thick", CLI_ARG_FLAG, "thick", false, "reserves all of its space now" } },
+	  .method = "bdev_lvol_create", .run = create_volume },
+	{ "volume", "delete", "deletes a volume", { VOLUME("name") }, .method = "bdev_lvol_delete" },
+	{ "volume", "resize", "makes a volume larger or smaller; what is cut off is lost",
+	  { VOLUME("name"), { "SIZE", CLI_ARG_MIB, "size_in_mib", true, "such as 10G" } }, .method = "bdev_lvol_resize" },
+	{ "volume", "rename", "renames a volume",
+	  { VOLUME("old_name"), { "NAME", CLI_ARG_STRING, "new_name", true, "the new one" } }, .method = "bdev_lvol_rename",
+	  .run = rename_volume },
+	{ .noun = NULL },
+};
