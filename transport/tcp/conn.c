@@ -1,8 +1,8 @@
 /*
  * A connection's life.
  *
- *   WAIT_ICREQ    accepted; nothing is believed but an ICReq.  A deadline.
- *   WAIT_CONNECT  ICResp queued or sent; one request, for Connect.  Until then a connection costs under 16 KiB.  A deadline.
+ *   WAIT_ICREQ    accepted; nothing is believed but an ICReq.  A deadline, and a short one once the ICReq has begun.
+ *   WAIT_CONNECT  ICResp queued or sent; one request, for Connect.  Until then a connection costs under 16 KiB.  Deadlines alike.
  *   LIVE          Connect has succeeded; requests for the whole queue exist.  The group's tick looks for stalls.
  *   CLOSING       nvmf has been told; no PDU is looked at any more.  What must still go out (the rest of a PDU begun, a
  *                 C2HTermReq) is sent, then our direction is shut, and the host's end, an error or a timer ends the stream.
@@ -224,17 +224,34 @@ static void conn_deadline(void *arg)
 {
 	struct tcp_conn *conn = arg;
 
-	switch (conn->state) {
-	case CONN_WAIT_ICREQ:
-		conn_drop(conn, conn->draining ? "does not take what is left" : "no ICReq in time");
-		break;
-	case CONN_WAIT_CONNECT:
-		conn_drop(conn, conn->draining ? "does not take what is left" : "no Connect in time");
-		break;
-	default:
+	if (conn->draining || conn->state >= CONN_LIVE)
 		conn_drop(conn, "does not take what is left");
-		break;
-	}
+	else if (conn->state == CONN_WAIT_ICREQ)
+		conn_drop(conn, conn->handshake_pdu ? "stopped in the middle of its ICReq" : "no ICReq in time");
+	else
+		conn_drop(conn, conn->handshake_pdu ? "stopped in the middle of its Connect" : "no Connect in time");
+}
+
+static void handshake_step(struct tcp_conn *conn, uint64_t timeout_us)
+{
+	conn->handshake_pdu = false;
+	conn->handshake_end_us = clock_now_us() + timeout_us;
+	timer_arm(&conn->timer, timeout_us);
+}
+
+void conn_handshake_heard(struct tcp_conn *conn)
+{
+	bool in_pdu = conn->partial_len || conn->rx_req;
+	uint64_t now_us, left_us;
+
+	if (!conn_receives(conn) || in_pdu == conn->handshake_pdu)
+		return;
+	now_us = clock_now_us();
+	left_us = conn->handshake_end_us > now_us ? conn->handshake_end_us - now_us : 0;
+	if (in_pdu && left_us > TCP_HANDSHAKE_PDU_US)
+		left_us = TCP_HANDSHAKE_PDU_US;
+	conn->handshake_pdu = in_pdu;
+	timer_arm(&conn->timer, left_us);
 }
 
 static bool no_progress(bool owed, uint64_t bytes, uint64_t *seen_bytes, uint8_t *ticks, uint8_t max_ticks)
@@ -247,11 +264,12 @@ static bool no_progress(bool owed, uint64_t bytes, uint64_t *seen_bytes, uint8_t
 void conn_check_stall(struct tcp_conn *conn)
 {
 	uint8_t max_ticks = nvmf_buffers_short() ? TCP_SHORT_TICKS : TCP_STALL_TICKS;
+	uint8_t pdu_ticks = max_ticks < TCP_PDU_TICKS ? max_ticks : TCP_PDU_TICKS;
 
 	if (conn->state != CONN_LIVE)
 		return;
 	if (no_progress(conn->partial_len || conn->rx_req, conn->nr_rx_bytes, &conn->seen_rx_bytes, &conn->rx_stalled,
-			max_ticks)) {
+			pdu_ticks)) {
 		conn_drop(conn, "stopped in the middle of a PDU");
 		return;
 	}
@@ -288,7 +306,7 @@ void conn_established(struct tcp_conn *conn, const struct nvme_tcp_ic_req *req)
 	conn->limits.hdgst = conn->qpair.header_digest = req->dgst & NVME_TCP_DGST_HEADER;
 	conn->limits.ddgst = conn->qpair.data_digest = req->dgst & NVME_TCP_DGST_DATA;
 	set_state(conn, CONN_WAIT_CONNECT);
-	timer_arm(&conn->timer, TCP_CONNECT_TIMEOUT_US);
+	handshake_step(conn, TCP_CONNECT_TIMEOUT_US);
 	conn_work_later(conn, WORK_FLUSH);
 }
 
@@ -369,7 +387,7 @@ void conn_start(struct tcp_group *group, struct tcp_listener *listener, struct s
 	fifo_init(&conn->deferred);
 	req_init(&conn->first_req, conn, 0);
 	timer_init(&conn->timer, conn_deadline, conn);
-	timer_arm(&conn->timer, TCP_ICREQ_TIMEOUT_US);
+	handshake_step(conn, TCP_ICREQ_TIMEOUT_US);
 	if (list_empty(&group->conns))
 		timer_arm(&group->tick_timer, TCP_TICK_US);
 	list_add_tail(&group->conns, &conn->group_link);

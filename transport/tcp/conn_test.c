@@ -701,6 +701,42 @@ SIM_TEST(a_connection_without_icreq_or_connect_is_closed_in_time)
 	raw_close(&shy, false);
 }
 
+SIM_TEST(an_icreq_or_connect_that_has_begun_has_two_seconds_however_it_trickles)
+{
+	struct nvme_tcp_ic_req ic = { .hdr = { .type = NVME_TCP_IC_REQ, .hlen = 128, .plen = 128 } };
+	struct raw_host silent, icreq, connect, trickle, late;
+
+	raw_open(&silent, &addr);
+	raw_open(&icreq, &addr);
+	raw_open(&connect, &addr);
+	raw_ic(&connect, 0, 0);
+	raw_open(&trickle, &addr);
+	fiber_sleep(2500000); /* to say nothing is another matter */
+	ck_assert(raw_send(&icreq, &ic, 3));
+	ck_assert(raw_send(&connect, "\4\0\110\110\110\4\0\0", 8));
+	raw_open(&late, &addr);
+	ck_assert(raw_send(&late, &ic, 100));
+	for (unsigned i = 0; i < 9; i++) {
+		ck_assert(raw_send(&trickle, (uint8_t *)&ic + i, 1));
+		fiber_sleep(200000);
+	}
+	ck_assert_uint_eq(fake.nr_qpairs, 5);
+	ck_assert(raw_send(&late, (uint8_t *)&ic + 100, 28)); /* who ends it in time goes on */
+	ck_assert_ptr_nonnull(raw_recv(&late));
+	raw_next(&late);
+	fiber_sleep(400000);
+	ck_assert_uint_eq(fake.nr_qpairs, 2); /* the silent and the late one */
+	raw_expect_end(&icreq);
+	raw_expect_end(&connect);
+	raw_expect_end(&trickle);
+	ck_assert_uint_eq(raw_connect(&late, 1, 8), NVME_SC_SUCCESS);
+	raw_close(&silent, false);
+	raw_close(&icreq, false);
+	raw_close(&connect, false);
+	raw_close(&trickle, false);
+	raw_close(&late, false);
+}
+
 SIM_TEST(a_flood_of_connections_that_say_nothing_costs_only_the_oldest)
 {
 	static struct raw_host hosts[1100];
@@ -744,6 +780,10 @@ SIM_TEST(a_host_that_stops_in_the_middle_is_given_up)
 			ck_assert(raw_send_cmd(&no_data, &flush, NULL, 0));
 			ck_assert_uint_eq(raw_expect_resp(&no_data, 1), NVME_SC_SUCCESS);
 		}
+		if (i == 7)
+			ck_assert_uint_eq(fake.nr_qpairs, 4); /* a lost segment may come again after 6.4 s */
+		else if (i == 12)
+			ck_assert_uint_eq(fake.nr_qpairs, 2); /* nobody is in the middle of a PDU any more */
 	}
 	ck_assert_uint_eq(fake.nr_qpairs, 1);
 	write_in_capsule(&good, 1, 0, data, 4096);
@@ -892,6 +932,7 @@ int main(void)
 	ADD(a_term_req_waits_for_the_end_of_the_pdu_on_its_way);
 	ADD(a_host_may_vanish_at_any_byte);
 	ADD(a_connection_without_icreq_or_connect_is_closed_in_time);
+	ADD(an_icreq_or_connect_that_has_begun_has_two_seconds_however_it_trickles);
 	ADD(a_flood_of_connections_that_say_nothing_costs_only_the_oldest);
 	ADD(a_host_that_stops_in_the_middle_is_given_up);
 	ADD(a_host_that_does_not_read_holds_bounded_memory_and_hurts_nobody);

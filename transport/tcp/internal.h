@@ -19,10 +19,14 @@ struct tcp_group;
 
 #define TCP_ICREQ_TIMEOUT_US   (5 * 1000 * 1000ull)
 #define TCP_CONNECT_TIMEOUT_US (10 * 1000 * 1000ull)
+/* An ICReq or Connect that has begun: from its first byte to its last. */
+#define TCP_HANDSHAKE_PDU_US   (2 * 1000 * 1000ull)
 #define TCP_LINGER_US	       (1500 * 1000ull)
 /* A peer that owes us bytes, or does not take ours, is given up after this many group ticks. */
 #define TCP_TICK_US	 (1000 * 1000ull)
 #define TCP_STALL_TICKS	 30u
+/* One that stands in the middle of a PDU: room for TCP's retransmissions, 0.2 to 6.4 s after a loss. */
+#define TCP_PDU_TICKS	 10u
 /* The same while requests, anybody's, wait for the pool's large buffers. */
 #define TCP_SHORT_TICKS	 2u
 /* Connections of one group that have not said who they are yet; one more drops the oldest. */
@@ -193,6 +197,8 @@ struct tcp_conn {
 	bool nvmf_gone;
 	struct list group_link, handshake_link;
 	struct timer timer; /* handshake deadline; later the end of lingering */
+	uint64_t handshake_end_us; /* when the ICReq, or the Connect, must have come */
+	bool handshake_pdu;	   /* it has begun, and the timer is set for its end */
 	struct task work;
 	unsigned work_flags;
 	bool work_queued;
@@ -246,6 +252,8 @@ static inline bool conn_receives(const struct tcp_conn *conn)
 void conn_start(struct tcp_group *group, struct tcp_listener *listener, struct stream *stream);
 /* Does the work of @flags later in this turn. */
 void conn_work_later(struct tcp_conn *conn, unsigned flags);
+/* Before LIVE: bytes have come in. */
+void conn_handshake_heard(struct tcp_conn *conn);
 /* The ICReq is in and good. */
 void conn_established(struct tcp_conn *conn, const struct nvme_tcp_ic_req *req);
 /* Connect has succeeded.  0, or -ENOMEM: the connection is on its way out. */

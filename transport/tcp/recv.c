@@ -305,6 +305,8 @@ static size_t recv_once(struct tcp_conn *conn, bool *ret_drained)
 		memcpy(conn->partial, p + used, conn->partial_len);
 	}
 	chunk_put(chunk);
+	if (conn->state < CONN_LIVE)
+		conn_handshake_heard(conn);
 	return got;
 }
 
