@@ -1,6 +1,7 @@
 /*
- * Folders.  Each process keeps DPDK's files in a folder of its own, named by its process number; one that was killed leaves
- * its folder behind, and the next daemon removes it.
+ * Folders.  Each process keeps DPDK's files in a folder of its own, with a lock that it holds while it lives; one that was
+ * killed leaves its folder behind, and the next daemon, which finds the lock free, removes it.  A process number would not do:
+ * containers share folders and not numbers.
  */
 #include "target/places.h"
 
@@ -8,10 +9,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -80,32 +82,90 @@ void places_remove_dir(const char *path)
 	nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
+/* Opens the folder's lock file and takes its lock if nobody has it.  The open file, or -errno; -EAGAIN: somebody has it. */
+static int lock_dir(const char *dir, int flags)
+{
+	char path[700];
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "%s/lock", dir);
+	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return fd;
+	rc = -errno;
+	close(fd);
+	return rc;
+}
+
+/* PID.XXXXXX, as places_own_dir() makes them. */
+static bool is_ours(const char *base, const char *name, char *path, size_t size)
+{
+	struct stat st;
+	char *end;
+
+	if (strtol(name, &end, 10) <= 0 || *end != '.' || strlen(end) != 7)
+		return false;
+	snprintf(path, size, "%s/%s", base, name);
+	return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid();
+}
+
 static void remove_dead(const char *base)
 {
 	DIR *dir = opendir(base);
 	struct dirent *entry;
-	char path[600], *end;
-	struct stat st;
-	long pid;
+	char path[600];
+	int lock;
 
 	while (dir && (entry = readdir(dir))) {
-		errno = 0;
-		pid = strtol(entry->d_name, &end, 10);
-		if (pid <= 0 || *end || (kill((pid_t)pid, 0) == 0 && pid != getpid()) || errno == EPERM)
+		if (!is_ours(base, entry->d_name, path, sizeof(path)))
 			continue;
-		snprintf(path, sizeof(path), "%s/%s", base, entry->d_name);
-		if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid())
-			places_remove_dir(path);
+		lock = lock_dir(path, 0);
+		if (lock < 0 && lock != -ENOENT)
+			continue;
+		places_remove_dir(path);
+		if (lock >= 0)
+			close(lock);
 	}
 	if (dir)
 		closedir(dir);
+}
+
+int places_own_dir(const char *base, char *buf, size_t size)
+{
+	int base_fd, lock, n, rc = places_make_dir(base, 0700);
+
+	if (rc)
+		return rc;
+	base_fd = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (base_fd < 0)
+		return -errno;
+	/* A folder without a lock is nobody's only while nobody is making one. */
+	if (flock(base_fd, LOCK_EX) < 0) {
+		rc = -errno;
+		goto out_base;
+	}
+	remove_dead(base);
+	n = snprintf(buf, size, "%s/%ld.XXXXXX", base, (long)getpid());
+	if (n < 0 || (size_t)n >= size) {
+		rc = -ENAMETOOLONG;
+	} else if (!mkdtemp(buf)) {
+		rc = -errno;
+	} else {
+		lock = lock_dir(buf, O_CREAT); /* stays open as long as the process lives */
+		rc = lock < 0 ? lock : 0;
+	}
+out_base:
+	close(base_fd);
+	return rc;
 }
 
 int places_eal_dir(char *buf, size_t size)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	char base[256];
-	int rc, n;
+	int n;
 
 	if (geteuid() == 0)
 		n = snprintf(base, sizeof(base), "/run/ferrule/eal");
@@ -115,10 +175,5 @@ int places_eal_dir(char *buf, size_t size)
 		n = snprintf(base, sizeof(base), "/tmp/ferrule-eal-%u", (unsigned)geteuid());
 	if (n < 0 || (size_t)n >= sizeof(base))
 		return -ENAMETOOLONG;
-	rc = places_make_dir(base, 0700);
-	if (rc)
-		return rc;
-	remove_dead(base);
-	n = snprintf(buf, size, "%s/%ld", base, (long)getpid());
-	return n > 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
+	return places_own_dir(base, buf, size);
 }

@@ -11,11 +11,14 @@ int places_make_dir(const char *path, mode_t mode);
 int places_make_parent(const char *path, mode_t mode);
 
 /**
- * places_eal_dir - a folder for the memory files of this process
+ * places_own_dir - a new folder below @base that belongs to this process while it lives
+ * @ret:  its path, in @size bytes
  *
- * Removes those left behind by daemons that were killed.
+ * Removes those whose processes are gone, however they ended.
  * Return: 0, or -errno.
  */
+int places_own_dir(const char *base, char *ret, size_t size);
+/* The same for this process's memory files, where this user keeps such. */
 int places_eal_dir(char *buf, size_t size);
 /* Removes a folder and what is in it. */
 void places_remove_dir(const char *path);
