@@ -51,6 +51,7 @@ struct nvmf_listener {
 	void *handle; /* the transport's */
 	uint16_t portid;
 	unsigned nr_users; /* subsystems, and for a discovery port the listeners of its address */
+	bool lacks_discovery; /* its discovery port is another's, for now */
 };
 
 /* Owner: app thread. */
@@ -59,6 +60,7 @@ struct nvmf_target {
 	char model[NVMF_MODEL_MAX + 1];
 	uint16_t discovery_port;
 	bool no_discovery_port;
+	struct timer discovery_timer; /* armed: some listener lacks it */
 	uint64_t connect_timeout_us; /* constant, read by groups */
 	uint64_t start_us;
 	struct fiber_mutex config; /* held by whoever changes the configuration */
@@ -75,7 +77,7 @@ struct nvmf_target {
 	atomic_int temperature_k; /* of the pool's hottest bdev, for any thread; 0: none reports */
 	nvmf_ns_gone_fn ns_gone;
 	void *ns_gone_arg;
-	unsigned nr_events; /* fibers about bdevs that come or go */
+	unsigned nr_events; /* fibers about bdevs that come or go, and discovery ports */
 	struct fiber_cond events_over;
 	bool stopping;
 };
@@ -445,8 +447,24 @@ fiber_fn void nvmf_ns_remove_all(struct nvmf_subsystem *subsystem);
 struct nvmf_listener *nvmf_listener_by_handle(struct nvmf_target *target,
 					      const struct nvmf_transport_ops *ops, void *handle);
 fiber_fn void nvmf_listeners_remove_all(struct nvmf_subsystem *subsystem);
+/* Opens an address or shares it; each open has its close.  Under target->config, as are the next ones. */
+fiber_fn int nvmf_listener_open(struct nvmf_target *target, struct nvmf_transport *transport,
+				const struct stream_addr *addr, struct nvmf_listener **ret_listener);
+fiber_fn void nvmf_listener_close(struct nvmf_listener *listener);
+struct nvmf_sub_listener *nvmf_sub_listener_find(const struct nvmf_subsystem *sub,
+						 const struct nvmf_listener *listener);
+
+/* discovery_port.c: app thread, under target->config */
+void nvmf_discovery_ports_init(struct nvmf_target *target);
+/* Has discovery answered beside a subsystem's new listener, or tries again later. */
+fiber_fn void nvmf_discovery_port_open(struct nvmf_target *target, struct nvmf_sub_listener *sl);
+fiber_fn void nvmf_discovery_port_close(struct nvmf_target *target, struct nvmf_listener *listener);
+/* The listeners have changed: a port that was taken may be free. */
+fiber_fn void nvmf_discovery_ports_retry(struct nvmf_target *target);
 
 /* target.c */
+/* The end of a fiber that nr_events counts. */
+void nvmf_target_event_over(struct nvmf_target *target);
 struct nvmf_transport *nvmf_transport_find(struct nvmf_target *target, const char *trtype);
 
 /* derive.c: identities that stay the same because they are made from names */

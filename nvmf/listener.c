@@ -1,6 +1,6 @@
 /*
  * Listeners: the addresses a subsystem is reached by.  A transport's listener is shared by all subsystems on
- * its address, and the first on an address opens the discovery port beside it.
+ * its address, and the first on an address opens the discovery port beside it (discovery_port.c).
  */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -56,7 +56,7 @@ struct nvmf_listener *nvmf_listener_by_handle(struct nvmf_target *target,
 	return NULL;
 }
 
-fiber_fn static int listener_open(struct nvmf_target *target, struct nvmf_transport *transport,
+fiber_fn int nvmf_listener_open(struct nvmf_target *target, struct nvmf_transport *transport,
 				  const struct stream_addr *addr, struct nvmf_listener **ret_listener)
 {
 	struct nvmf_listener *listener = listener_find(target, transport, addr);
@@ -85,7 +85,7 @@ fiber_fn static int listener_open(struct nvmf_target *target, struct nvmf_transp
 	return 0;
 }
 
-fiber_fn static void listener_close(struct nvmf_listener *listener)
+fiber_fn void nvmf_listener_close(struct nvmf_listener *listener)
 {
 	if (--listener->nr_users)
 		return;
@@ -94,8 +94,8 @@ fiber_fn static void listener_close(struct nvmf_listener *listener)
 	free(listener);
 }
 
-static struct nvmf_sub_listener *sub_listener_find(const struct nvmf_subsystem *sub,
-						   const struct nvmf_listener *listener)
+struct nvmf_sub_listener *nvmf_sub_listener_find(const struct nvmf_subsystem *sub,
+						 const struct nvmf_listener *listener)
 {
 	struct list *it;
 
@@ -110,72 +110,7 @@ static struct nvmf_sub_listener *sub_listener_find(const struct nvmf_subsystem *
 
 bool nvmf_subsystem_listens(const struct nvmf_subsystem *sub, const struct nvmf_listener *listener)
 {
-	return listener && (sub->discovery || sub_listener_find(sub, listener));
-}
-
-/* --- the discovery port -------------------------------------------------------------------- */
-
-static bool host_has_listener(struct nvmf_target *target, const struct nvmf_listener *but)
-{
-	struct list *it;
-
-	list_for_each(it, &target->listeners) {
-		struct nvmf_listener *other = list_entry(it, struct nvmf_listener, link);
-
-		if (other != but && other->addr.family == but->addr.family &&
-		    !strcmp(other->addr.host, but->addr.host))
-			return true;
-	}
-	return false;
-}
-
-/* Opens, or shares, discovery beside @beside.  Not having it is worth a warning, not a failure: any listener
- * answers discovery. */
-fiber_fn static struct nvmf_listener *discovery_open(struct nvmf_target *target, struct nvmf_listener *beside)
-{
-	struct nvmf_subsystem *discovery = target->discovery;
-	struct nvmf_listener *listener;
-	struct nvmf_sub_listener *sl;
-	struct stream_addr addr = beside->addr;
-	bool first = beside->nr_users == 1 && !host_has_listener(target, beside);
-	int rc;
-
-	addr.port = target->discovery_port;
-	if (target->no_discovery_port || beside->addr.port == addr.port)
-		return NULL;
-	/* A port that was taken is not tried again by each listener that follows. */
-	if (!first && !listener_find(target, beside->transport, &addr))
-		return NULL;
-	rc = listener_open(target, beside->transport, &addr, &listener);
-	if (rc) {
-		log_warning("discovery is not offered on %s port %u: %s; it is answered on port %u",
-			    addr.host, addr.port, strerror(-rc), beside->addr.port);
-		return NULL;
-	}
-	if (!sub_listener_find(discovery, listener)) {
-		sl = calloc(1, sizeof(*sl));
-		if (!sl) {
-			listener_close(listener);
-			return NULL;
-		}
-		sl->listener = listener;
-		list_add_tail(&discovery->listeners, &sl->link);
-	}
-	return listener;
-}
-
-fiber_fn static void discovery_close(struct nvmf_target *target, struct nvmf_listener *listener)
-{
-	struct nvmf_sub_listener *sl;
-
-	if (!listener)
-		return;
-	sl = sub_listener_find(target->discovery, listener);
-	if (listener->nr_users == 1 && sl) {
-		list_del(&sl->link);
-		free(sl);
-	}
-	listener_close(listener);
+	return listener && (sub->discovery || nvmf_sub_listener_find(sub, listener));
 }
 
 /* --- a subsystem's ------------------------------------------------------------------------- */
@@ -190,19 +125,20 @@ fiber_fn static int add_listener(struct nvmf_subsystem *sub, struct nvmf_transpo
 
 	if (target->stopping)
 		return -EBUSY;
-	if (listener && sub_listener_find(sub, listener))
+	if (listener && nvmf_sub_listener_find(sub, listener))
 		return -EEXIST;
 	sl = calloc(1, sizeof(*sl));
 	if (!sl)
 		return -ENOMEM;
-	rc = listener_open(target, transport, addr, &sl->listener);
+	rc = nvmf_listener_open(target, transport, addr, &sl->listener);
 	if (rc) {
 		free(sl);
 		return rc;
 	}
-	if (!sub->discovery)
-		sl->discovery = discovery_open(target, sl->listener);
 	list_add_tail(&sub->listeners, &sl->link);
+	if (!sub->discovery)
+		nvmf_discovery_port_open(target, sl);
+	nvmf_discovery_ports_retry(target);
 	nvmf_discovery_changed(sub, nvmf_subsystem_allows);
 	return 0;
 }
@@ -241,8 +177,9 @@ fiber_fn static void remove_listener(struct nvmf_subsystem *sub, struct nvmf_sub
 	free(sl);
 	if (!sub->discovery)
 		nvmf_subsystem_end_ctrlrs(sub, ctrlr_came_by, listener);
-	discovery_close(sub->target, discovery);
-	listener_close(listener);
+	nvmf_discovery_port_close(sub->target, discovery);
+	nvmf_listener_close(listener);
+	nvmf_discovery_ports_retry(sub->target);
 }
 
 fiber_fn int nvmf_subsystem_remove_listener(struct nvmf_subsystem *sub, const char *trtype,
@@ -258,7 +195,7 @@ fiber_fn int nvmf_subsystem_remove_listener(struct nvmf_subsystem *sub, const ch
 		return -ENOENT;
 	listener = listener_find(target, transport, &norm);
 	if (listener)
-		sl = sub_listener_find(sub, listener);
+		sl = nvmf_sub_listener_find(sub, listener);
 	if (sl)
 		remove_listener(sub, sl);
 	fiber_unlock(&target->config);

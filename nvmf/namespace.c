@@ -28,8 +28,7 @@ static void event_over(struct bdev_went *event)
 	struct nvmf_target *target = event->target;
 
 	free(event);
-	if (!--target->nr_events)
-		fiber_cond_broadcast(&target->events_over);
+	nvmf_target_event_over(target);
 }
 
 fiber_fn static void event_fiber(void *arg)

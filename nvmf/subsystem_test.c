@@ -371,6 +371,48 @@ STAGE_TEST(a_taken_discovery_port_is_no_reason_not_to_listen)
 	ck_assert_int_eq(nvmf_subsystem_remove_listener(stage->sub, "TCP", &equal), 0);
 }
 
+static bool discovery_listens(struct stage *stage)
+{
+	struct nvmf_listener_info info;
+
+	return nvmf_subsystem_listener(nvmf_subsystem_first(stage->target), 0, &info) == 0 && info.addr.port == 8009;
+}
+
+STAGE_TEST(a_discovery_port_that_was_taken_is_opened_when_it_is_free)
+{
+	struct stream_addr addr = { .host = "2001:db8::2", .port = 4420, .family = AF_INET6 }, first = at_port(4420);
+
+	ck_assert_int_eq(nvmf_subsystem_remove_listener(stage->sub, "TCP", &first), 0);
+	ck_assert(!discovery_listens(stage));
+	fake_taken_port = 8009;
+	ck_assert_int_eq(nvmf_subsystem_add_listener(stage->sub, "TCP", &addr), 0);
+	fiber_sleep(20000000);
+	ck_assert(!discovery_listens(stage));
+	fake_taken_port = 0;
+	fiber_sleep(6000000);
+	ck_assert(discovery_listens(stage));
+	ck_assert_int_eq(nvmf_subsystem_remove_listener(stage->sub, "TCP", &addr), 0);
+	ck_assert(!discovery_listens(stage));
+	ck_assert_uint_eq(fake_nr_listens, 0);
+}
+
+STAGE_TEST(a_discovery_port_that_was_taken_is_tried_with_the_next_listener)
+{
+	struct stream_addr addr = { .host = "2001:db8::2", .port = 4420, .family = AF_INET6 }, other = at_port(4421);
+
+	fake_taken_port = 8009;
+	ck_assert_int_eq(nvmf_subsystem_add_listener(stage->sub, "TCP", &addr), 0);
+	fake_taken_port = 0;
+	ck_assert_uint_eq(fake_nr_listens, 3);
+	ck_assert_int_eq(nvmf_subsystem_add_listener(stage->sub, "TCP", &other), 0);
+	ck_assert_uint_eq(fake_nr_listens, 5);
+	fake_taken_port = 8009; /* and one that stays taken is let go with its listener */
+	strcpy(addr.host, "2001:db8::3");
+	ck_assert_int_eq(nvmf_subsystem_add_listener(stage->sub, "TCP", &addr), 0);
+	ck_assert_int_eq(nvmf_subsystem_remove_listener(stage->sub, "TCP", &addr), 0);
+	ck_assert_uint_eq(fake_nr_listens, 5);
+}
+
 STAGE_TEST(bad_listeners_are_refused)
 {
 	struct stream_addr addr = at_port(4420);
@@ -632,6 +674,8 @@ int main(void)
 		a_removed_host_loses_its_associations_and_others_keep_theirs,
 		the_first_listener_on_an_address_opens_discovery_and_the_last_takes_it_along,
 		a_taken_discovery_port_is_no_reason_not_to_listen,
+		a_discovery_port_that_was_taken_is_opened_when_it_is_free,
+		a_discovery_port_that_was_taken_is_tried_with_the_next_listener,
 		bad_listeners_are_refused,
 		a_removed_listener_ends_the_associations_that_came_by_it,
 		transports_are_created_once_and_within_limits,

@@ -62,6 +62,12 @@ static int target_start_groups(struct nvmf_target *target)
 	return rc;
 }
 
+void nvmf_target_event_over(struct nvmf_target *target)
+{
+	if (!--target->nr_events)
+		fiber_cond_broadcast(&target->events_over);
+}
+
 fiber_fn int nvmf_target_create(const struct nvmf_target_opts *opts, struct nvmf_target **ret_target)
 {
 	static bool watching;
@@ -82,6 +88,7 @@ fiber_fn int nvmf_target_create(const struct nvmf_target_opts *opts, struct nvmf
 	target->next_portid = 1;
 	fiber_mutex_init(&target->config);
 	fiber_cond_init(&target->events_over);
+	nvmf_discovery_ports_init(target);
 	list_init(&target->subsystems);
 	list_init(&target->listeners);
 	rc = target_start_groups(target);
@@ -114,6 +121,7 @@ fiber_fn void nvmf_target_destroy(struct nvmf_target *target)
 	target->stopping = true;
 	if (target->thermometer)
 		poller_stop(target->thermometer);
+	timer_cancel(&target->discovery_timer);
 	while (target->nr_events)
 		fiber_cond_wait(&target->events_over);
 	fiber_lock(&target->config);
