@@ -3,6 +3,8 @@ EXTRA_DIST += \
 	%D%/adr/0002-readiness-by-ring-bytes-by-syscall.md \
 	%D%/adr/0020-first-writes-by-the-owner.md \
 	%D%/adr/0030-groups-own-their-namespaces.md \
+	%D%/adr/0040-half-a-pdu-is-not-a-bad-pdu.md \
+	%D%/adr/0041-a-host-without-a-name.md \
 	%D%/bdev.md \
 	%D%/bench.md \
 	%D%/blob.md \

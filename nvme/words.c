@@ -180,6 +180,33 @@ static bool is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
+/* The length of the character of UTF-8 at @s, of which at most len bytes may be read; 0: none is there. */
+static size_t utf8_char_len(const unsigned char *s, size_t len)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 }; /* a shorter form is the right one below */
+	size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc0 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf8 ? 4 : 0;
+	uint32_t c = s[0] & (0xff >> (n + 1));
+
+	if (n <= 1 || n > len)
+		return n <= 1 ? n : 0;
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ? 0 : n;
+}
+
+static bool is_utf8(const char *s, size_t len)
+{
+	for (size_t off = 0, n; off < len; off += n) {
+		n = utf8_char_len((const unsigned char *)s + off, len - off);
+		if (!n)
+			return false;
+	}
+	return true;
+}
+
 bool nvme_nqn_is_valid(const char *nqn, size_t size)
 {
 	static const char form[] = "nqn.dddd-dd.";
@@ -195,5 +222,5 @@ bool nvme_nqn_is_valid(const char *nqn, size_t size)
 		if (form[i] == 'd' ? !is_digit(nqn[i]) : nqn[i] != form[i])
 			return false;
 	}
-	return true;
+	return is_utf8(nqn, len);
 }

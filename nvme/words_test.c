@@ -1,6 +1,7 @@
 /* What NVMe's words are worth: digests, names, statuses, NQNs. */
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,6 +110,29 @@ START_TEST(an_nqn_has_its_form)
 }
 END_TEST
 
+START_TEST(an_nqn_is_utf8)
+{
+	static const struct {
+		const char *name;
+		bool valid;
+	} cases[] = {
+		{ "\x7e", true },	       { "\xc2\x80", true },	   { "\xdf\xbf", true },
+		{ "\xe0\xa0\x80", true },    { "\xef\xbf\xbf", true },	   { "\xf0\x90\x80\x80", true },
+		{ "\xf4\x8f\xbf\xbf", true }, { "\x80", false },	   { "\xc1\xbf", false }, /* too long a form */
+		{ "\xe0\x9f\xbf", false },   { "\xf0\x8f\xbf\xbf", false }, { "\xed\xa0\x80", false }, /* half a pair */
+		{ "\xf4\x90\x80\x80", false }, { "\xf8\x88\x80\x80\x80", false }, { "\xff", false },
+		{ "\xc3", false },	       { "\xe2\x82", false },	   { "\xc3(", false },
+	};
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char nqn[64];
+
+		snprintf(nqn, sizeof(nqn), "nqn.2014-08.org.example:%s", cases[i].name);
+		ck_assert_msg(nvme_nqn_is_valid(nqn, sizeof(nqn)) == cases[i].valid, "case %u", i);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("words");
@@ -123,6 +147,7 @@ int main(void)
 	tcase_add_test(tc, data_begins_where_alignment_wants_it);
 	tcase_add_test(tc, an_nqn_without_an_end_is_refused);
 	tcase_add_test(tc, an_nqn_has_its_form);
+	tcase_add_test(tc, an_nqn_is_utf8);
 	suite_add_tcase(s, tc);
 	SRunner *sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);

@@ -262,8 +262,10 @@ static uint16_t connect_check(struct connect *c)
 		return WRONG_COMMAND(c, sqsize);
 	if (!nvme_nqn_is_valid(c->data.subnqn, sizeof(c->data.subnqn)))
 		return WRONG_DATA(c, subnqn);
+	if (uuid_is_null(c->data.hostid))
+		return WRONG_DATA(c, hostid);
 	/* Hosts that do not say who they are exist (SPDK's perf is one); only where any host may come are
-	 * they let in. */
+	 * they let in: doc/adr/0041-a-host-without-a-name.md. */
 	if (c->data.hostnqn[0] && !nvme_nqn_is_valid(c->data.hostnqn, sizeof(c->data.hostnqn)))
 		return WRONG_DATA(c, hostnqn);
 	return NVME_SC_SUCCESS;

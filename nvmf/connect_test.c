@@ -23,6 +23,16 @@ static void spoil_subnqn_unknown(struct fake_cmd *cmd, struct nvme_connect_data 
 	data->subnqn[strlen(data->subnqn) - 1] ^= 1;
 }
 
+static void spoil_hostnqn_utf8(struct fake_cmd *cmd, struct nvme_connect_data *data)
+{
+	strcpy(data->hostnqn, "nqn.2014-08.org.example:\xc3(");
+}
+
+static void spoil_hostid(struct fake_cmd *cmd, struct nvme_connect_data *data)
+{
+	memset(data->hostid, 0, sizeof(data->hostid));
+}
+
 static void spoil_hostnqn_form(struct fake_cmd *cmd, struct nvme_connect_data *data)
 {
 	strcpy(data->hostnqn, "host");
@@ -87,7 +97,8 @@ STAGE_TEST(a_bad_connect_is_told_which_field_was_wrong)
 		{ spoil_sqsize_zero, 0, 44 },	  { spoil_sqsize_large, 0, 44 },
 		{ spoil_sqsize_wraps, 0, 44 },	  { spoil_qid_large, 0, 42 },
 		{ spoil_io_bogus_cntlid, 1, 16 }, { spoil_io_dynamic_cntlid, 1, 16 },
-		{ spoil_discovery_io, 0, 42 },
+		{ spoil_discovery_io, 0, 42 },	  { spoil_hostnqn_utf8, 1, 512 },
+		{ spoil_hostid, 1, 0 },
 	};
 	struct fake_conn *conn = fake_open(stage->target, 4420);
 	struct nvme_connect_data data;
