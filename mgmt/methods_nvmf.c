@@ -3,6 +3,7 @@
 #include "nvmf/transport.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,13 +90,28 @@ static bool take_limit(struct rpc_call *call, const char *key, uint32_t min, uin
 	return true;
 }
 
+/* A transport that was created before stays, whatever this daemon may do; its connections say so. */
+static bool take_priority(struct rpc_call *call, uint32_t *priority)
+{
+	*priority = (uint32_t)rpc_u64(call, "sock_priority", *priority);
+	if (*priority > INT_MAX) {
+		rpc_fail_param(call, "sock_priority", "sock_priority is at most %d", INT_MAX);
+		return false;
+	}
+	if (*priority && !call->replay && stream_check_priority((int)*priority)) {
+		rpc_fail_param(call, "sock_priority",
+			       "the daemon may not set SO_PRIORITY to %u: above 6 it needs CAP_NET_ADMIN", *priority);
+		return false;
+	}
+	return true;
+}
+
 static bool transport_opts_of_call(struct rpc_call *call, struct nvmf_transport_opts *o)
 {
 	o->abort_timeout_sec = (uint32_t)rpc_u64(call, "abort_timeout_sec", o->abort_timeout_sec);
 	o->acceptor_backlog = (uint32_t)rpc_u64(call, "acceptor_backlog", o->acceptor_backlog);
-	o->sock_priority = (uint32_t)rpc_u64(call, "sock_priority", o->sock_priority);
 	o->c2h_success = rpc_bool(call, "c2h_success", o->c2h_success);
-	if (!take_limit(call, "max_queue_depth", 2, 4096, &o->max_queue_depth) ||
+	if (!take_priority(call, &o->sock_priority) || !take_limit(call, "max_queue_depth", 2, 4096, &o->max_queue_depth) ||
 	    !take_limit(call, "max_io_qpairs_per_ctrlr", 1, NVMF_MAX_IO_QUEUES, &o->max_io_qpairs_per_ctrlr) ||
 	    !take_limit(call, "in_capsule_data_size", 0, MAX_IN_CAPSULE, &o->in_capsule_data_size) ||
 	    !take_limit(call, "max_io_size", 4096, NVMF_MAX_XFER, &o->max_io_size) ||
@@ -159,7 +175,7 @@ static const struct rpc_param create_subsystem_params[] = {
 	{ "admin_label", RPC_STRING, RPC_IGNORED, NULL },
 	{ "max_namespaces", RPC_U32, RPC_LOOSE, NULL },
 	{ "allow_any_host", RPC_BOOL, 0, NULL },
-	{ "ana_reporting", RPC_BOOL, RPC_IGNORED, NULL },
+	{ "ana_reporting", RPC_BOOL, RPC_IGNORED, NULL }, /* every orchestrator asks for it */
 	{ "min_cntlid", RPC_U16, 0, NULL },
 	{ "max_cntlid", RPC_U16, 0, NULL },
 	{ "dmrsl", RPC_U32, 0, NULL },

@@ -23,7 +23,7 @@ static const struct rpc_param namespace_params[] = {
 	{ "nguid", RPC_STRING, 0, NULL },
 	{ "eui64", RPC_STRING, 0, NULL },
 	{ "uuid", RPC_UUID, 0, NULL },
-	{ "ptpl_file", RPC_STRING, RPC_IGNORED, NULL },
+	{ "ptpl_file", RPC_STRING, 0, NULL },
 	{ "anagrpid", RPC_U32, RPC_LOOSE, NULL },
 	{ "no_auto_visible", RPC_BOOL, 0, NULL },
 	{ "hide_metadata", RPC_BOOL, RPC_IGNORED, NULL },
@@ -70,6 +70,10 @@ static int ns_opts_of(struct rpc_call *call, json_t *ns, struct nvmf_ns_opts *op
 	if (json_is_true(json_object_get(ns, "no_auto_visible"))) {
 		rpc_fail_param(call, "namespace.no_auto_visible",
 			       "namespaces hidden from some hosts are not offered: leave it out");
+		return -EINVAL;
+	}
+	if (json_object_get(ns, "ptpl_file") && !call->replay) { /* a cluster must not count on what it asks for here */
+		rpc_fail_param(call, "namespace.ptpl_file", "reservations are not offered, so none can persist: leave it out");
 		return -EINVAL;
 	}
 	return 0;

@@ -72,7 +72,7 @@ struct nvmf_transport_opts {
 	uint32_t max_aq_depth;		  /* 128 */
 	uint32_t abort_timeout_sec;	  /* how long Abort waits for its victim */
 	uint32_t acceptor_backlog;
-	uint32_t sock_priority;
+	uint32_t sock_priority; /* SO_PRIORITY of its connections; 0: the system's */
 	bool c2h_success;
 };
 

@@ -276,6 +276,8 @@ void iobuf_get_stats(struct iobuf_stats *stats)
 	memset(stats, 0, sizeof(*stats));
 	stats->nr_small = pools[IOBUF_SMALL].nr;
 	stats->nr_large = pools[IOBUF_LARGE].nr;
+	stats->nr_small_cached = pools[IOBUF_SMALL].cache_max;
+	stats->nr_large_cached = pools[IOBUF_LARGE].cache_max;
 	stats->nr_small_free = count_free(IOBUF_SMALL);
 	stats->nr_large_free = count_free(IOBUF_LARGE);
 	pthread_mutex_lock(&pool_lock);

@@ -49,6 +49,7 @@ struct iobuf_stats {
 	uint64_t nr_small, nr_large;	       /* in the pool's budget */
 	uint64_t nr_small_free, nr_large_free; /* about: caches of other threads are read without a lock */
 	uint64_t nr_waits;
+	unsigned nr_small_cached, nr_large_cached; /* free ones that a reactor keeps at most */
 };
 
 void iobuf_get_stats(struct iobuf_stats *stats);

@@ -222,6 +222,16 @@ void stream_set_nodelay(struct stream *stream, bool on)
 	stream->ops->set_nodelay(stream, on);
 }
 
+int stream_set_priority(struct stream *stream, int priority)
+{
+	return stream->ops->set_priority(stream, priority);
+}
+
+int stream_check_priority(int priority)
+{
+	return sim_on ? 0 : stream_socket_check_priority(priority);
+}
+
 int stream_listen(const struct stream_addr *addr, int backlog, void (*accepted)(void *arg, struct stream *stream), void *arg,
 		  struct stream_listener **ret_listener)
 {

@@ -17,6 +17,7 @@ struct stream_ops {
 	void (*peer_addr)(const struct stream *stream, struct stream_addr *ret_addr);
 	void (*set_buffer_sizes)(struct stream *stream, size_t send_bytes, size_t recv_bytes);
 	void (*set_nodelay)(struct stream *stream, bool on);
+	int (*set_priority)(struct stream *stream, int priority);
 };
 
 /* Owner: the thread it is attached to, or whoever holds it while it is not. */
@@ -50,6 +51,7 @@ void stream_detached(struct stream *stream);
 
 /* stream_socket.c */
 int stream_socket_listen(const struct stream_addr *addr, int backlog, struct stream_listener **ret_listener);
+int stream_socket_check_priority(int priority);
 int stream_socket_connect(const struct stream_addr *addr, uint64_t timeout_us, struct stream **ret_stream);
 
 /* stream_sim.c */

@@ -347,6 +347,11 @@ static void sim_set_nodelay(struct stream *stream, bool on)
 {
 }
 
+static int sim_set_priority(struct stream *stream, int priority)
+{
+	return 0;
+}
+
 static const struct stream_ops sim_ops = {
 	.recvv = sim_recvv,
 	.sendv = sim_sendv,
@@ -359,6 +364,7 @@ static const struct stream_ops sim_ops = {
 	.peer_addr = sim_peer_addr,
 	.set_buffer_sizes = sim_set_buffer_sizes,
 	.set_nodelay = sim_set_nodelay,
+	.set_priority = sim_set_priority,
 };
 
 /* Listening and connecting. */

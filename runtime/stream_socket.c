@@ -326,6 +326,27 @@ static void socket_set_nodelay(struct stream *stream, bool on)
 		setsockopt(to_socket(stream)->fd, IPPROTO_TCP, TCP_NODELAY, &value, sizeof(value));
 }
 
+static int set_priority(int fd, int priority)
+{
+	return setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof(priority)) ? -errno : 0;
+}
+
+static int socket_set_priority(struct stream *stream, int priority)
+{
+	return set_priority(to_socket(stream)->fd, priority);
+}
+
+int stream_socket_check_priority(int priority)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = set_priority(fd, priority);
+	close(fd);
+	return rc;
+}
+
 static const struct stream_ops socket_ops = {
 	.recvv = socket_recvv,
 	.sendv = socket_sendv,
@@ -339,6 +360,7 @@ static const struct stream_ops socket_ops = {
 	.peer_addr = socket_peer_addr,
 	.set_buffer_sizes = socket_set_buffer_sizes,
 	.set_nodelay = socket_set_nodelay,
+	.set_priority = socket_set_priority,
 };
 
 static bool same_host(const struct sockaddr_storage *a, const struct sockaddr_storage *b)

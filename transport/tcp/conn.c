@@ -356,6 +356,17 @@ static void conn_ready(void *arg, unsigned events)
 		conn_drop(conn, "closed by the host");
 }
 
+/* What was asked for when the transport was created. */
+static void set_priority(struct tcp_conn *conn)
+{
+	int rc = conn->qpair.opts->sock_priority ?
+			 stream_set_priority(conn->stream, (int)conn->qpair.opts->sock_priority) :
+			 0;
+
+	if (rc && may_notice(conn->group))
+		log_warning("a connection does not get sock_priority %u: %s", conn->qpair.opts->sock_priority, strerror(-rc));
+}
+
 static void make_room(struct tcp_group *group)
 {
 	struct list *oldest;
@@ -396,6 +407,7 @@ void conn_start(struct tcp_group *group, struct tcp_listener *listener, struct s
 	conn->qpair.ops = &tcp_transport_ops;
 	conn->qpair.opts = nvmf_target_transport_opts(listener->target, &tcp_transport_ops);
 	conn->qpair.listener = listener;
+	set_priority(conn);
 	nvmf_qpair_init(&conn->qpair, group->group);
 	stream_attach(stream, conn_ready, conn);
 	return;
