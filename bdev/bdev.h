@@ -196,7 +196,7 @@ void bdev_on_register(void (*fn)(struct bdev *bdev, void *arg), void *arg);
 
 struct bdev_op_stats {
 	uint64_t nr_ops, nr_bytes, nr_errors;
-	uint64_t latency_ticks, min_latency_ticks, max_latency_ticks;
+	uint64_t latency_ticks, min_latency_ticks, max_latency_ticks; /* min without nr_ops, or UINT64_MAX: none */
 };
 
 struct bdev_stats {
@@ -208,7 +208,21 @@ struct bdev_stats {
 void bdev_get_stats(struct bdev *bdev, struct bdev_stats *ret_stats);
 /* Latencies in ticks; see bdev/histogram.h.  Does not suspend. */
 void bdev_get_histogram(struct bdev *bdev, enum bdev_op op, struct bdev_histogram *ret_histogram);
-fiber_fn void bdev_reset_stats(struct bdev *bdev);
+
+struct bdev_channel_stats {
+	uint64_t thread_id;
+	struct bdev_stats stats;
+};
+
+/* The same of each channel by itself.  0 or -ENOMEM; free *ret_channels. */
+int bdev_get_channel_stats(struct bdev *bdev, struct bdev_channel_stats **ret_channels, unsigned *ret_nr);
+
+enum bdev_stats_reset {
+	BDEV_RESET_ALL,
+	BDEV_RESET_EXTREMES, /* the smallest and the largest latency alone */
+};
+
+fiber_fn void bdev_reset_stats(struct bdev *bdev, enum bdev_stats_reset what);
 
 /* --- leaves -------------------------------------------------------------------------------------------------------- */
 

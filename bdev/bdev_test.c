@@ -346,7 +346,7 @@ static void statistics(void *arg)
 	ck_assert_int_eq(bdev_read(o.ch, buf, 0, 1), 0);
 	bdev_get_stats(o.bdev, &s);
 	ck_assert_uint_eq(s.op[BDEV_READ].nr_ops, 3);
-	bdev_reset_stats(o.bdev);
+	bdev_reset_stats(o.bdev, BDEV_RESET_ALL);
 	bdev_get_stats(o.bdev, &s);
 	ck_assert_uint_eq(s.op[BDEV_READ].nr_ops, 0);
 	free(h);

@@ -174,6 +174,14 @@ struct bdev *bdev_channel_bdev(const struct bdev_channel *ch)
 	return ch->bdev;
 }
 
+static void stats_add(struct bdev_stats *to, const struct bdev_channel *ch)
+{
+	for (int op = 0; op < BDEV_NR_OPS; op++)
+		op_stats_add(&to->op[op], &ch->stats[op]);
+	to->nr_in_flight += __atomic_load_n(&ch->nr_submitted, __ATOMIC_RELAXED) -
+			    __atomic_load_n(&ch->nr_completed, __ATOMIC_RELAXED);
+}
+
 void bdev_get_stats(struct bdev *bdev, struct bdev_stats *ret_stats)
 {
 	struct bdev_core *core = bdev->core;
@@ -181,15 +189,38 @@ void bdev_get_stats(struct bdev *bdev, struct bdev_stats *ret_stats)
 
 	pthread_mutex_lock(&core->mutex);
 	*ret_stats = core->gone;
+	list_for_each(it, &core->channels)
+		stats_add(ret_stats, list_entry(it, struct bdev_channel, core_link));
+	pthread_mutex_unlock(&core->mutex);
+}
+
+int bdev_get_channel_stats(struct bdev *bdev, struct bdev_channel_stats **ret_channels, unsigned *ret_nr)
+{
+	struct bdev_core *core = bdev->core;
+	struct bdev_channel_stats *channels;
+	unsigned nr = 0;
+	struct list *it;
+	int rc = 0;
+
+	pthread_mutex_lock(&core->mutex);
+	list_for_each(it, &core->channels)
+		nr++;
+	channels = calloc(nr + 1, sizeof(*channels));
+	if (!channels) {
+		rc = -ENOMEM;
+		goto out;
+	}
+	*ret_channels = channels;
+	*ret_nr = nr;
 	list_for_each(it, &core->channels) {
 		const struct bdev_channel *ch = list_entry(it, struct bdev_channel, core_link);
 
-		for (int op = 0; op < BDEV_NR_OPS; op++)
-			op_stats_add(&ret_stats->op[op], &ch->stats[op]);
-		ret_stats->nr_in_flight += __atomic_load_n(&ch->nr_submitted, __ATOMIC_RELAXED) -
-					   __atomic_load_n(&ch->nr_completed, __ATOMIC_RELAXED);
+		channels->thread_id = thread_id(ch->thread);
+		stats_add(&channels++->stats, ch);
 	}
+out:
 	pthread_mutex_unlock(&core->mutex);
+	return rc;
 }
 
 void bdev_get_histogram(struct bdev *bdev, enum bdev_op op, struct bdev_histogram *ret_histogram)
@@ -211,6 +242,14 @@ void bdev_get_histogram(struct bdev *bdev, enum bdev_op op, struct bdev_histogra
 	pthread_mutex_unlock(&core->mutex);
 }
 
+static void reset_extremes(struct bdev_stats *stats)
+{
+	for (int op = 0; op < BDEV_NR_OPS; op++) {
+		stats->op[op].min_latency_ticks = UINT64_MAX;
+		stats->op[op].max_latency_ticks = 0;
+	}
+}
+
 static void reset_one(void *ctx, void *arg)
 {
 	struct bdev_channel *ch = ctx;
@@ -222,24 +261,37 @@ static void reset_one(void *ctx, void *arg)
 	}
 }
 
+static void reset_one_extremes(void *ctx, void *arg)
+{
+	struct bdev_channel *ch = ctx;
+
+	for (int op = 0; op < BDEV_NR_OPS; op++) {
+		__atomic_store_n(&ch->stats[op].min_latency_ticks, UINT64_MAX, __ATOMIC_RELAXED);
+		__atomic_store_n(&ch->stats[op].max_latency_ticks, 0, __ATOMIC_RELAXED);
+	}
+}
+
 static void reset_done(void *arg)
 {
 	fiber_wake(arg, 0);
 }
 
-fiber_fn void bdev_reset_stats(struct bdev *bdev)
+fiber_fn void bdev_reset_stats(struct bdev *bdev, enum bdev_stats_reset what)
 {
 	struct bdev_core *core = bdev->core;
 	struct fiber_wait wait;
 
 	pthread_mutex_lock(&core->mutex);
-	memset(&core->gone, 0, sizeof(core->gone));
-	for (int op = 0; op < BDEV_NR_OPS; op++) {
+	if (what == BDEV_RESET_EXTREMES)
+		reset_extremes(&core->gone);
+	else
+		memset(&core->gone, 0, sizeof(core->gone));
+	for (int op = 0; op < BDEV_NR_OPS && what == BDEV_RESET_ALL; op++) {
 		free(core->gone_hist[op]);
 		core->gone_hist[op] = NULL;
 	}
 	pthread_mutex_unlock(&core->mutex);
 	fiber_wait_init(&wait);
-	device_for_each_channel(core, reset_one, &wait, reset_done);
+	device_for_each_channel(core, what == BDEV_RESET_EXTREMES ? reset_one_extremes : reset_one, &wait, reset_done);
 	fiber_wait(&wait);
 }

@@ -1,6 +1,7 @@
 /* The methods that show devices: what they are, and what they have done. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "mgmt/methods.h"
@@ -202,7 +203,7 @@ static void stats_into(json_t *out, const struct bdev_stats *stats)
 		set_u64(out, stat_ops[i].ops, s->nr_ops);
 		set_u64(out, stat_ops[i].total, s->latency_ticks);
 		set_u64(out, stat_ops[i].max, s->max_latency_ticks);
-		set_u64(out, stat_ops[i].min, s->nr_ops ? s->min_latency_ticks : 0);
+		set_u64(out, stat_ops[i].min, s->nr_ops && s->min_latency_ticks != UINT64_MAX ? s->min_latency_ticks : 0);
 	}
 	for (int op = 0; op < BDEV_NR_OPS; op++)
 		nr_errors += stats->op[op].nr_errors;
@@ -252,56 +253,104 @@ out_free:
 	return NULL;
 }
 
-/* What one device has done, named or as a channel; and set back when asked. */
-static fiber_fn json_t *iostat_json(struct bdev *bdev, bool as_channel, bool reset)
+enum reset_mode { RESET_NONE, RESET_ALL, RESET_MAXMIN };
+
+static int reset_mode_of_call(struct rpc_call *call, enum reset_mode *ret_mode)
 {
+	static const char *const names[] = { [RESET_NONE] = "none", [RESET_ALL] = "all", [RESET_MAXMIN] = "maxmin" };
+	const char *name = rpc_string(call, "reset_mode", "none");
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(name, names[i]) == 0) {
+			*ret_mode = (enum reset_mode)i;
+			return 0;
+		}
+	}
+	rpc_fail_param(call, "reset_mode", "reset_mode is none, all or maxmin");
+	return -EINVAL;
+}
+
+static fiber_fn void reset(struct bdev *bdev, enum reset_mode mode)
+{
+	if (mode != RESET_NONE)
+		bdev_reset_stats(bdev, mode == RESET_ALL ? BDEV_RESET_ALL : BDEV_RESET_EXTREMES);
+}
+
+/* What one device has done; and set back when asked. */
+static fiber_fn json_t *iostat_json(struct bdev *bdev, enum reset_mode mode)
+{
+	json_t *out = json_pack("{s:s}", "name", bdev->name);
 	struct bdev_stats stats;
-	json_t *out;
 
 	bdev_get_stats(bdev, &stats);
-	out = as_channel ? json_pack("{s:I}", "thread_id", (json_int_t)thread_id(thread_current())) :
-			   json_pack("{s:s}", "name", bdev->name);
 	stats_into(out, &stats);
-	if (reset)
-		bdev_reset_stats(bdev);
+	reset(bdev, mode);
 	return out;
+}
+
+/* The same by threads. */
+static fiber_fn void iostat_of_channels(struct rpc_call *call, struct bdev *bdev, enum reset_mode mode, json_t *head)
+{
+	struct bdev_channel_stats *channels;
+	json_t *out = json_array();
+	unsigned nr;
+
+	if (bdev_get_channel_stats(bdev, &channels, &nr)) {
+		json_decref(out);
+		json_decref(head);
+		rpc_fail_errno(call, -ENOMEM, "no memory for the channels of %.200s", bdev->name);
+		return;
+	}
+	for (unsigned i = 0; i < nr; i++) {
+		json_t *channel = json_pack("{s:I}", "thread_id", (json_int_t)channels[i].thread_id);
+
+		stats_into(channel, &channels[i].stats);
+		json_array_append_new(out, channel);
+	}
+	free(channels);
+	json_object_set_new(head, "name", json_string(bdev->name));
+	json_object_set_new(head, "channels", out);
+	reset(bdev, mode);
+	rpc_ok(call, head);
+}
+
+static fiber_fn void iostat_of_all(struct rpc_call *call, json_t *names, enum reset_mode mode, const char *before)
+{
+	struct rpc_list list;
+	json_t *name;
+	size_t i;
+
+	rpc_list_begin(&list, call, before);
+	json_array_foreach(names, i, name) {
+		struct bdev *bdev = bdev_find(json_string_value(name));
+
+		if (bdev) /* not deleted while others were asked */
+			rpc_list_add(&list, iostat_json(bdev, mode));
+	}
+	rpc_list_end(&list, "}");
 }
 
 static fiber_fn void get_iostat(struct rpc_call *call)
 {
-	const char *mode = rpc_string(call, "reset_mode", "none");
-	bool per_channel = rpc_bool(call, "per_channel", false), reset = strcmp(mode, "all") == 0;
 	unsigned long long rate = clock_tick_rate(), now = clock_ticks();
-	struct rpc_list list;
-	json_t *names, *v;
+	enum reset_mode mode;
+	json_t *names;
 	char before[80];
-	size_t i;
 
-	if (strcmp(mode, "none") != 0 && !reset) {
-		rpc_fail_param(call, "reset_mode", "reset_mode is none or all");
+	if (reset_mode_of_call(call, &mode))
 		return;
-	}
 	names = iostat_names(call);
 	if (!names)
 		return;
-	if (per_channel && json_array_size(names) != 1) {
+	if (!rpc_bool(call, "per_channel", false)) {
+		snprintf(before, sizeof(before), "{\"tick_rate\":%llu,\"ticks\":%llu,\"bdevs\":", rate, now);
+		iostat_of_all(call, names, mode, before);
+	} else if (json_array_size(names) == 1) {
+		iostat_of_channels(call, bdev_find(json_string_value(json_array_get(names, 0))), mode,
+				   json_pack("{s:I,s:I}", "tick_rate", (json_int_t)rate, "ticks", (json_int_t)now));
+	} else {
 		rpc_fail(call, -EINVAL, "Invalid argument", "per_channel needs the name of one device");
 		rpc_blame(call, "names");
-	} else if (per_channel) {
-		const char *name = json_string_value(json_array_get(names, 0));
-
-		rpc_ok(call, json_pack("{s:I,s:I,s:s,s:[o]}", "tick_rate", (json_int_t)rate, "ticks", (json_int_t)now, "name", name,
-				       "channels", iostat_json(bdev_find(name), true, reset)));
-	} else {
-		snprintf(before, sizeof(before), "{\"tick_rate\":%llu,\"ticks\":%llu,\"bdevs\":", rate, now);
-		rpc_list_begin(&list, call, before);
-		json_array_foreach(names, i, v) {
-			struct bdev *bdev = bdev_find(json_string_value(v));
-
-			if (bdev) /* not deleted while others were asked */
-				rpc_list_add(&list, iostat_json(bdev, false, reset));
-		}
-		rpc_list_end(&list, "}");
 	}
 	json_decref(names);
 }

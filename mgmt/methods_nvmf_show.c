@@ -32,8 +32,9 @@ static json_t *transport_json(const struct nvmf_transport_info *info)
 			 "max_queue_depth", o->max_queue_depth, "max_io_qpairs_per_ctrlr", o->max_io_qpairs_per_ctrlr,
 			 "in_capsule_data_size", o->in_capsule_data_size, "max_io_size", o->max_io_size, "io_unit_size",
 			 (int)IOBUF_LARGE_SIZE, "max_aq_depth", o->max_aq_depth, "num_shared_buffers",
-			 (int)(bufs.nr_small + bufs.nr_large), "buf_cache_size", 32, "iobuf_small_cache_size", 32,
-			 "iobuf_large_cache_size", 32, "dif_insert_or_strip", 0, "zcopy", 0, "c2h_success", o->c2h_success,
+			 (int)(bufs.nr_small + bufs.nr_large), "buf_cache_size", (int)(bufs.nr_small_cached + bufs.nr_large_cached),
+			 "iobuf_small_cache_size", (int)bufs.nr_small_cached, "iobuf_large_cache_size",
+			 (int)bufs.nr_large_cached, "dif_insert_or_strip", 0, "zcopy", 0, "c2h_success", o->c2h_success,
 			 "sock_priority", o->sock_priority, "abort_timeout_sec", o->abort_timeout_sec,
 			 "disable_command_passthru", 0, "ack_timeout", 0, "data_wr_pool_size", 0, "control_msg_num", 32, "kas", 1,
 			 "min_kato", 0);

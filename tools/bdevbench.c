@@ -236,7 +236,7 @@ static fiber_fn int run(void)
 
 	if (opt.bs % bdev->block_size || !opt.bs || bdev_nr_blocks(bdev) * bdev->block_size < opt.bs)
 		return -EINVAL;
-	bdev_reset_stats(bdev);
+	bdev_reset_stats(bdev, BDEV_RESET_ALL);
 	nr_workers = runtime_nr_reactors() < MAX_WORKERS ? runtime_nr_reactors() : MAX_WORKERS;
 	before = clock_now_us();
 	cpu = cpu_us();
