@@ -147,14 +147,36 @@ static void fail_unknown(struct rpc_call *call, const struct rpc_param *table, c
 	rpc_fail_param(call, full_name(name, sizeof(name), where, key), "there is no such parameter; known are: %s", known);
 }
 
+/* JSON can say a character of zero; nothing here has a name with one in it. */
+static bool holds_nul(json_t *v)
+{
+	const char *key;
+	json_t *member;
+	size_t i;
+
+	if (json_is_string(v))
+		return strlen(json_string_value(v)) != json_string_length(v);
+	json_array_foreach(v, i, member) {
+		if (holds_nul(member))
+			return true;
+	}
+	json_object_foreach(v, key, member) {
+		if (holds_nul(member))
+			return true;
+	}
+	return false;
+}
+
 static int decode_member(struct rpc_call *call, json_t *out, const struct rpc_param *p, const char *where, json_t *v)
 {
 	json_t *value = decode_value(v, p);
 	char name[200];
 
-	if (!value) {
-		rpc_fail_param(call, full_name(name, sizeof(name), where, p->key), "%s must be %s", p->key,
+	if (!value || holds_nul(v)) {
+		rpc_fail_param(call, full_name(name, sizeof(name), where, p->key),
+			       value ? "%s must not hold the character \\u0000" : "%s must be %s", p->key,
 			       type_names[p->type]);
+		json_decref(value);
 		return -EINVAL;
 	}
 	if (json_object_get(out, p->key)) {

@@ -27,7 +27,7 @@ static struct rpc_call call;
 
 static json_t *decode(const char *text, bool unknown_ok)
 {
-	json_t *object = json_loads(text, JSON_DECODE_ANY, NULL), *out;
+	json_t *object = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL), *out;
 
 	ck_assert_ptr_nonnull(object);
 	out = rpc_decode(&call, object, table, NULL, unknown_ok);
@@ -81,6 +81,7 @@ START_TEST(a_bad_parameter_is_named)
 		{ "{}", "name" },
 		{ "{\"name\":null}", "name" },
 		{ "{\"name\":7}", "name" },
+		{ "{\"name\":\"a\\u0000b\"}", "name" },
 		{ "{\"name\":\"x\",\"size\":-1}", "size" },
 		{ "{\"name\":\"x\",\"size\":1.5}", "size" },
 		{ "{\"name\":\"x\",\"size\":\"12\"}", "size" },

@@ -3,10 +3,14 @@
  * which is answered only when it fails.
  *
  * A batch runs a window of its calls at a time, started in order, and is answered whole.
+ *
+ * JSON that the parser cannot take whole is still answered by its id: see parse().
  */
 #include "mgmt/exchange.h"
 
 #include <jansson.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +22,9 @@
 /* Owner: the app thread; freed when the last of its requests has been answered. */
 struct exchange {
 	json_t *requests; /* an array, also for a single one; NULL: not even JSON */
+	const char *refusal; /* why none of them may run */
+	char refusal_text[256];
+	bool reals; /* all numbers were parsed as reals */
 	size_t next;
 	unsigned nr_running;
 	bool batch, starting;
@@ -134,18 +141,39 @@ static bool id_ok(json_t *id)
 	return !id || json_is_null(id) || json_is_string(id) || json_is_number(id);
 }
 
+/* The id as it was sent, a new reference; NULL: none, or one that cannot be told. */
+static json_t *id_of(const struct exchange *x, json_t *object)
+{
+	json_t *id = json_object_get(object, "id");
+	double d = json_real_value(id);
+
+	if (!x->reals || !json_is_real(id))
+		return json_incref(id);
+	return fabs(d) <= 9007199254740992.0 && d == floor(d) ? json_integer((json_int_t)d) : NULL;
+}
+
+/* The text of a string without a character of zero in it, or NULL. */
+static const char *plain_string(json_t *v)
+{
+	const char *text = json_string_value(v);
+
+	return text && strlen(text) == json_string_length(v) ? text : NULL;
+}
+
 static void start_request(struct exchange *x, json_t *object)
 {
-	json_t *id = json_object_get(object, "id"), *params = json_object_get(object, "params");
-	const char *version = json_string_value(json_object_get(object, "jsonrpc"));
-	const char *method = json_string_value(json_object_get(object, "method"));
-	const char *why = NULL;
+	json_t *params = json_object_get(object, "params"), *id = id_of(x, object);
+	const char *version = plain_string(json_object_get(object, "jsonrpc"));
+	const char *method = plain_string(json_object_get(object, "method"));
+	const char *why = x->refusal;
 	struct request *r;
 
-	if (!json_is_object(object))
+	if (why)
+		;
+	else if (!json_is_object(object))
 		why = "a request is an object with jsonrpc, method, params and id";
-	else if (!id_ok(id))
-		why = "id must be a number or a string";
+	else if (!id_ok(id) || (!id && json_object_get(object, "id")))
+		why = "id must be a string or a number of at most 9007199254740992";
 	else if (json_object_get(object, "jsonrpc") && (!version || strcmp(version, "2.0") != 0))
 		why = "jsonrpc must be \"2.0\"";
 	else if (!method)
@@ -158,10 +186,11 @@ static void start_request(struct exchange *x, json_t *object)
 	if (!r) {
 		add_error(x, id_ok(id) ? id : NULL, why ? RPC_INVALID_REQUEST : RPC_INTERNAL_ERROR,
 			  why ? "Invalid request" : "Internal error", why ? why : "out of memory");
+		json_decref(id);
 		return;
 	}
 	r->x = x;
-	r->id = json_is_null(id) ? NULL : json_incref(id);
+	r->id = json_is_null(id) ? NULL : id;
 	x->nr_running++;
 	rpc_submit(&r->call, method, json_incref(params), request_done, r);
 }
@@ -190,6 +219,56 @@ static void advance(void *arg)
 		end_exchange(x);
 }
 
+/* A copy in which no key holds a character of zero, which the parser cannot take; keys and strings are not what they were. */
+static json_t *parse_without_nul(const char *text, size_t len)
+{
+	static const char nul[] = "\\u0000";
+	char *copy = malloc(len), *at;
+	json_t *root;
+
+	if (!copy)
+		return NULL;
+	memcpy(copy, text, len);
+	for (at = copy; (at = memmem(at, len - (size_t)(at - copy), nul, sizeof(nul) - 1)); at += sizeof(nul) - 1)
+		at[sizeof(nul) - 2] = '1';
+	root = json_loadb(copy, len, 0, NULL);
+	free(copy);
+	return root;
+}
+
+/*
+ * The requests of a text, or NULL.  Three kinds of it are JSON and yet more than the parser takes at first; their ids must be
+ * known for the answer, and where it can be, the parameter that is to blame:
+ *
+ *   a number beyond 64 bits    taken as a real, which no parameter accepts, so that the method's answer names it
+ *   a key given twice          none of the text runs: who reads it as the first may mean another than who reads the last
+ *   \u0000 in a key            none of the text runs; in a string it is the parameters' affair
+ */
+static json_t *parse(struct exchange *x, const char *text, size_t len, json_error_t *error)
+{
+	json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, error);
+	enum json_error_code code = root ? json_error_unknown : json_error_code(error);
+
+	if (root)
+		return root;
+	if (code == json_error_numeric_overflow) {
+		x->reals = true;
+		root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, error);
+		code = root ? code : json_error_code(error);
+		if (root)
+			return root;
+	}
+	if (code == json_error_duplicate_key) {
+		root = json_loadb(text, len, JSON_ALLOW_NUL | (x->reals ? JSON_DECODE_INT_AS_REAL : 0), NULL);
+		snprintf(x->refusal_text, sizeof(x->refusal_text), "%s: give each key once", error->text);
+	} else if (code == json_error_null_byte_in_key) {
+		root = parse_without_nul(text, len);
+		snprintf(x->refusal_text, sizeof(x->refusal_text), "a key holds the character \\u0000");
+	}
+	x->refusal = x->refusal_text;
+	return root;
+}
+
 bool exchange_submit(const char *text, size_t len, void (*done)(void *arg, char *text, size_t len), void *arg)
 {
 	struct exchange *x = calloc(1, sizeof(*x));
@@ -201,7 +280,7 @@ bool exchange_submit(const char *text, size_t len, void (*done)(void *arg, char 
 		abort(); /* a few dozen bytes: nothing else would work either */
 	x->done = done;
 	x->arg = arg;
-	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+	root = parse(x, text, len, &error);
 	if (!root) {
 		add_error(x, NULL, RPC_PARSE_ERROR, "Parse error", error.text);
 	} else if (json_is_array(root) && json_array_size(root) > 0) {

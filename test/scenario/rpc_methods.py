@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """The methods for devices and exports: shapes, errors and texts as SPDK's clients know them."""
+import contextlib
+import ctypes
 import os
+import socket
 
 import ferrule
 
@@ -116,9 +119,44 @@ class Methods(ferrule.Case):
         self.assertGreater(one["max_write_latency_ticks"], 0)
         self.rpc("bdev_get_iostat", {"names": ["m"], "reset_mode": "all"})
         self.assertEqual(self.rpc("bdev_get_iostat", {"names": ["m"]})["bdevs"][0]["bytes_written"], 0)
-        channels = self.rpc("bdev_get_iostat", {"names": ["m"], "per_channel": True})
-        self.assertEqual(channels["name"], "m")
         self.assert_error(-19, "No such device", self.rpc, "bdev_get_iostat", {"names": ["x"]}, parameter="names")
+
+    def test_the_channels_of_a_device_are_counted_apart(self):
+        target = self.daemon("--ephemeral", "--cores", "0,1")
+        with contextlib.closing(target.rpc()) as rpc:
+            rpc("bdev_malloc_create", {"name": "m", "block_size": 512, "num_blocks": 8192})
+            port = ferrule.export(rpc, "m")
+            for _ in range(4):
+                ferrule.nvme(port, "write", "--length", "4096", data=b"x" * 4096)
+            stat = rpc("bdev_get_iostat", {"names": ["m"], "per_channel": True})
+            threads = {t["id"] for t in rpc("thread_get_stats")["threads"]}
+            whole = rpc("bdev_get_iostat", {"names": ["m"]})["bdevs"][0]
+        self.assertEqual(set(stat), {"tick_rate", "ticks", "name", "channels"})
+        self.assertEqual(stat["name"], "m")
+        self.assertEqual(len(stat["channels"]), 2)
+        ids = [c["thread_id"] for c in stat["channels"]]
+        self.assertEqual(len(set(ids)), 2)
+        self.assertLessEqual(set(ids), threads)
+        for key in ["num_write_ops", "bytes_written"]:
+            self.assertEqual(sum(c[key] for c in stat["channels"]), whole[key])
+            self.assertGreater(whole[key], 0)
+
+    def test_the_extremes_of_a_device_are_reset_by_themselves(self):
+        self.rpc("bdev_malloc_create", {"name": "m", "block_size": 512, "num_blocks": 8192})
+        port = ferrule.export(self.rpc, "m")
+        ferrule.nvme(port, "write", "--length", "65536", data=b"x" * 65536)
+        before = self.rpc("bdev_get_iostat", {"names": ["m"], "reset_mode": "maxmin"})["bdevs"][0]
+        self.assertGreater(before["min_write_latency_ticks"], 0)
+        after = self.rpc("bdev_get_iostat", {"names": ["m"]})["bdevs"][0]
+        self.assertEqual(after["num_write_ops"], before["num_write_ops"])
+        self.assertEqual(after["write_latency_ticks"], before["write_latency_ticks"])
+        self.assertEqual((after["max_write_latency_ticks"], after["min_write_latency_ticks"]), (0, 0))
+        ferrule.nvme(port, "write", "--length", "4096", data=b"x" * 4096)
+        after = self.rpc("bdev_get_iostat", {"names": ["m"]})["bdevs"][0]
+        self.assertGreater(after["min_write_latency_ticks"], 0)
+        self.assertGreaterEqual(after["max_write_latency_ticks"], after["min_write_latency_ticks"])
+        self.assert_error(-32603, "spdk_json_decode_object failed", self.rpc, "bdev_get_iostat", {"reset_mode": "some"},
+                          parameter="reset_mode")
 
     # --- files
 
@@ -173,6 +211,48 @@ class Methods(ferrule.Case):
                               "num_shared_buffers", "buf_cache_size", "c2h_success", "abort_timeout_sec"}, set(transport))
         self.assert_error(-19, "No such device", self.rpc, "nvmf_get_transports", {"trtype": "RDMA"})
         self.assert_error(-32603, "Unable to find a target.", self.rpc, "nvmf_get_transports", {"tgt_name": "other"})
+
+    def test_the_cache_sizes_of_a_transport_are_those_of_the_pool(self):
+        for cores, mem in [("0", "256"), ("0,1", "144")]:
+            target = self.daemon("--ephemeral", "--cores", cores, "--mem", mem)
+            with contextlib.closing(target.rpc()) as rpc:
+                rpc("nvmf_create_transport", {"trtype": "TCP"})
+                transport = rpc("nvmf_get_transports")[0]
+            nr_large = int(mem) * ferrule.MIB // 4 // transport["io_unit_size"]
+            share = nr_large // (4 * len(cores.split(",")))
+            self.assertEqual(transport["iobuf_large_cache_size"], min(share, 128))
+            self.assertEqual(transport["iobuf_small_cache_size"], 128)
+            self.assertEqual(transport["buf_cache_size"], min(share, 128) + 128)
+
+    def sock_priorities(self):
+        """SO_PRIORITY of each socket that the daemon has."""
+        pid, found = self.target.process.pid, []
+        pidfd = os.pidfd_open(pid)
+        self.addCleanup(os.close, pidfd)
+        libc = ctypes.CDLL(None, use_errno=True)
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                if not os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:"):
+                    continue
+                ours = libc.syscall(438, pidfd, int(fd), 0)  # pidfd_getfd
+                if ours < 0:
+                    self.skipTest(f"no look into another process: {os.strerror(ctypes.get_errno())}")
+                with socket.socket(fileno=ours) as copy:
+                    found.append(copy.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY))
+        return found
+
+    def test_connections_have_the_priority_that_was_asked_for(self):
+        self.assert_error(-32602, "Invalid parameters", self.rpc, "nvmf_create_transport",
+                          {"trtype": "TCP", "sock_priority": 4294967295}, parameter="sock_priority")
+        self.assertTrue(self.rpc("nvmf_create_transport", {"trtype": "TCP", "sock_priority": 5}))
+        self.assertEqual(self.rpc("nvmf_get_transports")[0]["sock_priority"], 5)
+        self.null()
+        port = ferrule.export(self.rpc, "n0")
+        self.assertNotIn(5, self.sock_priorities())
+        with socket.create_connection(("127.0.0.1", port)) as host:
+            host.sendall(b"\0\0\x80\0\x80" + bytes(123))  # ICReq
+            self.assertEqual(host.recv(1), b"\1")
+            self.assertEqual(self.sock_priorities().count(5), 1)
 
     def test_a_subsystem_as_it_is_shown(self):
         self.null(uuid=UUID)
@@ -232,6 +312,7 @@ class Methods(ferrule.Case):
                               ({"bdev_name": "n1", "nsid": 5}, "nsid"), ({"bdev_name": "n1", "nguid": "12"}, "nguid"),
                               ({"bdev_name": "n1", "eui64": "x" * 16}, "eui64"), ({"nsid": 2}, "bdev_name"),
                               ({"bdev_name": "n1", "no_auto_visible": True}, "no_auto_visible"),
+                              ({"bdev_name": "n1", "ptpl_file": "/tmp/x"}, "ptpl_file"),
                               ({"bdev_name": "n1", "colour": 1}, "colour")]:
             with self.subTest(ns=ns):
                 self.assert_error(-32602, "Invalid parameters", lambda: add(**ns), parameter="namespace." + parameter)

@@ -50,11 +50,34 @@ class Wire(ferrule.Case):
         self.assertEqual(sorted(self.rpc.receive()["id"] for _ in range(2000)), list(range(2000)))
 
     def test_after_a_parse_error_the_connection_goes_on(self):
-        for text in [b'{"method":}', b'{"a" 1}', b"{]", b'{"a":"b}\n', b"nonsense\n", b'{"a":1,"a":2}', b'{"x":"\xff\xfe"}']:
+        for text in [b'{"method":}', b'{"a" 1}', b"{]", b'{"a":"b}\n', b"nonsense\n", b'{"x":"\xff\xfe"}',
+                     b'{"id":1,"method":"log_get_level","params":1e999}']:
             with self.subTest(text=text):
                 answer = self.exchange(text)
                 self.assertEqual((answer["id"], answer["error"]["code"]), (None, -32700))
                 self.assert_alive()
+
+    def test_json_that_is_more_than_the_parser_takes_is_answered_by_its_id(self):
+        huge = b'"params":{"name":"n","block_size":512,"num_blocks":18446744073709551615}'
+        for text, id, code, words in [
+                (b'{"id":7,"method":"log_get_level","method":"log_get_level"}', 7, -32600, "method"),
+                (b'{"id":"a","method":"bdev_get_bdevs","params":{"name":"x","name":"y"}}', "a", -32600, "name"),
+                (b'{"id":8,"method":"log_get_level","params":{"a\\u0000":1}}', 8, -32600, "u0000"),
+                (b'{"id":9,"method":"log_get_level\\u0000"}', 9, -32600, "method"),
+                (b'{"id":"i\\u0000","method":"nope"}', "i\0", -32601, "nope"),
+                (b'{"id":10,"method":"bdev_get_bdevs","params":{"name":"x\\u0000y"}}', 10, -32603, "name"),
+                (b'{"id":11,"method":"bdev_null_create",' + huge + b'}', 11, -32603, "num_blocks"),
+                (b'{"id":36893488147419103232,"method":"log_get_level"}', None, -32600, "id")]:
+            with self.subTest(text=text):
+                answer = self.exchange(text)
+                self.assertEqual((answer["id"], answer["error"]["code"]), (id, code))
+                self.assertIsNot(type(answer["id"]), float)
+                self.assertIn(words, answer["error"]["data"]["detail"])
+        answers = self.exchange(b'[{"id":1,"method":"log_get_level"},{"id":2,"method":"bdev_null_create",' + huge + b'}]')
+        self.assertEqual({a["id"]: "error" in a for a in answers}, {1: False, 2: True})
+        answers = self.exchange(b'[{"id":1,"method":"log_get_level"},{"id":2,"id":3,"method":"log_get_level"}]')
+        self.assertEqual([a["error"]["code"] for a in answers], [-32600, -32600])
+        self.assert_alive()
 
     def test_a_parse_error_loses_no_earlier_answer(self):
         self.rpc.send_bytes(b'{"id":1,"method":"log_get_level"} {bad} {"id":2,"method":"log_get_level"}')
