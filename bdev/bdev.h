@@ -135,6 +135,9 @@ struct bdev {
 	bool has_write_cache;	   /* exactly when a completed write may be lost by a power cut before a flush */
 	bool unmap_zeroes;	   /* unmapped blocks read zero */
 	bool read_only;
+	/* Changes whenever a completed write may have been lost, flushed or not, without the machine having stopped; equal
+	 * in two processes, one after the other, if none was.  0: no such promise, as for what goes with its process. */
+	uint64_t continuity;
 	bool thin;		   /* fewer blocks may be had than promised */
 	const struct bdev_ops *ops;
 	const char *module;	   /* "malloc", "null", "uring", "lvol", … */

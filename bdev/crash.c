@@ -166,6 +166,7 @@ int bdev_crash_create(const char *name, struct crash_disk *disk, struct bdev **r
 	c->bdev.block_size = disk->opts.block_size;
 	c->bdev.nr_blocks = disk->opts.nr_blocks;
 	c->bdev.write_unit_blocks = disk->opts.atomic_blocks;
+	c->bdev.continuity = 1; /* who takes its power away clears what is kept */
 	c->bdev.has_write_cache = !disk->opts.write_through;
 	c->bdev.unmap_zeroes = !disk->opts.unmap_keeps;
 	c->bdev.ops = &crash_ops;

@@ -146,6 +146,27 @@ static void describe_block(struct uring_bdev *u, dev_t rdev)
 		u->bdev.unmap_granularity_blocks = strtoul(text, NULL, 10) / u->bdev.block_size;
 }
 
+/* Of a file what it is; of a drive which appearance of it: a drive pulled and put back may have lost its cache. */
+static uint64_t identity(const struct uring_bdev *u, const char *filename)
+{
+	uint64_t seq = 0, id = 0xcbf29ce484222325ull;
+	struct statx stx;
+	uint64_t of[5];
+
+	if (u->is_block)
+		return ioctl(u->fd, BLKGETDISKSEQ, &seq) ? 0 : seq;
+	if (statx(AT_FDCWD, filename, 0, STATX_INO | STATX_BTIME, &stx))
+		return 0;
+	of[0] = (uint64_t)stx.stx_dev_major << 32 | stx.stx_dev_minor;
+	of[1] = stx.stx_ino;
+	of[2] = stx.stx_mask & STATX_BTIME ? (uint64_t)stx.stx_btime.tv_sec : 0;
+	of[3] = stx.stx_mask & STATX_BTIME ? stx.stx_btime.tv_nsec : 0;
+	of[4] = 1;
+	for (unsigned i = 0; i < sizeof(of); i++) /* FNV-1a */
+		id = (id ^ ((const uint8_t *)of)[i]) * 0x100000001b3ull;
+	return id ? id : 1;
+}
+
 static void describe_file(struct uring_bdev *u, const struct stat *st)
 {
 	u->bdev.has_write_cache = true;
@@ -233,6 +254,7 @@ fiber_fn int bdev_uring_create(const struct bdev_uring_opts *opts, struct bdev *
 	u->bdev.write_unit_blocks = 1;
 	u->bdev.read_only = opts->read_only;
 	u->bdev.ops = opts->allow_punch ? &uring_ops : &uring_ops_no_unmap;
+	u->bdev.continuity = identity(u, opts->filename);
 	if (u->is_block)
 		describe_block(u, st.st_rdev);
 	else

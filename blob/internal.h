@@ -19,6 +19,7 @@
 #include "blob/blob.h"
 #include "blob/format.h"
 #include "blob/mutant.h"
+#include "runtime/keep.h"
 #include "runtime/runtime.h"
 
 #define NAME_BUCKETS	4096u
@@ -188,6 +189,7 @@ struct journal {
 	uint64_t start_seq;  /* the newest durable checkpoint needs pages from here on */
 	uint64_t open_seq;   /* the page that is being filled */
 	uint32_t open_used, open_records;
+	uint32_t op_start; /* where the operation's records begin in it */
 	bool has_data;	     /* records since the last device flush rely on data writes */
 	bool in_op;
 	_Atomic uint64_t committed_seq; /* all pages below are durable */
@@ -199,6 +201,13 @@ struct journal {
 	bool demanded, running;
 	struct fiber_cond wake;
 	struct timer timer;
+};
+
+/* mirror.c; keep.mem is NULL when there is none */
+struct mirror {
+	struct keep keep;
+	uint64_t nr_slots;
+	uint32_t crc; /* of the records of the page that is being filled */
 };
 
 struct freed {
@@ -263,6 +272,7 @@ struct store {
 	uint32_t hold; /* online checks: replaced pages stay */
 
 	struct journal journal;
+	struct mirror mirror;
 	struct list admit_waiters;
 
 	/* checkpoint.c */
@@ -417,6 +427,7 @@ void admit_release(struct store *s, struct admission *admission);
 uint32_t freeing_pages(const struct store *s); /* the most that one freeing operation makes dirty */
 
 /* journal.c */
+uint32_t journal_ram_pages(const struct store *s);
 int blob_journal_init(struct store *s);
 void blob_journal_destroy(struct store *s);
 void journal_begin(struct store *s, uint32_t max_bytes); /* an operation: its records come into one page */
@@ -427,6 +438,18 @@ uint64_t journal_cut(struct store *s); /* what is recorded from now on comes int
 void journal_wait_add(struct store *s, struct commit_wait *wait);
 fiber_fn int journal_commit_wait(struct store *s, bool flush);
 void commit_fiber(void *arg);
+
+/* mirror.c: on the owner, but for mirror_invalidate() */
+void mirror_open(struct store *s); /* once the superblock is known */
+/* From now on it does not count: what it relies on may be lost.  Any thread. */
+void mirror_invalidate(struct store *s);
+void mirror_close(struct store *s, bool forget);
+/* After the journal's pages below *journal_end: those that the process before kept.  0, -ENOMEM, or -EUCLEAN. */
+int mirror_replay(struct store *s, uint64_t *journal_end, struct blob_reason *reason);
+void mirror_start(struct store *s); /* under the epoch that is durable now */
+/* An operation is whole: bytes from to to of the page's records are new, of which there are nr now. */
+void mirror_put(struct store *s, uint64_t seq, const uint8_t *records, uint32_t from, uint32_t to, uint32_t nr);
+void mirror_committed(struct store *s, uint64_t seq); /* all pages below seq are durable */
 
 /* record.c */
 enum record_type {

@@ -18,11 +18,16 @@ static void timer_fired(void *arg)
 	journal_demand(arg);
 }
 
+uint32_t journal_ram_pages(const struct store *s)
+{
+	return s->super.journal_pages < 512 ? s->super.journal_pages : 512;
+}
+
 int blob_journal_init(struct store *s)
 {
 	struct journal *j = &s->journal;
 
-	j->nr_ram = s->super.journal_pages < 512 ? s->super.journal_pages : 512;
+	j->nr_ram = journal_ram_pages(s);
 	j->ram = dma_alloc((size_t)j->nr_ram * PAGE_BYTES, PAGE_BYTES);
 	if (!j->ram)
 		return -ENOMEM;
@@ -70,6 +75,7 @@ void journal_begin(struct store *s, uint32_t max_bytes)
 		page_close(s);
 	if (!j->open_records)
 		memset(page_payload(ram_page(j, j->open_seq)), 0, JOURNAL_PAYLOAD_HEADER);
+	j->op_start = j->open_used;
 }
 
 uint8_t *journal_record(struct store *s, uint8_t type, uint32_t body_bytes)
@@ -94,6 +100,9 @@ void journal_end(struct store *s)
 
 	assert(j->in_op);
 	j->in_op = false;
+	if (j->open_used > j->op_start)
+		mirror_put(s, j->open_seq, page_payload(ram_page(j, j->open_seq)) + JOURNAL_PAYLOAD_HEADER, j->op_start,
+			   j->open_used, j->open_records);
 	atomic_store(&j->pending_seq, j->open_seq + (j->open_records ? 1 : 0));
 	if (j->open_seq - j->start_seq >= s->super.journal_pages / 2)
 		checkpoint_demand(s);
@@ -225,8 +234,10 @@ static fiber_fn void commit_round(struct store *s)
 	}
 	if (rc)
 		store_fail(s, rc, "a device flush or journal write failed");
-	else
+	else {
 		atomic_store(&j->committed_seq, target);
+		mirror_committed(s, target);
+	}
 	while ((it = list_pop(&now)))
 		list_entry(it, struct commit_wait, link)->done(list_entry(it, struct commit_wait, link), rc);
 	fiber_cond_signal(&s->free_wake);

@@ -203,6 +203,8 @@ fiber_fn int journal_replay(struct store *s, struct blob_reason *reason)
 		refuse(reason, "page %llu, journal page %llu: %.170s",
 		       (unsigned long long)(s->super.journal_page + r.stop % n), (unsigned long long)r.stop,
 		       r.why_stop.text);
+	if (!rc)
+		rc = mirror_replay(s, &r.stop, reason);
 	s->journal.open_seq = s->journal.start_seq = r.stop;
 	s->journal.committed_seq = s->journal.pending_seq = r.stop;
 	s->journal.epoch = s->super.epoch + 1;

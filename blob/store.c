@@ -76,6 +76,7 @@ void store_fail_now(struct store *s, int status)
 		atomic_store(&s->failed, -ENODEV);
 	else
 		atomic_compare_exchange_strong(&s->failed, &none, -EIO);
+	mirror_invalidate(s);
 }
 
 void store_fail(struct store *s, int status, const char *what)
@@ -223,6 +224,7 @@ fiber_fn void store_free(struct store *s)
 	free_maps(s);
 	pages_destroy(s);
 	alloc_destroy(s);
+	mirror_close(s, false);
 	if (s->journal.ram)
 		blob_journal_destroy(s);
 	fills_destroy(s);
@@ -328,11 +330,13 @@ fiber_fn int store_load(struct store *s, bool journal, struct blob_reason *reaso
 		return rc;
 	if (s->super.ro_compat)
 		s->opened_read_only = true;
+	mirror_open(s);
 	if (!s->opened_read_only && s->has_cache && !BLOB_MUTANT(NO_RECOVERY_FLUSH)) {
 		/* After a mere process death the cache may still hold journal that we are about to rely on.
 		 */
 		rc = bdev_flush(s->bch);
 		if (rc) {
+			mirror_invalidate(s); /* the next flush may succeed without what this one lost */
 			refuse(reason, "the device cannot be flushed: %s", strerror(-rc));
 			return -EIO;
 		}
@@ -384,6 +388,7 @@ static fiber_fn int start_serving(struct store *s)
 		if (rc)
 			return rc;
 		s->super.epoch = s->journal.epoch;
+		mirror_start(s);
 	}
 	device_register(s, &blob_channel_ops, s->super.name);
 	store_start_fibers(s);
@@ -476,9 +481,14 @@ static fiber_fn int shut_down(struct store *s, bool wipe)
 		for (unsigned i = 0; i < 2 && !rc; i++)
 			rc = bdev_write(s->bch, zeroes, page_block(s, i ? SUPER_PAGE_1 : SUPER_PAGE_0),
 					page_block(s, 1), BDEV_IO_FUA);
+		if (!rc)
+			mirror_close(s, true);
 		return rc;
 	}
-	return checkpoint_run(s, true) ? -EIO : 0;
+	if (checkpoint_run(s, true))
+		return -EIO;
+	mirror_close(s, true); /* all that it holds is in the checkpoint */
+	return 0;
 }
 
 fiber_fn int store_close(struct store *s)

@@ -5,7 +5,7 @@ noinst_LIBRARIES += %D%/libruntime.a
 	%D%/runtime.c %D%/cores.c %D%/cores.h %D%/budget.c %D%/budget.h %D%/eal.c \
 	%D%/reactor.c %D%/thread.c %D%/thread.h %D%/message.c %D%/poller.c %D%/timer.c %D%/channel.c \
 	%D%/fiber.c %D%/fiber.h %D%/fiber_sync.c %D%/fiber_switch.c %D%/fiber_switch.h \
-	%D%/memory.c %D%/memory.h %D%/iobuf.c %D%/progress.h %D%/ring.c %D%/ring.h \
+	%D%/keep.c %D%/keep.h %D%/memory.c %D%/memory.h %D%/iobuf.c %D%/progress.h %D%/ring.c %D%/ring.h \
 	%D%/stream.c %D%/stream.h %D%/stream_internal.h %D%/stream_socket.c %D%/stream_sim.c %D%/sim.c
 
 check_PROGRAMS += %D%/thread_test
@@ -31,6 +31,10 @@ check_PROGRAMS += %D%/iobuf_test
 check_PROGRAMS += %D%/ring_test
 %C%_ring_test_SOURCES = %D%/ring_test.c %D%/testing.h
 %C%_ring_test_LDADD = $(LIBS_RUNTIME) $(CHECK_LIBS)
+
+check_PROGRAMS += %D%/keep_test
+%C%_keep_test_SOURCES = %D%/keep_test.c %D%/testing.h
+%C%_keep_test_LDADD = $(LIBS_RUNTIME) $(CHECK_LIBS)
 
 check_PROGRAMS += %D%/start_test
 %C%_start_test_SOURCES = %D%/start_test.c %D%/testing.h

@@ -14,6 +14,7 @@
 #include "lvol/lvol.h"
 #include "mgmt/mgmt.h"
 #include "nvmf/nvmf.h"
+#include "runtime/keep.h"
 #include "runtime/runtime.h"
 #include "target/notify.h"
 #include "target/options.h"
@@ -140,6 +141,20 @@ static fiber_fn void start_main(void *arg)
 		   daemon_state.opts.ephemeral ? "" : daemon_state.opts.state_dir);
 }
 
+/* Without it the daemon works, and its death is like a power cut's to what was not flushed. */
+static void set_keep_folder(const struct options *o)
+{
+	char dir[600];
+	int rc = places_keep_dir(dir, sizeof(dir), o->keep_dir, o->state_dir);
+
+	if (!rc)
+		rc = keep_set_folder(dir);
+	if (rc && strcmp(o->keep_dir, "none"))
+		log_warning("no memory that outlives this process%s%s: %s; should it die alone, writes that were not "
+			    "flushed are lost with it (see --keep-dir)", o->keep_dir[0] ? " in " : "", o->keep_dir,
+			    rc == -ENOENT ? "no tmpfs is there for it" : strerror(-rc));
+}
+
 static int make_places(char *eal_dir, size_t size)
 {
 	const struct options *o = &daemon_state.opts;
@@ -157,6 +172,7 @@ static int make_places(char *eal_dir, size_t size)
 	rc = places_eal_dir(eal_dir, size);
 	if (rc)
 		log_error("cannot make a folder for memory files: %s", strerror(-rc));
+	set_keep_folder(o);
 	return rc;
 }
 

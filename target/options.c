@@ -21,6 +21,8 @@ static const char help[] =
 	"      --mem MiB          memory for I/O buffers (default: computed)\n"
 	"      --no-huge          no hugepages, even where there are some\n"
 	"      --state-dir DIR    where the configuration is kept\n"
+	"      --keep-dir DIR     memory that outlives the daemon but not the machine, so that even unflushed writes survive\n"
+	"                         the daemon's death; a folder of its own on a tmpfs (default: chosen; none: nowhere)\n"
 	"      --rpc-socket PATH  Unix socket for JSON-RPC\n"
 	"      --http ADDR:PORT   where JSON-RPC over HTTP is offered (default: " DEFAULT_HTTP "; none: nowhere)\n"
 	"      --file-dir DIR     folder in which file-backed devices may live; repeatable\n"
@@ -93,7 +95,7 @@ static void set_places(struct options *opts)
 		set_path(opts->rpc_socket, "rpc-socket", "%s/rpc.sock", opts->state_dir);
 }
 
-enum { O_CORES = 256, O_MEM, O_NO_HUGE, O_STATE_DIR, O_RPC_SOCKET, O_HTTP, O_FILE_DIR, O_EPHEMERAL, O_POLL, O_IDLE_US,
+enum { O_CORES = 256, O_MEM, O_NO_HUGE, O_STATE_DIR, O_KEEP_DIR, O_RPC_SOCKET, O_HTTP, O_FILE_DIR, O_EPHEMERAL, O_POLL, O_IDLE_US,
        O_LOG_LEVEL, O_HELP, O_VERSION };
 
 static const struct option long_options[] = {
@@ -101,6 +103,7 @@ static const struct option long_options[] = {
 	{ "mem", required_argument, NULL, O_MEM },
 	{ "no-huge", no_argument, NULL, O_NO_HUGE },
 	{ "state-dir", required_argument, NULL, O_STATE_DIR },
+	{ "keep-dir", required_argument, NULL, O_KEEP_DIR },
 	{ "rpc-socket", required_argument, NULL, O_RPC_SOCKET },
 	{ "http", required_argument, NULL, O_HTTP },
 	{ "file-dir", required_argument, NULL, O_FILE_DIR },
@@ -127,6 +130,9 @@ static void take_option(struct options *opts, int option)
 		break;
 	case O_STATE_DIR:
 		set_path(opts->state_dir, "state-dir", "%s", optarg);
+		break;
+	case O_KEEP_DIR:
+		set_path(opts->keep_dir, "keep-dir", "%s", optarg);
 		break;
 	case O_RPC_SOCKET:
 		set_path(opts->rpc_socket, "rpc-socket", "%s", optarg);

@@ -20,6 +20,7 @@ struct options {
 	enum log_level log_level;
 	char state_dir[OPTIONS_PATH_MAX];
 	char rpc_socket[OPTIONS_PATH_MAX];
+	char keep_dir[OPTIONS_PATH_MAX]; /* empty: chosen by places_keep_dir(); "none": nothing is kept */
 	const char *http_addr; /* NULL: no HTTP */
 	const char *file_dirs[OPTIONS_MAX_FILE_DIRS];
 	unsigned nr_file_dirs;

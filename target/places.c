@@ -9,12 +9,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/magic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* A new folder must not vanish with the power, or what is kept in it does. */
@@ -176,4 +178,54 @@ int places_eal_dir(char *buf, size_t size)
 	if (n < 0 || (size_t)n >= sizeof(base))
 		return -ENAMETOOLONG;
 	return places_own_dir(base, buf, size);
+}
+
+static bool on_tmpfs(const char *path)
+{
+	struct statfs fs;
+
+	return statfs(path, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+}
+
+/* The first place for it that is on a tmpfs. */
+static int keep_base(char *buf, size_t size)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+
+	if (geteuid() == 0 && on_tmpfs("/run"))
+		snprintf(buf, size, "/run/ferrule/kept");
+	else if (geteuid() != 0 && runtime && runtime[0] == '/' && on_tmpfs(runtime))
+		snprintf(buf, size, "%s/ferrule-kept", runtime);
+	else if (on_tmpfs("/dev/shm"))
+		snprintf(buf, size, "/dev/shm/ferrule-kept-%u", (unsigned)geteuid());
+	else
+		return -ENOENT;
+	return 0;
+}
+
+int places_keep_dir(char *buf, size_t size, const char *given, const char *state_dir)
+{
+	char base[300], *state;
+	int n, rc;
+
+	if (!strcmp(given, "none"))
+		return -ENOENT;
+	if (given[0]) {
+		n = snprintf(buf, size, "%s", given);
+	} else {
+		rc = keep_base(base, sizeof(base));
+		if (rc)
+			return rc;
+		state = realpath(state_dir, NULL);
+		if (!state)
+			return -errno;
+		for (char *c = state + 1; *c; c++)
+			if (*c == '/')
+				*c = '-';
+		n = snprintf(buf, size, "%s/%s", base, state + 1);
+		free(state);
+	}
+	if (n < 0 || (size_t)n >= size)
+		return -ENAMETOOLONG;
+	return places_make_dir(buf, 0700);
 }

@@ -20,6 +20,14 @@ int places_make_parent(const char *path, mode_t mode);
 int places_own_dir(const char *base, char *ret, size_t size);
 /* The same for this process's memory files, where this user keeps such. */
 int places_eal_dir(char *buf, size_t size);
+/**
+ * places_keep_dir - the folder for memory that outlives the daemon, made if need be
+ * @given:     what the command line says, or empty
+ * @state_dir: tells daemons of one user apart; exists
+ *
+ * Return: 0, -ENOENT (none is wanted, or there is no tmpfs for it), or -errno.
+ */
+int places_keep_dir(char *buf, size_t size, const char *given, const char *state_dir);
 /* Removes a folder and what is in it. */
 void places_remove_dir(const char *path);
 

@@ -6,18 +6,23 @@
  * flush of the disk, in work and in recovery alike, the child stops, and other children look at what a power cut right then
  * would leave.  One seed makes one history, and replays it.
  */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "blob/mutant.h"
+#include "runtime/keep.h"
 #include "runtime/sim.h"
 #include "test/crash/history.h"
 
@@ -47,6 +52,74 @@ struct channel_pair {
 static struct channel_pair pipes;
 static uint64_t kill_at;
 
+/* --- what a process's death leaves besides the disk --- */
+
+static char kept[] = "/dev/shm/crash_lab.XXXXXX"; /* memory that outlives the phase's process */
+static char kept_copy[sizeof(kept) + 8];		   /* the same, for one look */
+
+static void kept_clear(const char *dir)
+{
+	DIR *d = opendir(dir);
+	struct dirent *entry;
+
+	while (d && (entry = readdir(d)))
+		if (entry->d_name[0] != '.')
+			unlinkat(dirfd(d), entry->d_name, 0);
+	if (d)
+		closedir(d);
+}
+
+static bool kept_make(void)
+{
+	if (!mkdtemp(kept))
+		memcpy(kept, "/var/tmp/crlab.XXXXXX", sizeof("/var/tmp/crlab.XXXXXX"));
+	if (!strchr(kept, 'X') || mkdtemp(kept)) {
+		snprintf(kept_copy, sizeof(kept_copy), "%s/copy", kept);
+		return !mkdir(kept_copy, 0700);
+	}
+	return false;
+}
+
+static void kept_remove(void)
+{
+	kept_clear(kept_copy);
+	rmdir(kept_copy);
+	kept_clear(kept);
+	rmdir(kept);
+}
+
+static bool copy_file(int from_dir, int to_dir, const char *name)
+{
+	int from = openat(from_dir, name, O_RDONLY | O_CLOEXEC), to = openat(to_dir, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	struct stat st;
+	bool ok = from >= 0 && to >= 0 && !fstat(from, &st) && sendfile(to, from, NULL, st.st_size) == st.st_size;
+
+	if (from >= 0)
+		close(from);
+	if (to >= 0)
+		close(to);
+	return ok;
+}
+
+/* One look may change it, and the phase that was stopped for it goes on with its own. */
+static bool kept_use_copy(void)
+{
+	int to = open(kept_copy, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = opendir(kept);
+	struct dirent *entry;
+	bool ok = d && to >= 0;
+
+	kept_clear(kept_copy);
+	while (ok && (entry = readdir(d)))
+		if (entry->d_type == DT_REG)
+			ok = copy_file(dirfd(d), to, entry->d_name);
+	if (d)
+		closedir(d);
+	if (to >= 0)
+		close(to);
+	return ok && !keep_set_folder(kept_copy);
+}
+
 /* --- in the phase's process --- */
 
 static void at_event(struct crash_disk *disk, uint64_t event, void *arg)
@@ -74,6 +147,8 @@ static void phase_child(struct history *h, unsigned phase)
 	close(pipes.to_child);
 	alarm(CHILD_SECONDS);
 	crash_disk_on_event(h->disk, at_event, NULL);
+	if (keep_set_folder(kept))
+		_exit(4);
 	rc = sim_run(&sim, workload_main, &w);
 	if (rc) {
 		printf("  seed %lu phase %u: the simulation ended with %s\n", (unsigned long)h->seed, phase, strerror(-rc));
@@ -93,16 +168,24 @@ static void look_child(struct history *h, uint64_t event, unsigned nr)
 	struct verification v = { .h = h, .seed = seed };
 	/* Everything lost; everything kept but for what is in flight; or as it comes. */
 	enum crash_fate fate = nr == 0 ? CRASH_FATE_LOSE_ALL : seed % 3 ? CRASH_FATE_SEEDED : CRASH_FATE_KEEP_ALL;
+	bool dies = nr > 0 && seed % 4 == 0;
 	int rc;
 
 	alarm(CHILD_SECONDS);
 	if (crash_disk_make_private(h->disk) || oracle_make_private(h->oracle))
 		_exit(4);
-	fate = crash_disk_lose_power(h->disk, fate, seed);
+	if (dies) {
+		if (!kept_use_copy())
+			_exit(4);
+		crash_disk_process_died(h->disk, seed);
+	} else {
+		fate = crash_disk_lose_power(h->disk, fate, seed);
+		h->oracle->power_lost = true;
+	}
 	rc = sim_run(&sim, verify_main, &v);
 	if (v.wrong || rc) {
 		printf("  seed %lu event %lu look %u (%s): %s\n", (unsigned long)h->seed, (unsigned long)event, nr,
-		       crash_fate_name(fate), v.wrong ? v.wrong : strerror(-rc));
+		       dies ? "the process died" : crash_fate_name(fate), v.wrong ? v.wrong : strerror(-rc));
 		fflush(stdout);
 		_exit(1);
 	}
@@ -245,11 +328,15 @@ static bool run_history(uint64_t seed)
 			printf("  seed %lu phase %u: events %lu to %lu, %s\n", (unsigned long)seed, phase,
 			       (unsigned long)at + 1, (unsigned long)crash_disk_nr_events(h.disk),
 			       !killed ? "closed" : die ? "power cut" : "process died");
-		if (killed && !die)
+		if (killed && !die) {
 			crash_disk_process_died(h.disk, fate_seed);
-		else
+		} else {
 			crash_disk_lose_power(h.disk, killed ? CRASH_FATE_SEEDED : CRASH_FATE_LOSE_ALL, fate_seed);
+			h.oracle->power_lost = true;
+			kept_clear(kept);
+		}
 	}
+	kept_clear(kept);
 	crash_disk_destroy(h.disk);
 	oracle_destroy(h.oracle);
 	count->nr_histories++;
@@ -376,9 +463,11 @@ int main(int argc, char **argv)
 
 	parse(argc, argv);
 	signal(SIGPIPE, SIG_IGN);
-	log_set_level(opt.verbose ? LOG_WARNING : LOG_ERROR - 1);
+	log_set_level(opt.verbose ? LOG_NOTICE : LOG_ERROR);
 	count = mmap(NULL, sizeof(*count), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (count == MAP_FAILED)
+		return 2;
+	if (!kept_make() || atexit(kept_remove))
 		return 2;
 	if (opt.mutants)
 		return kill_mutants();

@@ -346,4 +346,5 @@ void oracle_rebase_end(struct oracle *o)
 {
 	o->epoch = o->next_version;
 	o->may_lack_store = false;
+	o->power_lost = false;
 }

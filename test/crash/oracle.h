@@ -47,6 +47,7 @@ struct oracle_change {
 struct oracle {
 	int memfd;
 	bool may_lack_store, may_have_store;
+	bool power_lost; /* since the last recovery; otherwise what has completed is there, durable or not */
 	uint32_t next_version; /* also the number of changes */
 	uint32_t epoch;	       /* versions from here on were issued since the last crash */
 	uint32_t next_generation;

@@ -84,7 +84,7 @@ const char *verify_open(struct history *h, bool rebase, bool *ret_no_store)
 		return problem_errno("the store does not open", rc, reason.text);
 	if (!h->oracle->may_have_store)
 		return "there is a store that was never made";
-	wrong = verify_volumes(h, true, rebase);
+	wrong = verify_volumes(h, h->oracle->power_lost, rebase);
 	if (!wrong && store_degraded(lvol_store_blobstore(lvol_store_first()), 0)) {
 		snprintf(problem, sizeof(problem), "degraded: %s",
 			 store_degraded(lvol_store_blobstore(lvol_store_first()), 0));

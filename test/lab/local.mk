@@ -5,7 +5,7 @@ EXTRA_DIST += \
 	%D%/lib/ledger.c %D%/lib/nvmetcp.py %D%/lib/powercut.py %D%/lib/rpc.py %D%/lib/target.sh \
 	%D%/scenarios/ns-1024.sh %D%/scenarios/power-cut-self.sh %D%/scenarios/power-cut.sh \
 	%D%/scenarios/tcp-admin.sh %D%/scenarios/tcp-basic.sh %D%/scenarios/tcp-digests.sh %D%/scenarios/tcp-kill9.sh \
-	%D%/scenarios/wanted/fs-kill9.sh
+	%D%/scenarios/fs-kill9.sh
 
 # A stock kernel's host in QEMU; SCENARIOS="tcp-basic ..." for some.
 .PHONY: check-vm

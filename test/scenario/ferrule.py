@@ -87,6 +87,7 @@ class Daemon:
     def __init__(self, *args, directory=None):
         self.dir = directory or tempfile.mkdtemp(prefix="ferrule-")
         self.state_dir = os.path.join(self.dir, "state")
+        self.kept = os.path.join(self.dir, "kept")
         self.files = os.path.join(self.dir, "files")
         os.makedirs(self.files, exist_ok=True)
         self.socket_path = os.path.join(self.dir, "rpc.sock")
@@ -95,7 +96,7 @@ class Daemon:
         self.process = None
 
     def spawn(self, *more):
-        argv = [FERRULED, "--state-dir", self.state_dir, "--rpc-socket", self.socket_path, "--http", "127.0.0.1:0",
+        argv = [FERRULED, "--state-dir", self.state_dir, "--keep-dir", self.kept, "--rpc-socket", self.socket_path, "--http", "127.0.0.1:0",
                 "--file-dir", self.files, "--no-huge", *self.args, *more]
         self.log_start = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
         with open(self.log_path, "ab") as log:

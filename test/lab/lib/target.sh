@@ -9,7 +9,7 @@ target_start() {
     local i
     mkdir -p "$T/state" "$T/files"
     rm -f "$RPC"
-    "$BUILD/ferruled" --no-huge --cores "${TARGET_CORES:-0}" --mem 512 --state-dir "$T/state" \
+    "$BUILD/ferruled" --no-huge --cores "${TARGET_CORES:-0}" --mem 512 --state-dir "$T/state" --keep-dir "$T/kept" \
         --rpc-socket "$RPC" --http 127.0.0.1:0 --file-dir "$T/files" "$@" >> "$OUT/target.log" 2>&1 &
     TARGET_PID=$!
     for i in $(seq 1200); do

@@ -1,9 +1,10 @@
 # The daemon is killed with -9 at random moments under load and started again on the same state, nothing replayed: the same
-# exports are there, the host reconnects by itself, and what a flush or an FUA write had covered is there.
-# Environment: ROUNDS (5), SEED, STRICT=1 (a flush must also cover what the daemon before the one that answers it had
-# acknowledged).
+# exports are there, the host reconnects by itself, and what a flush or an FUA write had covered is there; a flush covers also
+# what the daemon before the one that answers it had acknowledged.
+# Environment: ROUNDS (5), SEED, KEEP=0 (nothing outlives the daemon, and a flush covers its own daemon's writes only).
 # timeout: 3600
 ROUNDS=${ROUNDS:-5}
+if [ "${KEEP:-1}" = 0 ]; then strict= keep=(--keep-dir none); else strict=-x keep=(); fi
 SEED=${SEED:-$(date +%s)}
 RANDOM=$SEED
 echo "SEED=$SEED"
@@ -30,7 +31,7 @@ P
 step "target: two thin volumes in a store on a file"
 tap_up
 build_ledger
-target_start
+target_start "${keep[@]}"
 truncate -s 512M "$T/files/store"
 rpc bdev_aio_create name=aio0 filename="$T/files/store" block_size=512
 rpc bdev_lvol_create_lvstore bdev_name=aio0 lvs_name=lvs
@@ -60,8 +61,8 @@ for round in $(seq "$ROUNDS"); do
     # Odd rounds end with the kill: what was written last is looked at as it is.  Even rounds write on across two kills.
     kills=$((2 - round % 2))
     step "round $round: $kills kills"
-    options="-w ${STRICT:+-x} -r 16"
-    [ $kills = 2 ] || options="-w ${STRICT:+-x} -b -r 120"
+    options="-w $strict -r 16"
+    [ $kills = 2 ] || options="-w $strict -b -r 120"
     guest_bg ledger "/tmp/ledger -m /tmp/marks -s $SEED -t 6 $options run /dev/nvme0n1"
     # A stock program's view: every write is FUA, so all of them must be there whenever the daemon died.
     guest_bg fio "fio_verified /dev/nvme0n2 16k 1 --rw=randwrite --iodepth=8 --sync=1 --size=48m --rate=4m --randseed=$RANDOM"
@@ -70,7 +71,7 @@ for round in $(seq "$ROUNDS"); do
         sleep $((RANDOM % 3)).$((RANDOM % 1000 + 1000))
         target_kill9
         sleep $((RANDOM % 2)).$((RANDOM % 1000 + 1000))
-        target_start
+        target_start "${keep[@]}"
         exports > "$OUT/exports.after"
         diff -U0 "$OUT/exports" "$OUT/exports.after" > "$OUT/exports.diff" || fail "round $round: the exports differ: $(grep '^[+-][^+-]' "$OUT/exports.diff" | head -2 | cut -c1-120 | tr '\n' ' ')"
     done
@@ -82,7 +83,7 @@ done
 step "an orderly restart loses nothing either"
 guest "/tmp/ledger -m /tmp/marks -s $SEED -t 6 -w -r 3 run /dev/nvme0n1"
 target_stop
-target_start
+target_start "${keep[@]}"
 check_ledger
 guest "ls -l /sys/block; cat /sys/block/nvme0n*/uuid; nvme id-ctrl /dev/nvme0 | grep -E '^(sn|mn|fr|nn) '" > "$T/seen-after"
 sed -i 1d "$T/seen"

@@ -1,5 +1,5 @@
 # What a file system believes: ext4 has written pages back, the daemon that acknowledged them dies before they were durable, and
-# the next one completes the flush.  sync then said that the files are safe, so they must be there.
+# the next one completes the flush.  sync then said that the files are safe, so they must be there.  Environment: ROUNDS (3).
 # timeout: 1800
 step "target"
 tap_up
@@ -21,7 +21,7 @@ sync -f /mnt/v
 echo 1 > /proc/sys/vm/dirty_writeback_centisecs
 echo 1 > /proc/sys/vm/dirty_expire_centisecs
 X
-for round in $(seq "${ROUNDS:-6}"); do
+for round in $(seq "${ROUNDS:-3}"); do
     step "round $round"
     guest_bg files "for i in 1 2 3 4 5 6; do cp /tmp/r /mnt/v/f$round.\$i; echo written \$i; done; sync -f /mnt/v"
     for _ in $(seq 6000); do grep -qs "written $round" "$SHARE/q/files.out" && break; sleep 0.05; done
