@@ -10,12 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "runtime/internal.h"
 
 #define SQ_ENTRIES     512
 #define CQ_ENTRIES     8192
+/* What such a ring takes of what an ordinary user may lock, generously. */
+#define RING_MEMLOCK_KIB 256u
 /* user_data that is no pointer to an operation */
 #define USER_DATA_NONE 0
 #define USER_DATA_WAKE 1
@@ -67,6 +70,23 @@ static void arm_wake(struct reactor *reactor)
 	io_uring_sqe_set_data64(sqe, USER_DATA_WAKE);
 }
 
+static void log_refusal(const struct reactor *reactor, int rc)
+{
+	struct rlimit limit = { 0 };
+
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	if (rc == -ENOMEM && limit.rlim_cur != RLIM_INFINITY)
+		log_error("reactor %u: no memory for an io_uring, which counts as locked: the limit is %llu KiB; raise it with "
+			  "ulimit -l %u for each reactor, or LimitMEMLOCK= of the service",
+			  reactor->idx, (unsigned long long)limit.rlim_cur / 1024, RING_MEMLOCK_KIB);
+	else if (rc == -ENOMEM)
+		log_error("reactor %u: no memory for an io_uring", reactor->idx);
+	else
+		log_error("reactor %u: the kernel refuses an io_uring: %s (is kernel.io_uring_disabled set, or does the "
+			  "container forbid it?)",
+			  reactor->idx, strerror(-rc));
+}
+
 int ring_init(struct reactor *reactor)
 {
 	int rc;
@@ -80,8 +100,7 @@ int ring_init(struct reactor *reactor)
 	}
 	rc = ring_create(&reactor->ring);
 	if (rc) {
-		log_error("reactor %u: the kernel refuses an io_uring: %s (is kernel.io_uring_disabled set?)", reactor->idx,
-			  strerror(-rc));
+		log_refusal(reactor, rc);
 		close(reactor->wake_fd);
 		reactor->wake_fd = -1;
 		return rc;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/testing.h"
@@ -165,12 +167,55 @@ START_TEST(a_multishot_poll_tells_every_event_until_it_is_cancelled)
 }
 END_TEST
 
+static void no_main(void *arg)
+{
+	runtime_stop(0);
+}
+
+/* In a process that may lock next to nothing: whatever the result, a refusal for want of memory says how to get it. */
+static int start_without_locked_memory(int log_fd)
+{
+	const struct rlimit little = { 16 * 1024, 16 * 1024 };
+	struct runtime_opts opts = { .name = "test" };
+	int rc;
+
+	dup2(log_fd, STDERR_FILENO);
+	if (setrlimit(RLIMIT_MEMLOCK, &little) || (geteuid() == 0 && setresuid(65534, 65534, 65534)))
+		return 1;
+	rc = runtime_run(&opts, no_main, NULL);
+	return rc == 0 ? 0 : rc == -ENOMEM ? 2 : 3;
+}
+
+START_TEST(a_limit_of_locked_memory_is_named)
+{
+	char text[1024] = { 0 };
+	int fds[2], status;
+	pid_t pid;
+
+	ck_assert_int_eq(pipe(fds), 0);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0)
+		_exit(start_without_locked_memory(fds[1]));
+	close(fds[1]);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 0)
+		return; /* this kernel does not count rings */
+	ck_assert_int_eq(WEXITSTATUS(status), 2);
+	ck_assert_int_gt((int)read(fds[0], text, sizeof(text) - 1), 0);
+	ck_assert_msg(strstr(text, "ulimit -l") && strstr(text, "16 KiB"), "%s", text);
+	close(fds[0]);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
 		file_operations_complete_with_their_results,
 		more_operations_than_the_ring_has_entries_all_complete,
 		a_multishot_poll_tells_every_event_until_it_is_cancelled,
+		a_limit_of_locked_memory_is_named,
 	};
 
 	return run_suite("ring", tests, sizeof(tests) / sizeof(tests[0]));
