@@ -346,8 +346,11 @@ typedef void (*store_finding_fn)(const struct store_finding *finding, void *arg)
 fiber_fn int store_check(const char *bdev_name, store_finding_fn found, void *arg, struct store_check_result *ret_result,
 			 struct blob_reason *reason);
 
-/* The same for an open store: takes a checkpoint, holds its pages, and looks at that while I/O goes on.  Owner, fiber. */
-fiber_fn int store_check_online(struct store *store, store_finding_fn found, void *arg,
+/*
+ * The same for an open store: takes a checkpoint, holds its pages, and looks at that while I/O goes on.  Owner, fiber.
+ * progress (NULL: nobody looks) counts pages; their number is not known before.  -ECANCELED: it was told to end.
+ */
+fiber_fn int store_check_online(struct store *store, store_finding_fn found, void *arg, struct progress *progress,
 				struct store_check_result *ret_result);
 
 /* The counts and maps in memory, without any I/O: for tests.  Number of findings. */

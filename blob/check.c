@@ -208,7 +208,7 @@ fiber_fn int store_check(const char *bdev_name, store_finding_fn found, void *ar
 	return rc;
 }
 
-fiber_fn int store_check_online(struct store *live, store_finding_fn found, void *arg,
+fiber_fn int store_check_online(struct store *live, store_finding_fn found, void *arg, struct progress *progress,
 				struct store_check_result *ret_result)
 {
 	struct blob_reason reason = {""};
@@ -224,6 +224,7 @@ fiber_fn int store_check_online(struct store *live, store_finding_fn found, void
 	if (s) {
 		s->found = found;
 		s->found_arg = arg;
+		s->progress = progress;
 		rc = store_attach(s, live->bdev->name, false);
 		if (!rc)
 			rc = check_device(s, false, ret_result, &reason);

@@ -467,6 +467,54 @@ START_TEST(a_failed_flush_makes_the_store_read_only)
 }
 END_TEST
 
+static void cancel_after_two(void *arg)
+{
+	struct progress *progress = arg;
+
+	while (progress->done < 2)
+		fiber_sleep(10);
+	progress->cancel = true;
+}
+
+static void checking(void *arg)
+{
+	struct bench b = {0};
+	struct blob_create_opts opts = {.size_bytes = 1 << 20};
+	struct store_check_result result;
+	struct progress progress = {0};
+	char name[32];
+	struct blob *blob;
+	uint64_t whole;
+
+	opts.name = name;
+	bench_start(&b);
+	for (unsigned i = 0; i < 100; i++) {
+		snprintf(name, sizeof(name), "volume-%u", i);
+		ck_assert_int_eq(blob_create(b.store, &opts, &blob), 0);
+	}
+	ck_assert_int_eq(store_check_online(b.store, print_finding, NULL, &progress, &result), 0);
+	ck_assert_uint_eq(result.nr_findings, 0);
+	ck_assert_uint_eq(progress.done, result.nr_pages);
+	whole = progress.done;
+	progress.done = 0;
+	ck_assert_int_eq(fiber_spawn(thread_current(), "cancel", cancel_after_two, &progress), 0);
+	ck_assert_int_eq(store_check_online(b.store, print_finding, NULL, &progress, &result), -ECANCELED);
+	ck_assert_uint_lt(progress.done, whole / 2);
+	/* And what it held is free again. */
+	ck_assert_int_eq(store_checkpoint(b.store), 0);
+	while ((blob = store_first_blob(b.store)))
+		ck_assert_int_eq(blob_delete(blob), 0);
+	bench_close(&b);
+	bench_check(&b);
+	bench_end(&b);
+}
+
+START_TEST(an_online_check_ends_early_when_it_is_told_to)
+{
+	run_sim(9, 1, checking, NULL);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -478,7 +526,8 @@ int main(void)
 		what_is_cut_off_is_freed_and_reads_zero_when_it_grows_again,
 		a_write_under_which_its_place_is_cut_off_leaves_nothing_behind,
 		fua_writes_at_depth_share_flushes,
-		a_failed_flush_makes_the_store_read_only};
+		a_failed_flush_makes_the_store_read_only,
+		an_online_check_ends_early_when_it_is_told_to};
 
 	return run_tests("control", tests, sizeof(tests) / sizeof(tests[0]));
 }

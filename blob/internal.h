@@ -314,6 +314,7 @@ struct store {
 	store_finding_fn found; /* check.c */
 	void *found_arg;
 	struct store_check_result *check_result;
+	struct progress *progress; /* of an online check; NULL: nobody looks */
 };
 
 struct blob {

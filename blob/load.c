@@ -153,9 +153,15 @@ fiber_fn int pages_read(struct store *s, const struct page_read *reads, uint64_t
 		unsigned n = nr - at < READ_BATCH ? nr - at : READ_BATCH;
 
 		batch_run(b, reads + at, n, false);
-		for (unsigned i = 0; i < n && !rc; i++)
-			rc = page_taken(s, &reads[at + i], b->buf + (size_t)i * PAGE_BYTES, b->read[i].status,
-					take);
+		for (unsigned i = 0; i < n && !rc; i++) {
+			if (s->progress && s->progress->cancel)
+				rc = -ECANCELED;
+			else
+				rc = page_taken(s, &reads[at + i], b->buf + (size_t)i * PAGE_BYTES,
+						b->read[i].status, take);
+			if (s->progress)
+				s->progress->done++;
+		}
 	}
 	if (b->buf)
 		dma_free(b->buf);

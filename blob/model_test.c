@@ -428,7 +428,7 @@ static void step(struct model *m)
 			reopen(m);
 		break;
 	case 8:
-		ck_assert_int_eq(store_check_online(m->b.store, print_finding, NULL, &result), 0);
+		ck_assert_int_eq(store_check_online(m->b.store, print_finding, NULL, NULL, &result), 0);
 		ck_assert_uint_eq(result.nr_findings, 0);
 		break;
 	case 9:

@@ -99,7 +99,7 @@ static void side_work(struct world *w)
 		if (i % 4 == 0)
 			ck_assert_int_eq(store_checkpoint(w->b.store), 0);
 		if (i % 8 == 1) {
-			ck_assert_int_eq(store_check_online(w->b.store, print_finding, NULL, &result), 0);
+			ck_assert_int_eq(store_check_online(w->b.store, print_finding, NULL, NULL, &result), 0);
 			ck_assert_uint_eq(result.nr_findings, 0);
 		}
 		fiber_sleep(200);

@@ -157,7 +157,7 @@ static fiber_fn int run_check(struct job *job, json_t *params)
 		return rc;
 	findings = json_array();
 	memset(&result, 0, sizeof(result));
-	rc = store_check_online(lvol_store_blobstore(store), add_finding, findings, &result);
+	rc = store_check_online(lvol_store_blobstore(store), add_finding, findings, &job->progress, &result);
 	lvol_store_release(store);
 	job->progress.done = job->progress.total = result.nr_pages;
 	if (!rc)
