@@ -223,15 +223,18 @@ uint64_t thick_promise(const struct store *s, uint64_t nr_clusters)
 	return nr_clusters ? nr_clusters + thick_overhead(s, nr_clusters) : 0;
 }
 
-/* Sets what is promised to a blob but not used yet. */
+/* Sets what is promised to a blob but not used yet, and what it counts for. */
 void blob_promise(struct blob *b)
 {
 	struct store *s = b->store;
-	uint64_t size = b->nr_clusters, used = b->nr_allocated + b->nr_held, want = 0;
+	uint64_t size = b->nr_clusters, used = b->figures.nr_own + b->nr_held, want = 0;
+	uint64_t logical = b->frozen || b->deleting ? 0 : size;
 
 	/* While a tail is being cut off, nobody knows how much of what is allocated lies in front of it. */
 	if (b->flags & BLOB_FLAG_THICK && !b->deleting)
 		want = thick_promise(s, size) - (b->trimming ? 0 : used < size ? used : size);
 	s->nr_promised += want - b->promised;
 	b->promised = want;
+	s->nr_logical += logical - b->logical;
+	b->logical = logical;
 }

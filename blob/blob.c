@@ -33,6 +33,79 @@ struct blob *store_find_blob_uuid(struct store *s, const uuid_t uuid)
 	return NULL;
 }
 
+struct blob *blob_by_id(struct store *s, uint64_t id)
+{
+	struct list *it, *bucket = &s->by_id[id % NAME_BUCKETS];
+
+	list_for_each (it, bucket)
+		if (list_entry(it, struct blob, id_link)->id == id)
+			return list_entry(it, struct blob, id_link);
+	return NULL;
+}
+
+/* --- parents --- */
+
+static struct blob *parent_of(const struct blob *b)
+{
+	return b->parent_id ? blob_by_id(b->store, b->parent_id) : NULL;
+}
+
+static void unrelate(struct blob *b)
+{
+	struct blob *parent = parent_of(b);
+
+	if (parent && !list_empty(&b->child_link)) {
+		list_del(&b->child_link);
+		parent->nr_children--;
+	}
+}
+
+void blob_relate(struct blob *b, uint64_t parent_id)
+{
+	struct blob *parent;
+
+	unrelate(b);
+	b->parent_id = parent_id;
+	parent = parent_of(b);
+	b->figures.differ_known = false;
+	if (!parent || parent == b)
+		return;
+	list_add_tail(&parent->children, &b->child_link);
+	parent->nr_children++;
+}
+
+void blobs_relate(struct store *s)
+{
+	struct list *it;
+
+	list_for_each (it, &s->blobs) {
+		struct blob *b = list_entry(it, struct blob, link);
+
+		blob_relate(b, b->parent_id);
+	}
+}
+
+struct blob *blob_parent(const struct blob *b)
+{
+	return parent_of(b);
+}
+
+struct blob *blob_first_child(const struct blob *b)
+{
+	return list_empty(&b->children) ? NULL : list_entry(b->children.next, struct blob, child_link);
+}
+
+struct blob *blob_next_child(const struct blob *child)
+{
+	struct blob *parent = parent_of(child);
+
+	return !parent || child->child_link.next == &parent->children
+		       ? NULL
+		       : list_entry(child->child_link.next, struct blob, child_link);
+}
+
+/* --- all of them --- */
+
 struct blob *store_first_blob(struct store *s)
 {
 	return list_empty(&s->blobs) ? NULL : list_entry(s->blobs.next, struct blob, link);
@@ -42,6 +115,8 @@ struct blob *store_next_blob(struct blob *b)
 {
 	return b->link.next == &b->store->blobs ? NULL : list_entry(b->link.next, struct blob, link);
 }
+
+/* --- images --- */
 
 int blob_take_attrs(struct blob *b, const struct blob_image *image)
 {
@@ -62,6 +137,7 @@ int blob_take_attrs(struct blob *b, const struct blob_image *image)
 	b->xattrs = xattrs;
 	b->xattr_len = image->xattr_len;
 	b->flags = image->flags;
+	atomic_store(&b->frozen, (image->flags & (BLOB_FLAG_READ_ONLY | BLOB_FLAG_SNAPSHOT)) != 0);
 	list_add_tail(&s->by_name[hash_bytes(name, image->name_len)], &b->name_link);
 	return 0;
 }
@@ -78,14 +154,20 @@ int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *ima
 	b->id = image->id;
 	uuid_copy(b->uuid, image->uuid);
 	b->created_ms = image->created_ms;
-	b->parent_id = image->parent_id;
 	b->root = root;
 	b->nr_clusters = image->nr_clusters;
 	list_init(&b->link);
 	list_init(&b->name_link);
 	list_init(&b->uuid_link);
+	list_init(&b->id_link);
+	list_init(&b->children);
+	list_init(&b->child_link);
 	list_init(&b->locks);
 	list_init(&b->lock_waiters);
+	list_init(&b->own_waiters);
+	list_init(&b->drain_waiters);
+	fiber_cond_init(&b->own_idle);
+	fiber_mutex_init(&b->mutex);
 	if (blob_take_attrs(b, image) ||
 	    array_grow(&s->slots, &s->slots_cap, (uint64_t)slot + 1, sizeof(s->slots[0])) ||
 	    !mpage_get(s, TABLE_BLOBS, slot)) {
@@ -96,7 +178,9 @@ int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *ima
 		return -ENOMEM;
 	}
 	list_add_tail(&s->by_uuid[hash_bytes(b->uuid, 16)], &b->uuid_link);
+	list_add_tail(&s->by_id[b->id % NAME_BUCKETS], &b->id_link);
 	list_add_tail(&s->blobs, &b->link);
+	blob_relate(b, image->parent_id);
 	s->slots[slot] = b;
 	if (slot >= s->nr_slots)
 		s->nr_slots = (uint64_t)slot + 1;
@@ -126,9 +210,13 @@ void blob_to_image(const struct blob *b, struct blob_image *image)
 
 void blob_free(struct blob *b)
 {
+	unrelate(b);
+	while (list_pop(&b->children))
+		; /* those of a store that is being freed */
 	list_del(&b->link);
 	list_del(&b->name_link);
 	list_del(&b->uuid_link);
+	list_del(&b->id_link);
 	free(b->name);
 	free(b->xattrs);
 	free(b);
@@ -170,15 +258,22 @@ void blobs_sort(struct store *s)
 
 /* --- what others see --- */
 
-void blob_get_info(const struct blob *b, struct blob_info *info)
+void blob_get_info(struct blob *b, struct blob_info *info)
 {
 	memset(info, 0, sizeof(*info));
 	info->id = b->id;
 	uuid_copy(info->uuid, b->uuid);
 	snprintf(info->name, sizeof(info->name), "%s", b->name);
 	info->nr_clusters = b->nr_clusters;
+	info->cluster_size_bytes = 1u << b->store->cluster_shift;
 	info->size_bytes = info->nr_clusters << b->store->cluster_shift;
-	info->nr_allocated_clusters = b->nr_allocated;
+	info->nr_allocated_clusters = b->figures.nr_entries;
+	info->nr_differing_clusters = figures_differ(b);
+	info->nr_named_clusters = b->figures.nr_named;
+	info->exclusive_clusters = b->exclusive_clusters;
+	info->exclusive_age_us = b->exclusive_us ? clock_now_us() - b->exclusive_us : UINT64_MAX;
+	info->parent_id = b->parent_id;
+	info->nr_children = b->nr_children;
 	info->created_ms = b->created_ms;
 	info->thick = b->flags & BLOB_FLAG_THICK;
 	info->read_only = b->flags & BLOB_FLAG_READ_ONLY;

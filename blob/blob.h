@@ -131,6 +131,7 @@ struct store_info {
 	uint64_t nr_coming_clusters;   /* freed, on their way back */
 	uint64_t nr_reserved_clusters; /* promised to thick blobs, not yet used */
 	uint64_t nr_metadata_clusters;
+	uint64_t nr_logical_clusters; /* sizes of all blobs but snapshots and read-only ones */
 	uint32_t block_size;	       /* of I/O: 512 or 4096 */
 	uint32_t cluster_size_bytes;
 	uint32_t nr_blobs;
@@ -191,13 +192,75 @@ struct blob_create_opts {
 
 /* -EEXIST name or uuid taken, -EINVAL, -EFBIG.  The blob is not opened. */
 fiber_fn int blob_create(struct store *store, const struct blob_create_opts *opts, struct blob **ret_blob);
-/* -EBUSY while it is open.  The space comes back in the background. */
+/* -EBUSY while it is open.  The space comes back in the background.  Its children get its parent. */
 fiber_fn int blob_delete(struct blob *blob);
 /* Up or down; what is cut off is freed in the background and reads zero should it grow again.  -EFBIG. */
 fiber_fn int blob_resize(struct blob *blob, uint64_t size_bytes);
 fiber_fn int blob_rename(struct blob *blob, const char *name); /* -EEXIST, -EINVAL */
 /* value NULL removes.  -EINVAL the key is empty or longer than 255 bytes, -ENODATA nothing to remove, -E2BIG. */
 fiber_fn int blob_set_xattr(struct blob *blob, const char *key, const void *value, uint16_t value_len);
+
+struct blob_xattr {
+	const char *key; /* 1 to 255 bytes */
+	const void *value;
+	uint16_t value_len;
+};
+
+struct blob_copy_opts {
+	const char *name; /* unique in the store */
+	uuid_t uuid;	  /* null: a new random one; unique in the store */
+	const struct blob_xattr *xattrs; /* its extended attributes, in the same moment; the other's are not copied */
+	uint32_t nr_xattrs;
+};
+
+/**
+ * blob_snapshot - freeze what a blob holds at one moment, in a new blob
+ *
+ * Takes no time that depends on sizes, and no I/O fails or waits for it but by the time of writes in flight.  The moment lies
+ * between call and return; a write is in the snapshot only with all that had completed before it was submitted.  The snapshot is
+ * read-only; it takes the blob's place as its parent's child, and becomes the blob's parent.
+ *
+ * Return: 0, or -EPERM (it is a snapshot), -EEXIST, -EINVAL, -E2BIG (attributes), -ENOSPC: for a thick blob all that it has
+ *         written so far must be promised to it again.
+ */
+fiber_fn int blob_snapshot(struct blob *blob, const struct blob_copy_opts *opts, struct blob **ret_blob);
+
+/* A new thin blob that begins with what a snapshot, or a read-only blob, holds: its child.  As blob_snapshot(); -EPERM: it can be
+ * written. */
+fiber_fn int blob_clone(struct blob *from, const struct blob_copy_opts *opts, struct blob **ret_blob);
+
+/* The blob, size included, becomes what a snapshot of the store holds, and the snapshot its parent.  Writes under way happen before
+ * or after.  -EINVAL it is no snapshot; -EPERM the blob is read-only; -ENOSPC (thick). */
+fiber_fn int blob_revert(struct blob *blob, struct blob *snapshot);
+
+/* Its parent's parent becomes its parent.  Moves no data: maps are shared, and nothing depends on the parent.  -EINVAL: none. */
+fiber_fn int blob_decouple(struct blob *blob);
+
+/* For good.  Writes that began before are done when it returns; others fail with -EROFS. */
+fiber_fn int blob_set_read_only(struct blob *blob);
+
+/* What deleting it alone would give back, in clusters: a walk over what nobody shares.  Exact if nothing is written meanwhile. */
+fiber_fn int blob_exclusive(struct blob *blob, uint64_t *ret_clusters);
+
+struct blob_range {
+	uint64_t offset_bytes, len_bytes;
+	bool mapped; /* false: it reads zero now */
+};
+
+/* A walk over what differs between two blobs of a store, or (from NULL) over what one maps.  Owner: the caller. */
+struct blob_diff {
+	struct blob *from, *to; /* open; ranges lie in to */
+	bool whole_clusters;	/* which clusters, not which 4 KiB of them: an entry differs, or is there */
+	uint64_t at_bytes;	/* begins at 0 or any sub-block; goes on from where the last call ended */
+};
+
+/* The next ranges, by rising offset; fewer than max: that was all.  Passes over what both share.  -EIO: lost there. */
+fiber_fn int blob_diff_next(struct blob_diff *diff, struct blob_range *ranges, uint32_t max, uint32_t *ret_nr);
+
+/* Synchronous, owner; valid until the fiber suspends, unless open.  NULL: none. */
+struct blob *blob_parent(const struct blob *blob);
+struct blob *blob_first_child(const struct blob *blob);
+struct blob *blob_next_child(const struct blob *child); /* of the same parent */
 
 /* Synchronous, owner.  What is returned is valid until the fiber suspends or the blob changes. */
 int blob_get_xattr(const struct blob *blob, const char *key, const void **ret_value, uint16_t *ret_len); /* -ENODATA */
@@ -216,13 +279,20 @@ struct blob_info {
 	uuid_t uuid;
 	char name[BLOB_NAME_MAX + 1];
 	uint64_t size_bytes, nr_clusters;
-	uint64_t nr_allocated_clusters; /* entries of its map that name a cluster */
+	uint32_t cluster_size_bytes;
+	uint64_t nr_allocated_clusters; /* of those, mapped; shared ones too */
+	uint64_t nr_differing_clusters; /* of the allocated, not as its parent has them; without a parent: all */
+	uint64_t nr_named_clusters;	/* of the store, that it refers to: what it would take alone.  Exact, at once */
+	uint64_t exclusive_clusters;	/* that only it refers to, as blob_exclusive() counted them last */
+	uint64_t exclusive_age_us;	/* how long ago; UINT64_MAX: never */
 	uint64_t created_ms;		/* wall clock */
+	uint64_t parent_id;		/* id of the snapshot that it shares with; 0: none */
+	uint32_t nr_children;		/* blobs that have this one as their parent */
 	bool thick, read_only, snapshot;
 	bool degraded; /* a page of its map is lost: reads and writes there fail with -EIO */
 };
 
-void blob_get_info(const struct blob *blob, struct blob_info *ret_info);
+void blob_get_info(struct blob *blob, struct blob_info *ret_info);
 
 /* An open blob cannot be deleted, and its pointer stays valid.  Counted.  Owner. */
 void blob_open(struct blob *blob);

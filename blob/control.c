@@ -12,7 +12,7 @@ void store_new_uuid(uuid_t uuid)
 	uuid[8] = (uuid[8] & 0x3f) | 0x80;
 }
 
-static int check_name(struct store *s, const char *name, const struct blob *but)
+int blob_check_name(struct store *s, const char *name, const struct blob *but)
 {
 	struct blob *other;
 
@@ -22,7 +22,7 @@ static int check_name(struct store *s, const char *name, const struct blob *but)
 	return other && other != but ? -EEXIST : 0;
 }
 
-static uint32_t free_slot(struct store *s)
+uint32_t blob_free_slot(struct store *s)
 {
 	for (; s->slot_hint < s->nr_slots; s->slot_hint++)
 		if (!s->slots[s->slot_hint])
@@ -39,8 +39,7 @@ static int size_in_clusters(const struct store *s, uint64_t size_bytes, uint64_t
 	return nr > UINT32_MAX - 1 ? -EFBIG : 0;
 }
 
-/* Waits until so many more clusters can be promised; -ENOSPC when none are coming. */
-static fiber_fn int wait_promise(struct store *s, uint64_t nr)
+fiber_fn int promise_wait(struct store *s, uint64_t nr)
 {
 	while (clusters_unpromised(s) < nr) {
 		if (!space_is_coming(s) || nr > s->nr_data_clusters)
@@ -56,7 +55,7 @@ static fiber_fn int wait_promise(struct store *s, uint64_t nr)
 
 static int check_create(struct store *s, const struct blob_create_opts *opts)
 {
-	int rc = check_name(s, opts->name, NULL);
+	int rc = blob_check_name(s, opts->name, NULL);
 
 	if (!rc && !uuid_is_null(opts->uuid) && store_find_blob_uuid(s, opts->uuid))
 		rc = -EEXIST;
@@ -95,7 +94,7 @@ fiber_fn int blob_create(struct store *s, const struct blob_create_opts *opts, s
 	if (rc)
 		return rc;
 	if (opts->thick)
-		rc = wait_promise(s, thick_promise(s, nr_clusters));
+		rc = promise_wait(s, thick_promise(s, nr_clusters));
 	if (!rc)
 		rc = check_create(s, opts); /* somebody may have taken the name meanwhile */
 	if (rc) {
@@ -103,7 +102,7 @@ fiber_fn int blob_create(struct store *s, const struct blob_create_opts *opts, s
 		return rc;
 	}
 	create_image(s, opts, nr_clusters, &image);
-	slot = free_slot(s);
+	slot = blob_free_slot(s);
 	journal_begin(s, 8 + BLOB_PAYLOAD_MAX);
 	rec_blob(s, REC_BLOB_CREATE, slot, &image);
 	journal_end(s);
@@ -119,7 +118,7 @@ fiber_fn int blob_create(struct store *s, const struct blob_create_opts *opts, s
 }
 
 /* A tail that is still being cut off belongs to the past: what comes next waits for it. */
-static fiber_fn int wait_trimmed(struct blob *b)
+fiber_fn int blob_wait_trimmed(struct blob *b)
 {
 	struct store *s = b->store;
 
@@ -140,9 +139,11 @@ fiber_fn int blob_delete(struct blob *b)
 	if (b->nr_open > b->trimming || b->deleting)
 		return -EBUSY;
 	blob_open(b);
-	rc = wait_trimmed(b);
+	rc = blob_wait_trimmed(b);
 	if (!rc)
-		rc = admit_wait(s, &admission, 4, OP_FREEING);
+		rc = blob_part_children(b);
+	if (!rc)
+		rc = admit_wait(s, &admission, 4 + b->nr_children, OP_FREEING);
 	blob_close(b);
 	if (!rc && b->nr_open)
 		rc = -EBUSY;
@@ -170,14 +171,17 @@ fiber_fn int blob_resize(struct blob *b, uint64_t size_bytes)
 
 	if (rc)
 		return rc;
+	if (b->flags & BLOB_FLAG_SNAPSHOT)
+		return -EPERM;
 	blob_open(b);
-	rc = wait_trimmed(b);
+	fiber_lock(&b->mutex);
+	rc = blob_wait_trimmed(b);
 	old = b->nr_clusters;
 	if (!rc)
 		rc = admit_wait(s, &admission, 2, nr <= old ? OP_FREEING : OP_THICK);
 	old = b->nr_clusters;
 	if (!rc && b->flags & BLOB_FLAG_THICK && nr > old)
-		rc = wait_promise(s, thick_promise(s, nr) - thick_promise(s, old));
+		rc = promise_wait(s, thick_promise(s, nr) - thick_promise(s, old));
 	old = b->nr_clusters; /* after the last suspension */
 	if (!rc && b->trimming)
 		rc = -EBUSY; /* another shrink came in between */
@@ -200,11 +204,12 @@ fiber_fn int blob_resize(struct blob *b, uint64_t size_bytes)
 	rc = journal_commit_wait(s, false) ? -EIO : 0;
 out_close:
 	admit_release(s, &admission);
+	fiber_unlock(&b->mutex);
 	blob_close(b);
 	return rc;
 }
 
-static fiber_fn int set_attrs(struct blob *b, const struct blob_image *change)
+fiber_fn int blob_set_attrs(struct blob *b, const struct blob_image *change)
 {
 	struct store *s = b->store;
 
@@ -219,19 +224,19 @@ fiber_fn int blob_rename(struct blob *b, const char *name)
 	struct store *s = b->store;
 	struct admission admission = {0};
 	struct blob_image image;
-	int rc = check_name(s, name, b);
+	int rc = blob_check_name(s, name, b);
 
 	if (rc)
 		return rc;
 	blob_open(b);
 	rc = admit_wait(s, &admission, 2, OP_FREEING);
 	if (!rc)
-		rc = check_name(s, name, b);
+		rc = blob_check_name(s, name, b);
 	if (!rc) {
 		blob_to_image(b, &image);
 		image.name = name;
 		image.name_len = strlen(name);
-		rc = set_attrs(b, &image);
+		rc = blob_set_attrs(b, &image);
 	}
 	admit_release(s, &admission);
 	blob_close(b);
@@ -239,7 +244,7 @@ fiber_fn int blob_rename(struct blob *b, const char *name)
 }
 
 /* The blob's attributes with one set, or removed when value is NULL; the new length or -errno. */
-static int xattrs_with(const struct blob *b, const char *key, const void *value, uint16_t value_len,
+int blob_xattrs_with(const struct blob *b, const char *key, const void *value, uint16_t value_len,
 		       uint8_t *out)
 {
 	uint8_t key_len = strlen(key), len;
@@ -282,48 +287,14 @@ fiber_fn int blob_set_xattr(struct blob *b, const char *key, const void *value, 
 	blob_open(b);
 	rc = admit_wait(s, &admission, 2, OP_FREEING);
 	if (!rc)
-		rc = xattrs_with(b, key, value, value_len, xattrs);
+		rc = blob_xattrs_with(b, key, value, value_len, xattrs);
 	if (rc >= 0) {
 		blob_to_image(b, &image);
 		image.xattrs = xattrs;
 		image.xattr_len = rc;
-		rc = set_attrs(b, &image);
+		rc = blob_set_attrs(b, &image);
 	}
 	admit_release(s, &admission);
 	blob_close(b);
 	return rc;
-}
-
-/* --- snapshots, as far as the format goes --- */
-
-fiber_fn int blob_snapshot_quiet(struct blob *b, const char *name, struct blob **ret_blob)
-{
-	struct store *s = b->store;
-	struct admission admission = {0};
-	struct blob_image image;
-	uint32_t slot;
-	int rc = check_name(s, name, NULL);
-
-	if (!rc)
-		rc = admit_wait(s, &admission, 6, OP_THIN);
-	if (rc)
-		return rc;
-	blob_to_image(b, &image);
-	image.id = s->super.next_blob_id;
-	image.flags = 0;
-	image.name = name;
-	image.name_len = strlen(name);
-	image.root = 0;
-	image.created_ms = clock_wall_ms();
-	store_new_uuid(image.uuid);
-	slot = free_slot(s);
-	journal_begin(s, 16 + BLOB_PAYLOAD_MAX);
-	rec_blob_snapshot(s, b, slot, &image);
-	journal_end(s);
-	admit_release(s, &admission);
-	if (!store_writable(s))
-		return -EIO;
-	*ret_blob = s->slots[slot];
-	(*ret_blob)->nr_allocated = b->nr_allocated;
-	return journal_commit_wait(s, false);
 }

@@ -58,7 +58,7 @@ static void build(struct bench *b)
 		write_stamps(b, blob, k, false);
 		if (k % 2) {
 			snprintf(name, sizeof(name), "s%u", k);
-			ck_assert_int_eq(blob_snapshot_quiet(blob, name, &snap), 0);
+			ck_assert_int_eq(blob_snapshot(blob, &(struct blob_copy_opts){ .name = name }, &snap), 0);
 		}
 		write_stamps(b, blob, k, true);
 		blob_close(blob);

@@ -14,6 +14,8 @@
 
 static void fill_space(struct fill *f);
 static void fill_admit(struct fill *f);
+static void fill_admitted(struct fill *f);
+static bool edge_needs_read(const struct fill *f, unsigned which);
 static void fill_write(struct fill *f);
 static void write_go_on(struct req *req);
 
@@ -149,7 +151,7 @@ static void write_go_on(struct req *req)
 		if (left > a_cluster - f->in_block)
 			left = a_cluster - f->in_block;
 		f->nr_blocks = fill_segments(req, f, left);
-		f->own_held = f->copy = f->in_place = f->read_tail = false;
+		f->own_held = f->copy = f->in_place = f->in_own = f->read_tail = false;
 		f->admission.held = false;
 		f->own = 0;
 		if (!f->nr_blocks) {
@@ -227,6 +229,8 @@ void fill_over(struct fill *f, int status)
 	if (f->own_held && status && !sibling(f))
 		cluster_release(s, b, f->own);
 	f->own_held = false;
+	if (f->in_own && --b->nr_in_own == 0)
+		fiber_cond_broadcast(&b->own_idle);
 	f->state = FILL_FREE;
 	range_unlock(b, &f->lock);
 	admit_release(s, &f->admission);
@@ -253,6 +257,22 @@ static void retry_settled(struct commit_wait *c, int status)
 		fill_over(f, -EIO);
 	else
 		fill_space(f);
+}
+
+/* A fill may write into a cluster that is its blob's own, unless a snapshot is about to be taken: then it waits until that is done,
+ * and finds the cluster shared. */
+static bool own_enter(struct fill *f)
+{
+	struct blob *b = f->blob;
+
+	if (b->snapshotting) {
+		f->waiter.retry = retry_space;
+		list_add_tail(&b->own_waiters, &f->waiter.link);
+		return false;
+	}
+	f->in_own = true;
+	b->nr_in_own++;
+	return true;
 }
 
 static bool must_relock(const struct fill *f)
@@ -282,6 +302,7 @@ static void fill_space(struct fill *f)
 	entry_get_mask(s, &old, f->mask);
 	exclusive = !shared && (!old.own || s->counts[old.own] == 1);
 	f->copy = fill_must_copy(s, &old, exclusive);
+	f->map_seq = f->blob->map_seq;
 	if (must_relock(f)) {
 		range_unlock(f->blob, &f->lock);
 		fill_start(f);
@@ -313,9 +334,31 @@ static void fill_space(struct fill *f)
 	} else if (!f->own) {
 		fill_over(f, -ENOSPC);
 	} else if (f->in_place) {
-		fill_go_on(f);
+		if (own_enter(f))
+			fill_go_on(f);
 	} else {
 		fill_admit(f);
+	}
+}
+
+static void retry_drained(struct waiter *w)
+{
+	fill_admitted(container_of(w, struct fill, waiter));
+}
+
+static void fill_admitted(struct fill *f)
+{
+	struct blob *b = f->blob;
+
+	/* What it would read may still be written by those who came before a snapshot. */
+	if (b->draining && (f->copy || edge_needs_read(f, 0) || edge_needs_read(f, 1))) {
+		f->waiter.retry = retry_drained;
+		list_add_tail(&b->drain_waiters, &f->waiter.link);
+	} else if (f->copy) {
+		f->state = FILL_COPY;
+		fill_copy_start(f);
+	} else {
+		fill_go_on(f);
 	}
 }
 
@@ -341,11 +384,13 @@ static void fill_admit(struct fill *f)
 		list_add_tail(&s->admit_waiters, &f->waiter.link);
 	} else if (rc) {
 		fill_over(f, rc);
-	} else if (f->copy) {
-		f->state = FILL_COPY;
-		fill_copy_start(f);
+	} else if (!f->own_held && f->map_seq != f->blob->map_seq) {
+		admit_release(s, &f->admission); /* own is shared since */
+		fill_space(f);
+	} else if (!f->own_held && !own_enter(f)) {
+		admit_release(s, &f->admission);
 	} else {
-		fill_go_on(f);
+		fill_admitted(f);
 	}
 }
 

@@ -24,6 +24,8 @@ struct fill {
 	uint64_t index;		     /* of the cluster in the blob */
 	uint32_t in_block, nr_blocks; /* in the cluster */
 	uint32_t own;
+	bool in_own;	  /* own is the blob's alone, and no snapshot is taken until this is over */
+	uint32_t map_seq; /* the blob's when own was chosen */
 	bool in_place;	  /* everything is there: no record */
 	bool own_held;	  /* own is allocated but not yet mapped */
 	bool copy;	  /* a shared cluster that is not full: its valid part comes along */

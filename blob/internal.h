@@ -148,7 +148,8 @@ struct req {
 	struct bdev_io bio;
 	struct blob_channel *ch;
 	struct blob_io *io;
-	struct req *parent; /* a piece's */
+	struct req *parent;  /* a piece's */
+	struct drain *drain; /* who waits until it is over; NULL: nobody */
 	uint64_t pos;	    /* blocks handled */
 	uint32_t pending;
 	int status;
@@ -179,6 +180,7 @@ struct blob_channel {
 	struct bdev_io flush_io;
 	bool flush_running;
 	struct req *reqs;
+	uint32_t nr_reqs;
 	uint64_t nr_ops[BLOB_NR_OPS], nr_slow, nr_pool_waits, nr_flushes;
 };
 
@@ -245,6 +247,7 @@ struct store {
 	uint64_t *avail, *avail_summary; /* bits: may be allocated now */
 	uint64_t nr_avail, alloc_cursor;
 	uint64_t nr_promised; /* to thick blobs, not yet used */
+	uint64_t nr_logical;  /* sizes of blobs that can be written */
 	uint64_t nr_metadata;
 	struct freed *coming; /* ring: freed, in order */
 	uint64_t coming_head, coming_tail, coming_cap;
@@ -282,7 +285,7 @@ struct store {
 
 	/* blobs */
 	struct list blobs; /* by id */
-	struct list *by_name, *by_uuid;
+	struct list *by_name, *by_uuid, *by_id;
 	struct blob **slots; /* of the blob table */
 	uint64_t nr_slots, slots_cap, slot_hint;
 	uint32_t nr_blobs;
@@ -317,22 +320,45 @@ struct store {
 	struct progress *progress; /* of an online check; NULL: nobody looks */
 };
 
+/* What a blob's map amounts to.  Owner: the blob; changed with every entry (map.c). */
+struct blob_figures {
+	uint64_t nr_entries;  /* that name a cluster */
+	uint64_t nr_named;    /* clusters that they name: own and base */
+	uint64_t nr_own;      /* entries known to be written in place: at least so many are */
+	uint64_t nr_differ;   /* entries that differ from the parent's, if differ_known */
+	bool differ_known;
+};
+
 struct blob {
 	struct store *store;
 	_Atomic(struct node *) root;
 	_Atomic uint64_t nr_clusters;
 	void *user;
-	uint64_t id, created_ms, parent_id;
-	uint64_t nr_allocated, promised, nr_held; /* held: clusters for first writes */
+	uint64_t id, created_ms;
+	uint64_t parent_id; /* the snapshot that it shares with; 0: none */
+	struct list children, child_link; /* blobs that have this one as their parent */
+	uint32_t nr_children;
+	uint64_t promised, logical, nr_held; /* held: clusters for first writes */
+	struct blob_figures figures;
+	uint64_t exclusive_clusters, exclusive_us; /* as last counted, and when; 0: never */
 	uint32_t slot, nr_open;
 	uint8_t flags;
 	bool trimming, degraded, deleting;
+	_Atomic bool frozen; /* read-only or a snapshot: writes are refused */
 	uint16_t xattr_len;
 	uint8_t *xattrs;
 	uuid_t uuid;
 	char *name;
-	struct list link, name_link, uuid_link;
+	struct list link, name_link, uuid_link, id_link;
 	struct list locks, lock_waiters;
+	struct fiber_mutex mutex; /* one operation that changes it as a whole at a time */
+	/* snapshot.c */
+	bool snapshotting;	/* first writes do not go into clusters that are its own */
+	bool draining;		/* writes from before the snapshot are in flight: what was its own is not copied from */
+	uint32_t map_seq;	/* how often what was its own has become shared at once */
+	uint32_t nr_in_own;	/* first writes that go into its own clusters */
+	struct list own_waiters, drain_waiters; /* struct waiter */
+	struct fiber_cond own_idle;
 };
 
 static inline uint64_t cluster_page(const struct store *s, uint32_t cluster)
@@ -401,7 +427,7 @@ int meta_grow(struct store *s, enum op_kind kind); /* one more cluster of each c
 uint64_t thick_promise(const struct store *s, uint64_t nr_clusters);
 uint64_t thick_overhead(const struct store *s, uint64_t nr_clusters);
 uint64_t clusters_unpromised(const struct store *s);
-void blob_promise(struct blob *b); /* after its size or map changed */
+void blob_promise(struct blob *b); /* after its size, map or flags changed */
 void cluster_available(struct store *s, uint32_t cluster); /* it has come all the way back */
 
 /* grace.c */
@@ -467,6 +493,8 @@ enum record_type {
 	REC_REAP,
 	REC_BLOB_SNAPSHOT,
 	REC_STORE_NAME,
+	REC_BLOB_REVERT,
+	REC_BLOB_PARENT,
 };
 #define RECORD_HEADER 4u
 int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct blob_reason *why);
@@ -483,6 +511,8 @@ void rec_blob_resize(struct store *s, struct blob *b, uint64_t nr_clusters);
 void rec_reap(struct store *s, uint32_t node);
 void rec_store_name(struct store *s, const char *name);
 void rec_blob_snapshot(struct store *s, struct blob *b, uint32_t slot, const struct blob_image *image);
+void rec_blob_revert(struct store *s, struct blob *b, const struct blob *snapshot);
+void rec_blob_parent(struct store *s, struct blob *b, uint64_t parent_id);
 
 /* map.c */
 struct node *node_new(struct store *s, uint32_t id, unsigned level); /* count 1 */
@@ -505,7 +535,7 @@ uint64_t map_next(const struct blob *b, uint64_t first, uint64_t end);
 uint32_t map_path_pages(const struct blob *b, uint64_t index); /* pages that changing it makes dirty at most */
 void map_prepare_path(struct store *s, struct blob *b, uint64_t index); /* records: the path exists and is its own */
 bool map_height_fits(const struct store *s, const struct node *root, uint64_t index);
-uint64_t map_count(const struct store *s, const struct node *node);
+int map_take_root(struct blob *b, struct node *root); /* instead of the one it has, which is reaped; counts are the caller's */
 /* What records do.  0 or -EUCLEAN, -ENOMEM. */
 int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first, uint32_t nr, struct blob_reason *why);
 int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask, struct blob_reason *why);
@@ -569,10 +599,37 @@ int blob_take_attrs(struct blob *b, const struct blob_image *image);
 void blob_forget(struct blob *b); /* out of all lists, freed once no other thread can see it */
 void blob_free(struct blob *b);
 void blobs_sort(struct store *s);
-fiber_fn int blob_snapshot_quiet(struct blob *b, const char *name, struct blob **ret_blob); /* of a blob without I/O */
+struct blob *blob_by_id(struct store *s, uint64_t id); /* NULL: none */
+void blob_relate(struct blob *b, uint64_t parent_id);
+void blobs_relate(struct store *s); /* all of them, after loading */
+
+/* snapshot.c */
+fiber_fn int blob_part_children(struct blob *b); /* until one record can do the rest: they become its parent's */
+
+/* figures.c */
+int figures_of_all(struct store *s); /* after loading */
+void figures_change(struct blob *b, uint64_t index, uint64_t raw, bool gain);
+void figures_share(struct blob *b, const struct blob *from); /* its map is the other's now */
+void figures_recount(struct blob *b);			     /* nr_own */
+uint64_t figures_differ(struct blob *b);		     /* entries that differ from its parent's */
 
 /* control.c */
 void store_new_uuid(uuid_t uuid);
+int blob_check_name(struct store *s, const char *name, const struct blob *but);
+uint32_t blob_free_slot(struct store *s);
+fiber_fn int promise_wait(struct store *s, uint64_t nr); /* until so many more clusters can be promised; -ENOSPC */
+fiber_fn int blob_wait_trimmed(struct blob *b);
+fiber_fn int blob_set_attrs(struct blob *b, const struct blob_image *change);
+int blob_xattrs_with(const struct blob *b, const char *key, const void *value, uint16_t value_len, uint8_t *out);
+
+/* drain.c */
+struct drain {
+	struct blob *blob;
+	_Atomic uint32_t left;
+	struct fiber_wait wait;
+};
+fiber_fn void drain_writes(struct blob *b); /* that found the map as it was before now, and go in place */
+void drain_over(struct req *req);
 
 /* lock.c */
 void range_lock_init(struct range_lock *l, uint64_t first, uint64_t end, void (*ready)(struct range_lock *lock));

@@ -38,6 +38,7 @@ int blob_channel_init(struct blob_channel *ch, struct store *s, uint32_t nr_reqs
 		bdev_channel_put(ch->bch);
 		return -ENOMEM;
 	}
+	ch->nr_reqs = nr_reqs;
 	for (uint32_t i = nr_reqs; i-- > 0;) {
 		ch->reqs[i].ch = ch;
 		fifo_push(&ch->free, &ch->reqs[i].link);
@@ -142,6 +143,8 @@ static void uncount(struct req *req)
 	if (req->counted) {
 		req->counted = false;
 		in_flight_put(req->ch, req->parity);
+		if (__builtin_expect(req->drain != NULL, 0))
+			drain_over(req);
 	}
 }
 
@@ -519,7 +522,8 @@ static void start_data(struct req *req, struct blob_io *io)
 		req_finish_later(req, -EINVAL);
 		return;
 	}
-	if (io->op == BLOB_WRITE && failed) {
+	if (io->op == BLOB_WRITE &&
+	    (failed || atomic_load_explicit(&io->blob->frozen, memory_order_relaxed))) {
 		req_finish_later(req, failed == -ENODEV ? failed : -EROFS);
 		return;
 	}
@@ -561,6 +565,8 @@ static void req_start(struct req *req, struct blob_io *io)
 		req_finish_later(req, 0);
 	else if (io->op == BLOB_READ || io->op == BLOB_WRITE)
 		start_data(req, io);
+	else if (io->blob->frozen)
+		req_finish_later(req, -EROFS);
 	else
 		req_to_owner(req);
 }

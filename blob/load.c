@@ -694,6 +694,7 @@ fiber_fn int load_all(struct store *s)
 		rc = load_pages(s, TABLE_REAP, PAGE_REAP, take_reap);
 	if (!rc)
 		rebuild_counts(s);
+	blobs_relate(s);
 	s->free_node_ids.nr = 0;
 	return rc;
 }

@@ -1,7 +1,40 @@
-BLOB_SOURCES = %D%/admit.c %D%/alloc.c %D%/blob.c %D%/blob.h %D%/check.c %D%/checkpoint.c %D%/control.c %D%/cow.c \
-	%D%/create.c %D%/entry.c %D%/fill.c %D%/fill.h %D%/format.c %D%/format.h %D%/grace.c %D%/internal.h %D%/io.c \
-	%D%/journal.c %D%/load.c %D%/lock.c %D%/map.c %D%/mirror.c %D%/mutant.c %D%/mutant.h %D%/page.c %D%/payload.c %D%/punch.c \
-	%D%/reaper.c %D%/record.c %D%/recover.c %D%/store.c %D%/vec.c
+BLOB_SOURCES = \
+	%D%/admit.c \
+	%D%/alloc.c \
+	%D%/blob.c \
+	%D%/blob.h \
+	%D%/check.c \
+	%D%/checkpoint.c \
+	%D%/control.c \
+	%D%/cow.c \
+	%D%/create.c \
+	%D%/drain.c \
+	%D%/entry.c \
+	%D%/figures.c \
+	%D%/figures.h \
+	%D%/fill.c \
+	%D%/fill.h \
+	%D%/format.c \
+	%D%/format.h \
+	%D%/grace.c \
+	%D%/internal.h \
+	%D%/io.c \
+	%D%/journal.c \
+	%D%/load.c \
+	%D%/lock.c \
+	%D%/map.c \
+	%D%/mirror.c \
+	%D%/mutant.c \
+	%D%/mutant.h \
+	%D%/page.c \
+	%D%/payload.c \
+	%D%/punch.c \
+	%D%/reaper.c \
+	%D%/record.c \
+	%D%/recover.c \
+	%D%/snapshot.c \
+	%D%/store.c \
+	%D%/vec.c
 noinst_LIBRARIES += %D%/libblob.a
 %C%_libblob_a_SOURCES = $(BLOB_SOURCES)
 
@@ -27,9 +60,6 @@ check_PROGRAMS += %D%/control_test
 check_PROGRAMS += %D%/threads_test
 %C%_threads_test_SOURCES = %D%/threads_test.c
 %C%_threads_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
-check_PROGRAMS += %D%/mirror_test
-%C%_mirror_test_SOURCES = %D%/mirror_test.c
-%C%_mirror_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
 check_PROGRAMS += %D%/format_test
 %C%_format_test_SOURCES = %D%/format_test.c
 %C%_format_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

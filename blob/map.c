@@ -116,19 +116,6 @@ uint32_t map_path_pages(const struct blob *b, uint64_t index)
 	return 2 * levels + 6 + (shared ? freeing_pages(s) * levels : 0);
 }
 
-uint64_t map_count(const struct store *s, const struct node *node)
-{
-	uint64_t nr = 0;
-
-	if (!node || node->lost)
-		return 0;
-	if (!node->level)
-		return node->nr_present;
-	for (uint32_t i = 0; i < node_nr_slots(s, node->level); i++)
-		nr += map_count(s, slot_node(node->slots[i]));
-	return nr;
-}
-
 void map_prepare_path(struct store *s, struct blob *b, uint64_t index)
 {
 	struct node *root = b->root, *node;
@@ -176,10 +163,27 @@ static void slot_set(struct store *s, struct node *node, unsigned slot, uint64_t
 	atomic_store_explicit(&node->slots[slot], raw, memory_order_release);
 }
 
+/* What the map amounts to loses an entry's share (before it changes), or gains it (after). */
+static void account(struct blob *b, uint64_t index, uint64_t raw, bool gain)
+{
+	if (!b->store->loading)
+		figures_change(b, index, raw, gain);
+}
+
 static void root_set(struct blob *b, struct node *node)
 {
 	mpage_touch(b->store, TABLE_BLOBS, b->slot);
 	atomic_store_explicit(&b->root, node, memory_order_release);
+}
+
+int map_take_root(struct blob *b, struct node *root)
+{
+	struct node *old = b->root;
+
+	if (old && reap_push(b->store, old->id))
+		return -ENOMEM;
+	root_set(b, root);
+	return 0;
 }
 
 /* The path to an index, root first; how many nodes there are of it. */
@@ -227,27 +231,31 @@ static int check_cluster(struct store *s, uint32_t c, struct blob_reason *why)
 	return 0;
 }
 
-static int fill_present(struct blob *b, struct node *leaf, unsigned slot, uint32_t first, uint32_t nr)
+static int fill_present(struct blob *b, struct node *leaf, uint64_t index, uint32_t first, uint32_t nr)
 {
 	struct store *s = b->store;
+	unsigned slot = map_slot(s, index, 0);
 	uint64_t raw = leaf->slots[slot], mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64];
 	struct entry e = entry_decode(raw);
 
 	if (e.full)
 		return 0;
 	mpage_touch(s, TABLE_NODES, leaf->id);
+	account(b, index, raw, false);
 	entry_get_mask(s, &e, mask);
 	mask_set_range(mask, first, nr, true);
 	if (mask_is_full(s, mask)) {
 		slot_set(s, leaf, slot, entry_make(s, e.own, 0, NULL));
 		if (e.base)
 			cluster_unref(s, e.base);
+		account(b, index, leaf->slots[slot], true);
 		entry_free(s, raw);
 		return 0;
 	}
 	atomic_store_explicit(&leaf->last_seq, seq_now(s), memory_order_relaxed);
 	for (uint32_t i = 0; i < s->mask_words; i++)
 		atomic_store_explicit(&e.partial->mask[i], mask[i], memory_order_release);
+	account(b, index, raw, true);
 	return 0;
 }
 
@@ -273,7 +281,7 @@ int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first,
 	if (raw && e.own != own)
 		return refuse(why, "fills cluster %u where the map has %u", own, e.own);
 	if (raw)
-		return fill_present(b, leaf, slot, first, nr);
+		return fill_present(b, leaf, index, first, nr);
 	if (s->counts[own] && !BLOB_MUTANT(STALE_RECORDS))
 		return refuse(why, "fills cluster %u, which is in use", own);
 	mask_set_range(mask, first, nr, true);
@@ -281,8 +289,8 @@ int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first,
 	if (!raw)
 		return -ENOMEM;
 	cluster_ref(s, own);
-	b->nr_allocated++;
 	slot_set(s, leaf, slot, raw);
+	account(b, index, raw, true);
 	return 0;
 }
 
@@ -310,16 +318,17 @@ int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, c
 	raw = entry_make(s, own, base, mask);
 	if (!raw)
 		return -ENOMEM;
+	account(b, index, old, false);
 	if (own)
 		cluster_ref(s, own);
 	if (base && !(raw & 1))
 		cluster_ref(s, base);
-	b->nr_allocated += !old;
 	slot_set(s, leaf, slot, raw);
 	if (e.own)
 		cluster_unref(s, e.own);
 	if (e.base)
 		cluster_unref(s, e.base);
+	account(b, index, raw, true);
 	entry_free(s, old);
 	return 0;
 }
@@ -359,8 +368,8 @@ int map_apply_clear(struct blob *b, uint64_t first, uint32_t nr, struct blob_rea
 
 		if (!raw)
 			continue;
+		account(b, first - slot + i, raw, false);
 		slot_set(s, leaf, i, 0);
-		b->nr_allocated--;
 		if (e.own)
 			cluster_unref(s, e.own);
 		if (e.base)

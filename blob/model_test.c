@@ -303,7 +303,7 @@ static void some_snapshot(struct model *m)
 	verify(m, from, 0, from->nr_blocks, false);
 	do_flush(m);
 	snprintf(to->name, sizeof(to->name), "snap-%u", m->nr_names++);
-	rc = blob_snapshot_quiet(from->blob, to->name, &to->blob);
+	rc = blob_snapshot(from->blob, &(struct blob_copy_opts){.name = to->name}, &to->blob);
 	if (rc == -ENOSPC) {
 		to->blob = NULL;
 		return;
@@ -311,8 +311,46 @@ static void some_snapshot(struct model *m)
 	ck_assert_int_eq(rc, 0);
 	blob_open(to->blob);
 	to->nr_blocks = from->nr_blocks;
-	to->snapshot = pick(2); /* else: as good as a clone */
+	to->snapshot = true;
 	to->block = calloc(MAX_BLOCKS, sizeof(struct state));
+	memcpy(to->block, from->block, MAX_BLOCKS * sizeof(struct state));
+	flushed(m); /* a snapshot is durable with what it holds */
+}
+
+static void some_clone(struct model *m)
+{
+	struct model_blob *from = &m->blobs[pick(NR_BLOBS)], *to = &m->blobs[pick(NR_BLOBS)];
+	int rc;
+
+	if (!from->blob || to->blob)
+		return;
+	snprintf(to->name, sizeof(to->name), "clone-%u", m->nr_names++);
+	rc = blob_clone(from->blob, &(struct blob_copy_opts){.name = to->name}, &to->blob);
+	if (rc) {
+		ck_assert_int_eq(rc, from->snapshot ? -ENOSPC : -EPERM);
+		to->blob = NULL;
+		return;
+	}
+	blob_open(to->blob);
+	to->nr_blocks = from->nr_blocks;
+	to->snapshot = false;
+	to->block = calloc(MAX_BLOCKS, sizeof(struct state));
+	memcpy(to->block, from->block, MAX_BLOCKS * sizeof(struct state));
+}
+
+static void some_revert(struct model *m)
+{
+	struct model_blob *to = &m->blobs[pick(NR_BLOBS)], *from = &m->blobs[pick(NR_BLOBS)];
+	int rc;
+
+	if (!from->blob || !to->blob || to == from || !from->snapshot || to->snapshot)
+		return;
+	rc = blob_revert(to->blob, from->blob);
+	if (rc) {
+		ck_assert_int_eq(rc, -ENOSPC);
+		return;
+	}
+	to->nr_blocks = from->nr_blocks;
 	memcpy(to->block, from->block, MAX_BLOCKS * sizeof(struct state));
 }
 
@@ -422,6 +460,12 @@ static void step(struct model *m)
 		break;
 	case 6:
 		some_attributes(m);
+		break;
+	case 22:
+		some_clone(m);
+		break;
+	case 23:
+		some_revert(m);
 		break;
 	case 7:
 		if (!pick(8))

@@ -22,6 +22,21 @@ static fiber_fn void reap_one(struct store *s)
 	admit_release(s, &admission);
 }
 
+/* What others shared with a thick blob is its own again, and no longer promised to it. */
+static void recount_thick(struct store *s)
+{
+	struct list *it;
+
+	list_for_each (it, &s->blobs) {
+		struct blob *b = list_entry(it, struct blob, link);
+
+		if (b->flags & BLOB_FLAG_THICK && b->figures.nr_own < b->figures.nr_entries) {
+			figures_recount(b);
+			blob_promise(b);
+		}
+	}
+}
+
 void reap_fiber(void *arg)
 {
 	struct store *s = arg;
@@ -39,6 +54,8 @@ void reap_fiber(void *arg)
 			continue;
 		}
 		reap_one(s);
+		if (!s->nr_reap)
+			recount_thick(s);
 		fiber_yield();
 	}
 	store_fiber_over(s);

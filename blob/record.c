@@ -79,9 +79,11 @@ static int get_image(const uint8_t *p, uint32_t len, struct blob_image *image, s
 	return blob_image_decode(p, used, image, why);
 }
 
-static int apply_create(struct store *s, uint32_t slot, const struct blob_image *image, struct node *root,
+/* @from: whose map it shares from now on; NULL: nobody's. */
+static int apply_create(struct store *s, uint32_t slot, const struct blob_image *image, struct blob *from,
 			struct blob_reason *why)
 {
+	struct node *root = from ? from->root : NULL;
 	struct blob *b = NULL;
 	int rc;
 
@@ -95,17 +97,55 @@ static int apply_create(struct store *s, uint32_t slot, const struct blob_image 
 		s->super.next_blob_id = image->id + 1;
 	if (root)
 		node_set_count(s, root, root->count + 1);
+	if (!from)
+		return 0;
+	figures_share(b, from);
+	if (image->flags & BLOB_FLAG_SNAPSHOT) {
+		mpage_touch(s, TABLE_BLOBS, from->slot);
+		from->figures.nr_own = 0;
+		blob_relate(from, image->id);
+	}
 	return 0;
 }
 
 static int apply_delete(struct store *s, struct blob *b)
 {
 	struct node *root = b->root;
+	struct blob *child;
 
 	if (root && reap_push(s, root->id))
 		return -ENOMEM;
+	while ((child = blob_first_child(b))) {
+		mpage_touch(s, TABLE_BLOBS, child->slot);
+		blob_relate(child, b->parent_id);
+	}
 	mpage_touch(s, TABLE_BLOBS, b->slot);
 	blob_forget(b);
+	return 0;
+}
+
+static int apply_revert(struct store *s, struct blob *b, const uint8_t *body, uint32_t len,
+			struct blob_reason *why)
+{
+	struct blob *snapshot = NULL;
+	struct node *root;
+	int rc = len < 8 ? refuse(why, "a revert record of %u bytes", len)
+			 : get_blob(s, body + 4, len - 4, &snapshot, why);
+
+	if (rc)
+		return rc;
+	if (snapshot == b)
+		return refuse(why, "reverts blob %llu to itself", (unsigned long long)b->id);
+	root = snapshot->root;
+	if (root)
+		node_set_count(s, root, root->count + 1);
+	rc = map_take_root(b, root);
+	if (rc)
+		return rc;
+	mpage_touch(s, TABLE_BLOBS, b->slot);
+	atomic_store(&b->nr_clusters, snapshot->nr_clusters);
+	blob_relate(b, snapshot->id);
+	figures_share(b, snapshot);
 	return 0;
 }
 
@@ -115,6 +155,15 @@ static int apply_resize(struct blob *b, const uint8_t *body, uint32_t len, struc
 		return refuse(why, "resizes a blob to what cannot be");
 	mpage_touch(b->store, TABLE_BLOBS, b->slot);
 	atomic_store(&b->nr_clusters, get64(body + 8));
+	return 0;
+}
+
+static int apply_parent(struct blob *b, const uint8_t *body, uint32_t len, struct blob_reason *why)
+{
+	if (len < 16 || get64(body + 8) == b->id)
+		return refuse(why, "gives a blob a parent that cannot be");
+	mpage_touch(b->store, TABLE_BLOBS, b->slot);
+	blob_relate(b, get64(body + 8));
 	return 0;
 }
 
@@ -137,6 +186,10 @@ static int apply_blob(struct store *s, uint8_t type, const uint8_t *body, uint32
 		return apply_delete(s, b);
 	if (type == REC_BLOB_RESIZE)
 		return apply_resize(b, body, len, why);
+	if (type == REC_BLOB_REVERT)
+		return apply_revert(s, b, body, len, why);
+	if (type == REC_BLOB_PARENT)
+		return apply_parent(b, body, len, why);
 	rc = get_image(body + skip, len - skip, &image, why);
 	if (rc)
 		return rc;
@@ -144,7 +197,7 @@ static int apply_blob(struct store *s, uint8_t type, const uint8_t *body, uint32
 		mpage_touch(s, TABLE_BLOBS, b->slot);
 		return blob_take_attrs(b, &image);
 	}
-	return apply_create(s, get32(body + skip - 4), &image, b ? b->root : NULL, why);
+	return apply_create(s, get32(body + skip - 4), &image, b, why);
 }
 
 static int apply_store_name(struct store *s, const uint8_t *body, uint32_t len, struct blob_reason *why)
@@ -176,6 +229,8 @@ int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct bl
 	case REC_BLOB_RESIZE:
 	case REC_BLOB_ATTR:
 	case REC_BLOB_SNAPSHOT:
+	case REC_BLOB_REVERT:
+	case REC_BLOB_PARENT:
 		return apply_blob(s, record[0], body, len, why);
 	case REC_REAP:
 		return len < 4 ? refuse(why, "a reap record of %u bytes", len)
@@ -342,5 +397,23 @@ void rec_blob_snapshot(struct store *s, struct blob *b, uint32_t slot, const str
 	put32(p, b->slot);
 	put32(p + 4, slot);
 	blob_image_encode(image, p + 8);
+	apply_own(s, p);
+}
+
+void rec_blob_revert(struct store *s, struct blob *b, const struct blob *snapshot)
+{
+	uint8_t *p = journal_record(s, REC_BLOB_REVERT, 8);
+
+	put32(p, b->slot);
+	put32(p + 4, snapshot->slot);
+	apply_own(s, p);
+}
+
+void rec_blob_parent(struct store *s, struct blob *b, uint64_t parent_id)
+{
+	uint8_t *p = journal_record(s, REC_BLOB_PARENT, 16);
+
+	put32(p, b->slot);
+	put64(p + 8, parent_id);
 	apply_own(s, p);
 }

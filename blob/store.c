@@ -174,9 +174,11 @@ struct store *store_new(void)
 	fiber_cond_init(&s->journal.wake);
 	s->by_name = calloc(NAME_BUCKETS, sizeof(struct list));
 	s->by_uuid = calloc(NAME_BUCKETS, sizeof(struct list));
-	for (unsigned i = 0; s->by_name && s->by_uuid && i < NAME_BUCKETS; i++) {
+	s->by_id = calloc(NAME_BUCKETS, sizeof(struct list));
+	for (unsigned i = 0; s->by_name && s->by_uuid && s->by_id && i < NAME_BUCKETS; i++) {
 		list_init(&s->by_name[i]);
 		list_init(&s->by_uuid[i]);
+		list_init(&s->by_id[i]);
 	}
 	return s;
 }
@@ -238,6 +240,7 @@ fiber_fn void store_free(struct store *s)
 	free(s->degraded);
 	free(s->by_name);
 	free(s->by_uuid);
+	free(s->by_id);
 	free(s->slots);
 	free(s->reap);
 	vec_free(&s->heal);
@@ -311,10 +314,10 @@ static void loaded(struct store *s)
 			vec_push(&s->free_node_ids, id);
 	blobs_sort(s);
 	alloc_build_available(s);
+	figures_of_all(s);
 	list_for_each (it, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 
-		b->nr_allocated = map_count(s, b->root);
 		b->degraded |= s->nr_degraded && node_degraded(s, b->root);
 		blob_promise(b);
 	}
@@ -412,7 +415,7 @@ fiber_fn int store_open(const char *bdev_name, const struct store_open_opts *opt
 
 	if (reason)
 		reason->text[0] = 0;
-	if (!s || !s->by_name || !s->by_uuid) {
+	if (!s || !s->by_name || !s->by_uuid || !s->by_id) {
 		free(s);
 		return -ENOMEM;
 	}
@@ -556,6 +559,7 @@ void store_get_info(struct store *s, struct store_info *info)
 	info->nr_coming_clusters = s->coming_tail - s->coming_head + s->nr_freeing;
 	info->nr_reserved_clusters = s->nr_promised;
 	info->nr_metadata_clusters = s->nr_metadata;
+	info->nr_logical_clusters = s->nr_logical;
 	info->block_size = s->super.block_size;
 	info->cluster_size_bytes = 1u << s->cluster_shift;
 	info->nr_blobs = s->nr_blobs;

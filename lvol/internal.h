@@ -30,6 +30,8 @@ struct lvol {
 	char name[LVOL_NAME_MAX + 1];
 	bool gone; /* deleted: of no use to who waited for the mutex */
 	unsigned nr_refs;
+	unsigned nr_users;	  /* who need its blob without holding the mutex */
+	struct fiber_cond unused; /* nr_users became 0 */
 	struct fiber_mutex mutex; /* one operation at a time */
 };
 
@@ -41,6 +43,11 @@ void lvol_op_end(struct lvol_store *store);
 /* volume.c */
 int lvol_attach(struct lvol_store *store, struct blob *blob, struct lvol **ret_lvol); /* shows a blob as a bdev */
 fiber_fn void lvol_detach_all(struct lvol_store *store);
+fiber_fn int lvol_begin(struct lvol *lvol); /* an operation: it and its store stay.  -ENODEV: it went, or goes */
+void lvol_end(struct lvol *lvol);
+int lvol_use(struct lvol *lvol); /* its blob stays.  -ENODEV */
+void lvol_unuse(struct lvol *lvol);
+int lvol_alias_free(const struct lvol_store *store, const char *name, const uuid_t uuid); /* -EEXIST, -EINVAL */
 int lvol_rename_aliases(struct lvol_store *store, const char *store_name);
 
 /* bdev.c */

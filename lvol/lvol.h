@@ -64,7 +64,13 @@ struct lvol_store_info {
 	uuid_t uuid;
 	char name[LVOL_NAME_MAX + 1];
 	char base_bdev[BDEV_NAME_MAX];
-	uint64_t total_data_clusters, free_clusters;
+	uint64_t total_data_clusters;
+	uint64_t free_clusters;		 /* neither used nor promised */
+	uint64_t coming_clusters;	 /* freed, on their way back */
+	uint64_t reserved_clusters;	 /* promised to thick volumes, not yet used */
+	uint64_t metadata_clusters;
+	uint64_t logical_clusters;	 /* sizes of all volumes that can be written, together */
+	uint64_t overcommitted_clusters; /* what that is more than the store has; 0: nothing */
 	uint32_t block_size, cluster_size_bytes, nr_lvols;
 	bool read_only, checksums;
 };
@@ -93,6 +99,50 @@ fiber_fn int lvol_delete(struct lvol *lvol);
 fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes); /* rounded up to clusters; openers are told */
 fiber_fn int lvol_rename(struct lvol *lvol, const char *name);	  /* its own name: -EEXIST */
 
+/* --- snapshots and clones; errors besides these as with lvol_create() and in blob/blob.h --- */
+
+struct lvol_copy_opts {
+	const char *name;
+	uuid_t uuid;			 /* null: a new one */
+	const struct blob_xattr *xattrs; /* its extended attributes */
+	uint32_t nr_xattrs;
+};
+
+/* While I/O goes on.  The snapshot takes the volume's place below its parent, and becomes the volume's parent.  -EPERM it is
+ * a snapshot; -ENOSPC a thick volume's size cannot be promised to it again. */
+fiber_fn int lvol_snapshot(struct lvol *lvol, const struct lvol_copy_opts *opts, struct lvol **ret_snapshot);
+/* A thin volume that begins with what a snapshot, or a read-only volume, holds.  -EPERM it can be written. */
+fiber_fn int lvol_clone(struct lvol *snapshot, const struct lvol_copy_opts *opts, struct lvol **ret_clone);
+/* The volume becomes, in place and with its size, what a snapshot of its store holds.  Openers are told of the size.  -EINVAL
+ * no snapshot, or of another store; -EPERM the volume is read-only. */
+fiber_fn int lvol_revert(struct lvol *lvol, struct lvol *snapshot);
+/* Its parent's parent becomes its parent; moves no data.  -EINVAL it has none. */
+fiber_fn int lvol_decouple(struct lvol *lvol);
+fiber_fn int lvol_set_read_only(struct lvol *lvol); /* for good */
+
+/* value NULL removes.  -EINVAL, -ENODATA (nothing to remove), -E2BIG (more than BLOB_XATTR_MAX in all). */
+fiber_fn int lvol_set_xattr(struct lvol *lvol, const char *key, const void *value, uint16_t value_len);
+/* As blob_get_xattr() and blob_xattr_at(). */
+int lvol_get_xattr(const struct lvol *lvol, const char *key, const void **ret_value, uint16_t *ret_len);
+bool lvol_xattr_at(const struct lvol *lvol, uint32_t idx, const char **ret_key, uint8_t *ret_key_len, const void **ret_value,
+		   uint16_t *ret_len);
+
+/* What deleting it alone would give back: a walk over what nobody shares. */
+fiber_fn int lvol_exclusive(struct lvol *lvol, uint64_t *ret_bytes);
+
+/* A walk over what differs between two volumes of a store (from NULL: over what one maps), as struct blob_diff. */
+struct lvol_diff {
+	struct lvol *from, *to;
+	bool whole_clusters;
+	uint64_t at_bytes;
+};
+fiber_fn int lvol_diff_next(struct lvol_diff *diff, struct blob_range *ranges, uint32_t max, uint32_t *ret_nr);
+
+/* Synchronous.  NULL: none. */
+struct lvol *lvol_parent(const struct lvol *lvol);
+struct lvol *lvol_first_clone(const struct lvol *lvol);
+struct lvol *lvol_next_clone(const struct lvol *clone);
+
 struct lvol *lvol_find(const char *name); /* UUID, or "store/volume"; NULL: none */
 struct lvol *lvol_from_bdev(const struct bdev *bdev); /* NULL: no volume */
 struct lvol *lvol_first(struct lvol_store *store);
@@ -105,8 +155,14 @@ struct lvol_info {
 	char name[BLOB_NAME_MAX + 1];
 	char store_name[LVOL_NAME_MAX + 1];
 	char base_bdev[BDEV_NAME_MAX];
-	uint64_t size_bytes, num_allocated_clusters, created_ms;
+	uint64_t size_bytes, created_ms;
+	uint64_t num_allocated_clusters; /* mapped, and not as its parent has them */
+	uint64_t referenced_bytes;	 /* of the store, that it refers to; exact, at once */
+	uint64_t exclusive_bytes;	 /* that only it refers to, as lvol_exclusive() counted them last */
+	uint64_t exclusive_age_us;	 /* how long ago; UINT64_MAX: never */
+	uint32_t nr_clones;		 /* volumes that have it as their parent */
 	bool thin, snapshot, read_only, degraded;
+	bool clone; /* it has a parent: lvol_parent() */
 	char external[BDEV_NAME_MAX]; /* the bdev whose bytes it shows where it has none; empty: none */
 };
 

@@ -342,6 +342,12 @@ void lvol_store_get_info(struct lvol_store *store, struct lvol_store_info *ret_i
 	strcpy(ret_info->base_bdev, store->base_bdev);
 	ret_info->total_data_clusters = info.nr_clusters;
 	ret_info->free_clusters = info.nr_free_clusters;
+	ret_info->coming_clusters = info.nr_coming_clusters;
+	ret_info->reserved_clusters = info.nr_reserved_clusters;
+	ret_info->metadata_clusters = info.nr_metadata_clusters;
+	ret_info->logical_clusters = info.nr_logical_clusters;
+	if (info.nr_logical_clusters > info.nr_clusters)
+		ret_info->overcommitted_clusters = info.nr_logical_clusters - info.nr_clusters;
 	ret_info->block_size = info.block_size;
 	ret_info->cluster_size_bytes = info.cluster_size_bytes;
 	ret_info->nr_lvols = info.nr_blobs;

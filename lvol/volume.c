@@ -62,6 +62,7 @@ int lvol_attach(struct lvol_store *store, struct blob *blob, struct lvol **ret_l
 	lvol->blob = blob;
 	lvol->nr_refs = 1;
 	fiber_mutex_init(&lvol->mutex);
+	fiber_cond_init(&lvol->unused);
 	describe(lvol);
 	blob_open(blob);
 	blob_set_user(blob, lvol);
@@ -77,8 +78,7 @@ int lvol_attach(struct lvol_store *store, struct blob *blob, struct lvol **ret_l
 	return 0;
 }
 
-/* Begins an operation on a volume: it and its store stay.  -ENODEV: it went, or goes. */
-static fiber_fn int begin(struct lvol *lvol)
+fiber_fn int lvol_begin(struct lvol *lvol)
 {
 	int rc = lvol->gone ? -ENODEV : lvol_op_begin(lvol->store);
 
@@ -94,11 +94,34 @@ static fiber_fn int begin(struct lvol *lvol)
 	return -ENODEV;
 }
 
-static void end(struct lvol *lvol)
+void lvol_end(struct lvol *lvol)
 {
 	struct lvol_store *store = lvol->store;
 
 	fiber_unlock(&lvol->mutex);
+	lvol_unref(lvol);
+	lvol_op_end(store);
+}
+
+int lvol_use(struct lvol *lvol)
+{
+	int rc = lvol->gone ? -ENODEV : lvol_op_begin(lvol->store);
+
+	if (rc)
+		return rc;
+	lvol->nr_refs++;
+	lvol->nr_users++;
+	blob_open(lvol->blob);
+	return 0;
+}
+
+void lvol_unuse(struct lvol *lvol)
+{
+	struct lvol_store *store = lvol->store;
+
+	blob_close(lvol->blob);
+	if (--lvol->nr_users == 0)
+		fiber_cond_broadcast(&lvol->unused);
 	lvol_unref(lvol);
 	lvol_op_end(store);
 }
@@ -111,19 +134,25 @@ static bool store_is_read_only(struct lvol_store *store)
 	return info.read_only;
 }
 
+int lvol_alias_free(const struct lvol_store *store, const char *name, const uuid_t uuid)
+{
+	char alias[BDEV_NAME_MAX], uuid_text[UUID_STR_LEN];
+
+	if (!lvol_name_ok(name))
+		return -EINVAL;
+	make_alias(alias, store->name, name);
+	uuid_unparse_lower(uuid, uuid_text);
+	return bdev_find(alias) || (!uuid_is_null(uuid) && bdev_find(uuid_text)) ? -EEXIST : 0;
+}
+
 fiber_fn int lvol_create(struct lvol_store *store, const struct lvol_create_opts *opts, struct lvol **ret_lvol)
 {
 	struct blob_create_opts blob_opts = { .name = opts->name, .size_bytes = opts->size_bytes, .thick = !opts->thin };
-	char alias[BDEV_NAME_MAX], uuid_text[UUID_STR_LEN];
 	struct blob *blob;
-	int rc;
+	int rc = lvol_alias_free(store, opts->name, opts->uuid);
 
-	if (!lvol_name_ok(opts->name) || !opts->size_bytes)
-		return -EINVAL;
-	make_alias(alias, store->name, opts->name);
-	uuid_unparse_lower(opts->uuid, uuid_text);
-	if (bdev_find(alias) || (!uuid_is_null(opts->uuid) && bdev_find(uuid_text)))
-		return -EEXIST;
+	if (rc || !opts->size_bytes)
+		return rc ? rc : -EINVAL;
 	rc = lvol_op_begin(store);
 	if (rc)
 		return rc;
@@ -143,17 +172,19 @@ fiber_fn int lvol_delete(struct lvol *lvol)
 {
 	struct lvol_store *store = lvol->store;
 	struct blob *blob = lvol->blob;
-	int rc = begin(lvol);
+	int rc = lvol_begin(lvol);
 
 	if (rc)
 		return rc;
 	/* Asked first, since a volume that cannot be deleted should not vanish from its users. */
 	if (store_is_read_only(store)) {
-		end(lvol);
+		lvol_end(lvol);
 		return -EROFS;
 	}
 	lvol->gone = true;
 	bdev_unregister_wait(&lvol->bdev);
+	while (lvol->nr_users)
+		fiber_cond_wait(&lvol->unused);
 	list_del(&lvol->link);
 	blob_set_user(blob, NULL);
 	blob_close(blob);
@@ -165,7 +196,7 @@ fiber_fn int lvol_delete(struct lvol *lvol)
 		log_error("%s: volume %s could not be deleted: %s; it is %s", store->name, lvol->name, strerror(-rc),
 			  again ? "not shown until the store is opened again" : "shown again");
 	}
-	end(lvol);
+	lvol_end(lvol);
 	return rc;
 }
 
@@ -177,7 +208,7 @@ fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes)
 
 	if (!size_bytes || size_bytes > INT64_MAX)
 		return -EINVAL;
-	rc = begin(lvol);
+	rc = lvol_begin(lvol);
 	if (rc)
 		return rc;
 	store_get_info(lvol->store->store, &info);
@@ -190,7 +221,7 @@ fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes)
 	rc = blob_resize(lvol->blob, size_bytes);
 	if (rc ? wanted < before : wanted > before)
 		bdev_notify_resize(&lvol->bdev, rc ? before : blob_nr_blocks(lvol->blob));
-	end(lvol);
+	lvol_end(lvol);
 	return rc;
 }
 
@@ -201,7 +232,7 @@ fiber_fn int lvol_rename(struct lvol *lvol, const char *name)
 
 	if (!lvol_name_ok(name))
 		return -EINVAL;
-	rc = begin(lvol);
+	rc = lvol_begin(lvol);
 	if (rc)
 		return rc;
 	make_alias(alias, lvol->store->name, name);
@@ -219,7 +250,7 @@ fiber_fn int lvol_rename(struct lvol *lvol, const char *name)
 	else
 		strcpy(lvol->name, name);
 out:
-	end(lvol);
+	lvol_end(lvol);
 	return rc;
 }
 
@@ -331,8 +362,13 @@ void lvol_get_info(const struct lvol *lvol, struct lvol_info *ret_info)
 	strcpy(ret_info->store_name, lvol->store->name);
 	strcpy(ret_info->base_bdev, lvol->store->base_bdev);
 	ret_info->size_bytes = blob.size_bytes;
-	ret_info->num_allocated_clusters = blob.nr_allocated_clusters;
+	ret_info->num_allocated_clusters = blob.nr_differing_clusters;
 	ret_info->created_ms = blob.created_ms;
+	ret_info->referenced_bytes = blob.nr_named_clusters * blob.cluster_size_bytes;
+	ret_info->exclusive_bytes = blob.exclusive_clusters * blob.cluster_size_bytes;
+	ret_info->exclusive_age_us = blob.exclusive_age_us;
+	ret_info->clone = blob.parent_id != 0;
+	ret_info->nr_clones = blob.nr_children;
 	ret_info->thin = !blob.thick;
 	ret_info->snapshot = blob.snapshot;
 	ret_info->read_only = lvol->bdev.read_only;

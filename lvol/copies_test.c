@@ -1,0 +1,323 @@
+/* Snapshots and clones of volumes: what each shows, who is whose parent, what each takes, and what differs. */
+#include "lvol/testing.h"
+
+static struct lvol *snapshot_of(struct lvol *lvol, const char *name)
+{
+	const struct lvol_copy_opts opts = { .name = name };
+	struct lvol *snapshot = NULL;
+
+	ck_assert_int_eq(lvol_snapshot(lvol, &opts, &snapshot), 0);
+	return snapshot;
+}
+
+static struct lvol *clone_of(struct lvol *lvol, const char *name)
+{
+	const struct lvol_copy_opts opts = { .name = name };
+	struct lvol *clone = NULL;
+
+	ck_assert_int_eq(lvol_clone(lvol, &opts, &clone), 0);
+	return clone;
+}
+
+static struct lvol_info info_of(struct lvol *lvol)
+{
+	struct lvol_info info;
+
+	lvol_get_info(lvol, &info);
+	return info;
+}
+
+static uint64_t free_clusters(struct lvol_store *store)
+{
+	struct lvol_store_info info;
+
+	ck_assert_int_eq(store_wait_free(lvol_store_blobstore(store)), 0);
+	lvol_store_get_info(store, &info);
+	return info.free_clusters;
+}
+
+static void shows(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 8, true), *snap, *clone, *none;
+	const struct lvol_copy_opts taken = { .name = "a" };
+
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, 'x', 0, 4096), 0);
+	ck_assert_int_eq(lvol_clone(a, &(struct lvol_copy_opts){ .name = "c" }, &none), -EPERM);
+	ck_assert_int_eq(lvol_snapshot(a, &taken, &none), -EEXIST);
+	snap = snapshot_of(a, "s");
+	ck_assert(lvol_bdev(snap)->read_only);
+	ck_assert_int_eq(lvol_snapshot(snap, &(struct lvol_copy_opts){ .name = "t" }, &none), -EPERM);
+	ck_assert_int_eq(lvol_resize(snap, MIB), -EPERM);
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, 'y', 8, 8), 0);
+	ck_assert_int_eq(io("pool/s", BDEV_READ, 'x', 0, 4096), 0);
+	ck_assert_int_eq(io("pool/s", BDEV_WRITE, 'x', 0, 8), -EROFS);
+	clone = clone_of(snap, "c");
+	ck_assert_int_eq(io("pool/c", BDEV_READ, 'x', 0, 4096), 0);
+	ck_assert_int_eq(io("pool/c", BDEV_WRITE, 'z', 3, 2), 0);
+	ck_assert_int_eq(io("pool/c", BDEV_READ, 'z', 3, 2), 0);
+	ck_assert_int_eq(io("pool/c", BDEV_READ, 'x', 5, 20), 0);
+	ck_assert_int_eq(io("pool/s", BDEV_READ, 'x', 0, 4096), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_READ, 'y', 8, 8), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_READ, 'x', 16, 4080), 0);
+	ck_assert(info_of(snap).snapshot && !info_of(snap).clone && info_of(snap).nr_clones == 2);
+	ck_assert(info_of(a).clone && info_of(clone).clone);
+	ck_assert_ptr_eq(lvol_parent(a), snap);
+	ck_assert_ptr_eq(lvol_first_clone(snap), a);
+	ck_assert_ptr_eq(lvol_next_clone(a), clone);
+	ck_assert_ptr_null(lvol_next_clone(clone));
+	lvol_fini();
+}
+
+START_TEST(a_snapshot_keeps_what_its_volume_held_and_a_clone_begins_with_it)
+{
+	run_sim(1, 1, shows, NULL);
+}
+END_TEST
+
+/* parent names, in order, of a volume */
+static void assert_parents(const char *name, const char *const *parents)
+{
+	struct lvol *lvol = lvol_find(name);
+
+	for (; *parents; parents++) {
+		lvol = lvol_parent(lvol);
+		ck_assert_ptr_nonnull(lvol);
+		ck_assert_str_eq(info_of(lvol).name, *parents);
+	}
+	ck_assert_ptr_null(lvol_parent(lvol));
+}
+
+static void family(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 8, true);
+
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 2048), 0);
+	snapshot_of(a, "s1");
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '2', 2048, 2048), 0);
+	snapshot_of(a, "s2");
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '3', 4096, 2048), 0);
+	clone_of(lvol_find("pool/s2"), "c2");
+	ck_assert_int_eq(io("pool/c2", BDEV_WRITE, 'c', 0, 8), 0);
+	snapshot_of(lvol_find("pool/c2"), "s3");
+	clone_of(lvol_find("pool/s3"), "c3");
+	assert_parents("pool/a", (const char *const[]){ "s2", "s1", NULL });
+	assert_parents("pool/c3", (const char *const[]){ "s3", "s2", "s1", NULL });
+	ck_assert_uint_eq(info_of(lvol_find("pool/s1")).num_allocated_clusters, 1);
+	ck_assert_uint_eq(info_of(lvol_find("pool/s2")).num_allocated_clusters, 1);
+	ck_assert_uint_eq(info_of(a).num_allocated_clusters, 1);
+	ck_assert_uint_eq(info_of(lvol_find("pool/s3")).num_allocated_clusters, 1);
+	ck_assert_uint_eq(info_of(lvol_find("pool/c3")).num_allocated_clusters, 0);
+	ck_assert_uint_eq(info_of(a).referenced_bytes, 3 * MIB);
+	ck_assert_uint_eq(info_of(lvol_find("pool/c3")).referenced_bytes, 3 * MIB);
+	lvol_store_close(store);
+	ck_assert_int_eq(lvol_store_open("base", &store, NULL), 0);
+	assert_parents("pool/c3", (const char *const[]){ "s3", "s2", "s1", NULL });
+	ck_assert_uint_eq(info_of(lvol_find("pool/s2")).num_allocated_clusters, 1);
+	ck_assert_uint_eq(info_of(lvol_find("pool/c3")).num_allocated_clusters, 0);
+	/* Any snapshot goes, with any number of clones; they get its parent, and what was its counts as theirs. */
+	ck_assert_int_eq(lvol_delete(lvol_find("pool/s2")), 0);
+	assert_parents("pool/a", (const char *const[]){ "s1", NULL });
+	assert_parents("pool/c3", (const char *const[]){ "s3", "s1", NULL });
+	ck_assert_uint_eq(info_of(lvol_find("pool/a")).num_allocated_clusters, 2);
+	ck_assert_uint_eq(info_of(lvol_find("pool/s3")).num_allocated_clusters, 2);
+	ck_assert_int_eq(lvol_decouple(lvol_find("pool/a")), 0);
+	assert_parents("pool/a", (const char *const[]){ NULL });
+	ck_assert_uint_eq(info_of(lvol_find("pool/a")).num_allocated_clusters, 3);
+	ck_assert_int_eq(lvol_decouple(lvol_find("pool/a")), -EINVAL);
+	ck_assert_int_eq(lvol_delete(lvol_find("pool/s1")), 0);
+	ck_assert_int_eq(lvol_delete(lvol_find("pool/s3")), 0);
+	assert_parents("pool/c3", (const char *const[]){ NULL });
+	ck_assert_int_eq(io("pool/a", BDEV_READ, '1', 0, 2048), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_READ, '3', 4096, 2048), 0);
+	ck_assert_int_eq(io("pool/c3", BDEV_READ, 'c', 0, 8), 0);
+	ck_assert_int_eq(io("pool/c3", BDEV_READ, '1', 8, 2040), 0);
+	ck_assert_int_eq(io("pool/c3", BDEV_READ, '2', 2048, 2048), 0);
+	ck_assert_int_eq(io("pool/c3", BDEV_READ, 0, 4096, 2048), 0);
+	lvol_fini();
+}
+
+START_TEST(any_snapshot_can_be_deleted_and_its_clones_get_its_parent)
+{
+	run_sim(1, 1, family, NULL);
+}
+END_TEST
+
+static void revert(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 8, true), *s1, *s2;
+
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 2048), 0);
+	s1 = snapshot_of(a, "s1");
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '2', 1024, 2048), 0);
+	ck_assert_int_eq(lvol_resize(a, 16 * MIB), 0);
+	s2 = snapshot_of(a, "s2");
+	ck_assert_int_eq(lvol_revert(a, a), -EINVAL);
+	ck_assert_int_eq(lvol_revert(s2, s1), -EPERM);
+	ck_assert_int_eq(lvol_revert(a, s1), 0);
+	ck_assert_ptr_eq(lvol_parent(a), s1);
+	ck_assert_uint_eq(lvol_bdev(a)->nr_blocks, 8 * MIB / BS);
+	ck_assert_int_eq(io("pool/a", BDEV_READ, '1', 0, 2048), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_READ, 0, 2048, 2048), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '3', 0, 9), 0);
+	ck_assert_int_eq(lvol_revert(a, s2), 0);
+	ck_assert_uint_eq(lvol_bdev(a)->nr_blocks, 16 * MIB / BS);
+	ck_assert_int_eq(io("pool/a", BDEV_READ, '1', 0, 1024), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_READ, '2', 1024, 2048), 0);
+	ck_assert_int_eq(io("pool/s1", BDEV_READ, '1', 0, 2048), 0);
+	lvol_fini();
+}
+
+START_TEST(a_volume_goes_back_to_a_snapshot_in_place_and_forward_again)
+{
+	run_sim(1, 1, revert, NULL);
+}
+END_TEST
+
+static void ranges(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 32, true), *s1, *s2;
+	struct lvol_diff diff;
+	struct blob_range r[4];
+	uint32_t nr;
+
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 2048), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 10 * 2048, 8), 0);
+	s1 = snapshot_of(a, "s1");
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '2', 17, 1), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '2', 2048 + 8, 16), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '2', 20 * 2048, 8), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_UNMAP, 0, 10 * 2048, 2048), 0);
+	s2 = snapshot_of(a, "s2");
+	diff = (struct lvol_diff){ .from = s1, .to = s2 };
+	ck_assert_int_eq(lvol_diff_next(&diff, r, 3, &nr), 0);
+	ck_assert_uint_eq(nr, 3);
+	ck_assert(r[0].offset_bytes == 8192 && r[0].len_bytes == 4096 && r[0].mapped);
+	ck_assert(r[1].offset_bytes == MIB + 4096 && r[1].len_bytes == 8192 && r[1].mapped);
+	ck_assert(r[2].offset_bytes == 10 * MIB && r[2].len_bytes == 4096 && !r[2].mapped);
+	ck_assert_int_eq(lvol_diff_next(&diff, r, 3, &nr), 0);
+	ck_assert_uint_eq(nr, 1);
+	ck_assert(r[0].offset_bytes == 20 * MIB && r[0].len_bytes == 4096 && r[0].mapped);
+	diff = (struct lvol_diff){ .from = s1, .to = s2, .whole_clusters = true };
+	ck_assert_int_eq(lvol_diff_next(&diff, r, 4, &nr), 0);
+	ck_assert_uint_eq(nr, 3);
+	ck_assert(r[0].offset_bytes == 0 && r[0].len_bytes == 2 * MIB && r[0].mapped);
+	diff = (struct lvol_diff){ .to = s1 };
+	ck_assert_int_eq(lvol_diff_next(&diff, r, 4, &nr), 0);
+	ck_assert_uint_eq(nr, 2);
+	ck_assert(r[0].offset_bytes == 0 && r[0].len_bytes == MIB && r[1].offset_bytes == 10 * MIB);
+	lvol_fini();
+}
+
+START_TEST(what_differs_between_two_snapshots_is_told_by_4_kib)
+{
+	run_sim(1, 1, ranges, NULL);
+}
+END_TEST
+
+static void space(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 16, true), *thick, *none;
+	uint64_t before, bytes;
+
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 4 * 2048), 0);
+	ck_assert_uint_eq(info_of(a).exclusive_age_us, UINT64_MAX);
+	ck_assert_int_eq(lvol_exclusive(a, &bytes), 0);
+	ck_assert_uint_eq(bytes, 4 * MIB);
+	snapshot_of(a, "s");
+	ck_assert_uint_eq(info_of(a).exclusive_bytes, 4 * MIB);
+	ck_assert_int_eq(lvol_exclusive(a, &bytes), 0);
+	ck_assert_uint_eq(bytes, 0);
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '2', 0, 2048 + 8), 0);
+	ck_assert_int_eq(lvol_exclusive(a, &bytes), 0);
+	ck_assert_uint_eq(bytes, 2 * MIB);
+	ck_assert_int_eq(lvol_exclusive(lvol_find("pool/s"), &bytes), 0);
+	ck_assert_uint_eq(bytes, MIB); /* the second one's rest is read by both */
+	before = free_clusters(store);
+	ck_assert_int_eq(lvol_delete(lvol_find("pool/s")), 0);
+	ck_assert_uint_eq(free_clusters(store), before + 1);
+	ck_assert_int_eq(io("pool/a", BDEV_READ, '2', 0, 2048 + 8), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_READ, '1', 2048 + 8, 2048), 0);
+	/* A thick volume's snapshot is promised its size once more, or is not made. */
+	thick = make_volume(store, "thick", 22, false);
+	ck_assert_int_eq(io("pool/thick", BDEV_WRITE, 't', 0, 22 * 2048), 0);
+	snapshot_of(thick, "t1");
+	ck_assert_int_eq(lvol_snapshot(thick, &(struct lvol_copy_opts){ .name = "t0" }, &none), 0);
+	ck_assert_int_eq(io("pool/thick", BDEV_WRITE, 'u', 0, 22 * 2048), 0);
+	ck_assert_int_eq(lvol_snapshot(thick, &(struct lvol_copy_opts){ .name = "t2" }, &none), -ENOSPC);
+	ck_assert_int_eq(lvol_delete(lvol_find("pool/t1")), 0);
+	ck_assert_int_eq(lvol_delete(lvol_find("pool/t0")), 0);
+	free_clusters(store);
+	ck_assert_int_eq(lvol_snapshot(thick, &(struct lvol_copy_opts){ .name = "t2" }, &none), 0);
+	ck_assert_int_eq(io("pool/thick", BDEV_WRITE, 'v', 0, 22 * 2048), 0);
+	lvol_fini();
+}
+
+START_TEST(what_a_volume_takes_is_known_and_a_thick_one_never_runs_out)
+{
+	run_sim(1, 1, space, NULL);
+}
+END_TEST
+
+static void attributes(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 8, true), *snap;
+	const struct blob_xattr given[] = { { "user", "lh", 2 }, { "label", "x=1", 3 } };
+	struct lvol_copy_opts opts = { .name = "s", .xattrs = given, .nr_xattrs = 2 };
+	const void *value;
+	const char *key;
+	uint8_t key_len;
+	uint16_t len;
+
+	ck_assert_int_eq(lvol_set_xattr(a, "k", "v", 1), 0);
+	ck_assert_int_eq(lvol_snapshot(a, &opts, &snap), 0);
+	ck_assert_int_eq(lvol_get_xattr(snap, "k", &value, &len), -ENODATA);
+	ck_assert_int_eq(lvol_get_xattr(snap, "label", &value, &len), 0);
+	ck_assert(len == 3 && !memcmp(value, "x=1", 3));
+	ck_assert(lvol_xattr_at(snap, 0, &key, &key_len, &value, &len));
+	ck_assert(key_len == 4 && !memcmp(key, "user", 4) && len == 2);
+	ck_assert(!lvol_xattr_at(snap, 2, &key, &key_len, &value, &len));
+	/* Read-only: for writers at once, and for good. */
+	ck_assert_int_eq(lvol_set_read_only(a), 0);
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 8), -EROFS);
+	ck_assert_ptr_eq(lvol_parent(clone_of(a, "c")), a);
+	lvol_store_close(store);
+	ck_assert_int_eq(lvol_store_open("base", &store, NULL), 0);
+	ck_assert(info_of(lvol_find("pool/a")).read_only);
+	ck_assert_int_eq(lvol_get_xattr(lvol_find("pool/s"), "user", &value, &len), 0);
+	ck_assert_int_eq(lvol_delete(lvol_find("pool/a")), 0);
+	lvol_fini();
+}
+
+START_TEST(attributes_come_with_a_snapshot_and_read_only_stays)
+{
+	run_sim(1, 1, attributes, NULL);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("copies");
+	TCase *tc = tcase_create("copies");
+	SRunner *sr;
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, a_snapshot_keeps_what_its_volume_held_and_a_clone_begins_with_it);
+	tcase_add_test(tc, any_snapshot_can_be_deleted_and_its_clones_get_its_parent);
+	tcase_add_test(tc, a_volume_goes_back_to_a_snapshot_in_place_and_forward_again);
+	tcase_add_test(tc, what_differs_between_two_snapshots_is_told_by_4_kib);
+	tcase_add_test(tc, what_a_volume_takes_is_known_and_a_thick_one_never_runs_out);
+	tcase_add_test(tc, attributes_come_with_a_snapshot_and_read_only_stays);
+	suite_add_tcase(s, tc);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
