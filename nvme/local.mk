@@ -1,7 +1,9 @@
 noinst_LIBRARIES += %D%/libnvme.a
 %C%_libnvme_a_SOURCES = %D%/nvme.h %D%/cmd.h %D%/status.h %D%/fabrics.h %D%/identify.h %D%/log_page.h %D%/tcp_pdu.h \
 	%D%/words.c %D%/crc32c.h %D%/crc32c.c %D%/initiator.h %D%/internal.h %D%/qpair.c %D%/tcp.c %D%/tcp_tx.c %D%/tcp_rx.c \
-	%D%/ctrlr.c %D%/ctrlr_fail.c %D%/namespace.c %D%/discover.c %D%/latency.h %D%/latency.c %D%/bar.h
+	%D%/ctrlr.c %D%/ctrlr_fail.c %D%/namespace.c %D%/discover.c %D%/latency.h %D%/latency.c \
+	%D%/bar.h %D%/pcie.h %D%/pcie_ctrlr.c %D%/pcie_qpair.c %D%/pcie_data.c \
+	%D%/soft/soft.h %D%/soft/internal.h %D%/soft/soft.c %D%/soft/queue.c %D%/soft/admin.c %D%/soft/io.c
 
 check_PROGRAMS += %D%/words_test
 %C%_words_test_SOURCES = %D%/words_test.c
@@ -14,3 +16,7 @@ check_PROGRAMS += %D%/latency_test
 check_PROGRAMS += %D%/initiator_test
 %C%_initiator_test_SOURCES = %D%/initiator_test.c %D%/fake_target.h %D%/fake_target.c
 %C%_initiator_test_LDADD = $(LIBS_NVME) $(CHECK_LIBS)
+
+check_PROGRAMS += %D%/pcie_test
+%C%_pcie_test_SOURCES = %D%/pcie_test.c
+%C%_pcie_test_LDADD = $(LIBS_NVME) $(CHECK_LIBS)

@@ -178,10 +178,8 @@ static bool before_sleep(void)
 		struct thread *thread = list_entry(it, struct thread, registry_link);
 
 		reactor_current = thread->reactor;
-		if (!thread_may_sleep(thread)) {
-			thread->idle = false;
-			woken = true;
-		}
+		if (!thread_may_sleep(thread))
+			thread->idle = false; /* a stalled one turns when its stall is over */
 		reactor_current = NULL;
 		woken = woken || is_runnable(thread, clock_now_us());
 	}

@@ -1,0 +1,160 @@
+/*
+ * A command's data pointer: PRPs, an SGL, or a bounce buffer.
+ *
+ * PRPs want every piece but the first to begin at a page and every piece but the last to end at one; an SGL takes pieces of
+ * any length.  Both are built in the slot's own page.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "nvme/pcie.h"
+
+#define PAGE_MASK ((uint64_t)PCIE_PAGE_SIZE - 1)
+
+/* Return: 0, -EINVAL when the pieces do not fit together at pages, -EFAULT for memory out of the function's reach.
+ * Source: NVM Express Base 2.0, 4.1.1 "Physical Region Page Entry and List". */
+static int point_prps(struct pcie_qpair *qpair, const struct pcie_slot *slot, union nvme_cmd *cmd,
+		      const struct iovec *iov, uint32_t iovcnt)
+{
+	uint64_t *list = slot->page;
+	uint32_t nr = 0; /* of entries, PRP1 included */
+	uint64_t addr;
+
+	for (uint32_t i = 0; i < iovcnt; i++) {
+		const char *at = iov[i].iov_base;
+		size_t left = iov[i].iov_len;
+
+		if (!left)
+			continue;
+		while (left) {
+			uint64_t in_page = (uintptr_t)at & PAGE_MASK;
+			size_t n = PCIE_PAGE_SIZE - in_page < left ? PCIE_PAGE_SIZE - in_page : left;
+
+			if ((nr && in_page) || (in_page & 3))
+				return -EINVAL;
+			if (!qpair->bar->ops->dma_addr(qpair->bar, at, &addr))
+				return -EFAULT;
+			if (nr)
+				list[nr - 1] = addr;
+			else
+				cmd->prp1 = addr;
+			nr++;
+			at += n;
+			left -= n;
+		}
+		if (i + 1 < iovcnt && ((uintptr_t)at & PAGE_MASK))
+			return -EINVAL;
+	}
+	if (nr == 2)
+		cmd->prp2 = list[0];
+	else if (nr > 2)
+		cmd->prp2 = slot->page_addr;
+	return 0;
+}
+
+/* Source: NVM Express Base 2.0, 4.1.2 "Scatter Gather List". */
+static int point_sgl(struct pcie_qpair *qpair, const struct pcie_slot *slot, union nvme_cmd *cmd,
+		     const struct iovec *iov, uint32_t iovcnt)
+{
+	struct nvme_sgl *list = slot->page;
+	uint32_t nr = 0;
+	uint64_t addr;
+
+	for (uint32_t i = 0; i < iovcnt; i++) {
+		const char *at = iov[i].iov_base;
+		size_t left = iov[i].iov_len;
+
+		while (left) {
+			uint64_t in_page = (uintptr_t)at & PAGE_MASK;
+			size_t n = PCIE_PAGE_SIZE - in_page < left ? PCIE_PAGE_SIZE - in_page : left;
+
+			if (((uintptr_t)at | n) & 3)
+				return -EINVAL;
+			if (!qpair->bar->ops->dma_addr(qpair->bar, at, &addr))
+				return -EFAULT;
+			if (nr && list[nr - 1].addr + list[nr - 1].len == addr) {
+				list[nr - 1].len += (uint32_t)n;
+			} else {
+				if (nr == PCIE_SLOT_ENTRIES)
+					return -EINVAL;
+				list[nr++] = (struct nvme_sgl){.addr = addr, .len = (uint32_t)n};
+			}
+			at += n;
+			left -= n;
+		}
+	}
+	cmd->flags |= NVME_CMD_PSDT_SGL;
+	if (nr == 1) {
+		cmd->sgl = list[0];
+		return 0;
+	}
+	cmd->sgl = (struct nvme_sgl){
+		.addr = slot->page_addr,
+		.len = nr * (uint32_t)sizeof(struct nvme_sgl),
+		.type = NVME_SGL_TYPE(NVME_SGL_LAST_SEGMENT, NVME_SGL_SUB_ADDRESS),
+	};
+	return 0;
+}
+
+static bool to_ctrlr(const struct nvme_request *req)
+{
+	return nvme_opcode_xfer(req->cmd.opcode) & NVME_XFER_TO_CTRLR;
+}
+
+static int point_bounce(struct pcie_qpair *qpair, struct pcie_slot *slot, struct nvme_request *req)
+{
+	struct iovec iov;
+	char *p;
+
+	slot->bounce = dma_alloc(req->len, PCIE_PAGE_SIZE);
+	if (!slot->bounce)
+		return -ENOMEM;
+	if (to_ctrlr(req)) {
+		p = slot->bounce;
+		for (uint32_t i = 0; i < req->iovcnt; i++) {
+			memcpy(p, req->iov[i].iov_base, req->iov[i].iov_len);
+			p += req->iov[i].iov_len;
+		}
+	}
+	iov = (struct iovec){slot->bounce, req->len};
+	return point_prps(qpair, slot, &req->cmd, &iov, 1) ? -ENOMEM : 0;
+}
+
+int pcie_data_point(struct pcie_qpair *qpair, struct nvme_request *req)
+{
+	struct pcie_slot *slot = &qpair->slots[req->slot];
+	int rc;
+
+	req->cmd.flags &= NVME_CMD_FUSE_MASK;
+	if (!req->len) /* whoever knows addresses has put them there */
+		return 0;
+	req->cmd.prp1 = req->cmd.prp2 = 0;
+	if (req->len > PCIE_MAX_XFER_BYTES)
+		return -EMSGSIZE;
+	rc = point_prps(qpair, slot, &req->cmd, req->iov, req->iovcnt);
+	/* Admin commands are all PRPs over PCIe. */
+	if (rc == -EINVAL && qpair->pcie->sgl && qpair->q.qid)
+		rc = point_sgl(qpair, slot, &req->cmd, req->iov, req->iovcnt);
+	if (rc) {
+		req->cmd.flags &= NVME_CMD_FUSE_MASK;
+		rc = point_bounce(qpair, slot, req);
+	}
+	return rc;
+}
+
+void pcie_data_release(struct pcie_qpair *qpair, struct nvme_request *req, bool succeeded)
+{
+	struct pcie_slot *slot = &qpair->slots[req->slot];
+	const char *p = slot->bounce;
+
+	if (!p)
+		return;
+	if (succeeded && (nvme_opcode_xfer(req->cmd.opcode) & NVME_XFER_TO_HOST)) {
+		for (uint32_t i = 0; i < req->iovcnt; i++) {
+			memcpy(req->iov[i].iov_base, p, req->iov[i].iov_len);
+			p += req->iov[i].iov_len;
+		}
+	}
+	dma_free(slot->bounce);
+	slot->bounce = NULL;
+}

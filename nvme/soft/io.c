@@ -1,0 +1,163 @@
+/* I/O commands on the drive's namespaces: the volatile cache is a second copy of the medium, and what differs in it. */
+#include <string.h>
+
+#include "nvme/soft/internal.h"
+
+static uint32_t block_size(const struct soft_command *command)
+{
+	return command->drive->opts.block_size;
+}
+
+static struct soft_ns *ns_of(const struct soft_command *command)
+{
+	uint32_t nsid = command->cmd.nsid;
+
+	return nsid && nsid <= SOFT_MAX_NS && command->drive->ns[nsid].nr_blocks ? &command->drive->ns[nsid] : NULL;
+}
+
+static void flush_ns(struct soft_drive *drive, struct soft_ns *ns)
+{
+	uint32_t bs = drive->opts.block_size;
+
+	for (uint64_t i = 0; i < ns->size_blocks; i++) {
+		if (ns->dirty[i])
+			memcpy(ns->durable + i * bs, ns->data + i * bs, bs);
+		ns->dirty[i] = 0;
+	}
+}
+
+void soft_flush(struct soft_drive *drive)
+{
+	for (unsigned i = 1; i <= SOFT_MAX_NS; i++) {
+		if (drive->ns[i].data)
+			flush_ns(drive, &drive->ns[i]);
+	}
+}
+
+static bool cached(const struct soft_drive *drive)
+{
+	return drive->features[NVME_FID_VWC] & 1;
+}
+
+/* The range has new contents. */
+static void changed(struct soft_command *command, struct soft_ns *ns, uint64_t slba, uint64_t nr, bool fua)
+{
+	uint32_t bs = block_size(command);
+
+	command->drive->counters.nr_fua += fua;
+	if (cached(command->drive) && !fua) {
+		memset(ns->dirty + slba, 1, nr);
+		return;
+	}
+	memcpy(ns->durable + slba * bs, ns->data + slba * bs, nr * bs);
+	memset(ns->dirty + slba, 0, nr);
+}
+
+static uint16_t move(struct soft_command *command, struct soft_ns *ns, uint64_t slba, uint64_t nr)
+{
+	uint64_t len = nr * block_size(command);
+	uint8_t *at = ns->data + slba * block_size(command);
+	struct soft_data data;
+	uint16_t status;
+
+	if (command->cmd.opcode == NVME_IO_READ)
+		return soft_data_out(command, at, len);
+	status = soft_data_map(command->drive, &command->cmd, len, &data);
+	if (status)
+		return status;
+	for (unsigned i = 0; i < data.nr; i++) {
+		if (command->cmd.opcode == NVME_IO_WRITE)
+			memcpy(at, data.iov[i].iov_base, data.iov[i].iov_len);
+		else if (memcmp(at, data.iov[i].iov_base, data.iov[i].iov_len))
+			return NVME_SC_COMPARE_FAILURE | NVME_SC_DNR;
+		at += data.iov[i].iov_len;
+	}
+	return 0;
+}
+
+static bool in_range(const struct soft_ns *ns, uint64_t slba, uint64_t nr)
+{
+	return slba <= ns->nr_blocks && nr <= ns->nr_blocks - slba;
+}
+
+static uint16_t deallocate(struct soft_command *command, struct soft_ns *ns)
+{
+	struct nvme_dsm_range ranges[NVME_DSM_MAX_RANGES];
+	unsigned nr = command->cmd.dsm.nr + 1u;
+	uint64_t len = nr * sizeof(ranges[0]);
+	struct soft_data data;
+	uint16_t status = soft_data_map(command->drive, &command->cmd, len, &data);
+	char *p = (char *)ranges;
+
+	if (status)
+		return status;
+	for (unsigned i = 0; i < data.nr; i++) {
+		memcpy(p, data.iov[i].iov_base, data.iov[i].iov_len);
+		p += data.iov[i].iov_len;
+	}
+	for (unsigned i = 0; i < nr; i++) {
+		if (!in_range(ns, ranges[i].slba, ranges[i].nlb))
+			return NVME_SC_LBA_OUT_OF_RANGE | NVME_SC_DNR;
+		if (!(command->cmd.dsm.attributes & NVME_DSM_AD))
+			continue;
+		memset(ns->data + ranges[i].slba * block_size(command), 0, (uint64_t)ranges[i].nlb * block_size(command));
+		changed(command, ns, ranges[i].slba, ranges[i].nlb, false);
+	}
+	return 0;
+}
+
+uint16_t soft_io(struct soft_command *command)
+{
+	struct soft_drive *drive = command->drive;
+	const union nvme_cmd *cmd = &command->cmd;
+	struct soft_ns *ns = ns_of(command);
+	uint64_t nr = cmd->rw.nlb + 1ull;
+	bool fua = cmd->rw.control & NVME_RW_FUA;
+	uint16_t status = 0;
+
+	if (cmd->opcode == NVME_IO_FLUSH && cmd->nsid == NVME_NSID_ALL) {
+		drive->counters.nr_flushes++;
+		soft_flush(drive);
+		return 0;
+	}
+	if (!ns)
+		return NVME_SC_INVALID_NS | NVME_SC_DNR;
+	switch (cmd->opcode) {
+	case NVME_IO_FLUSH:
+		drive->counters.nr_flushes++;
+		flush_ns(drive, ns);
+		return 0;
+	case NVME_IO_DSM:
+		return deallocate(command, ns);
+	case NVME_IO_READ:
+	case NVME_IO_WRITE:
+	case NVME_IO_COMPARE:
+	case NVME_IO_VERIFY:
+	case NVME_IO_WRITE_ZEROES:
+		break;
+	default:
+		return NVME_SC_INVALID_OPCODE | NVME_SC_DNR;
+	}
+	if (!in_range(ns, cmd->rw.slba, nr))
+		return NVME_SC_LBA_OUT_OF_RANGE | NVME_SC_DNR;
+	switch (cmd->opcode) {
+	case NVME_IO_WRITE_ZEROES:
+		memset(ns->data + cmd->rw.slba * block_size(command), 0, nr * block_size(command));
+		break;
+	case NVME_IO_VERIFY:
+		return 0;
+	default:
+		status = move(command, ns, cmd->rw.slba, nr);
+	}
+	if (cmd->opcode == NVME_IO_READ) {
+		drive->nr_reads++;
+		drive->units_read += nr * block_size(command) / 512;
+		return status;
+	}
+	if (cmd->opcode == NVME_IO_COMPARE || status)
+		return status;
+	drive->nr_writes++;
+	drive->units_written += nr * block_size(command) / 512;
+	changed(command, ns, cmd->rw.slba, nr, fua);
+	return 0;
+}
