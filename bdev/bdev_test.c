@@ -222,6 +222,72 @@ START_TEST(done_never_runs_before_submit_has_returned)
 }
 END_TEST
 
+#define LARGE_BYTES (64u << 20)
+#define LARGE_TURNS (LARGE_BYTES / (2u << 20) / 2) /* what takes longer than a slice or two is spread */
+
+static enum poll_result count_turn(void *arg)
+{
+	(*(unsigned *)arg)++;
+	return POLL_IDLE;
+}
+
+static void large_zeroes(void *arg)
+{
+	struct opened o = open_malloc("m", LARGE_BYTES / BS);
+	unsigned nr_turns = 0;
+	struct poller *poller = poller_start("turns", count_turn, &nr_turns, 0);
+	uint64_t last = LARGE_BYTES / BS - 1;
+	char buf[BS], zeroes[BS] = { 0 };
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct bdev_io io = { .op = i ? BDEV_WRITE_ZEROES : BDEV_UNMAP, .offset_blocks = 3, .nr_blocks = last - 3 };
+		uint64_t edges[] = { 2, 3, last - 1, last };
+		unsigned begun;
+
+		memset(buf, 0x77, sizeof(buf));
+		for (unsigned k = 0; k < 4; k++)
+			ck_assert_int_eq(bdev_write(o.ch, buf, edges[k], 1, 0), 0);
+		begun = nr_turns;
+		ck_assert_int_eq(bdev_submit_wait(o.ch, &io), 0);
+		ck_assert_uint_ge(nr_turns - begun, LARGE_TURNS);
+		for (unsigned k = 0; k < 4; k++) {
+			ck_assert_int_eq(bdev_read(o.ch, buf, edges[k], 1), 0);
+			if (k == 0 || k == 3)
+				ck_assert_int_eq(buf[0], 0x77);
+			else
+				ck_assert_mem_eq(buf, zeroes, BS);
+		}
+	}
+	poller_stop(poller);
+	shut(&o);
+}
+
+START_TEST(a_large_unmap_of_memory_leaves_turns_to_others)
+{
+	run_sim(1, 1, large_zeroes, NULL);
+}
+END_TEST
+
+static void large_end(void *arg)
+{
+	unsigned nr_turns = 0;
+	struct poller *poller = poller_start("turns", count_turn, &nr_turns, 0);
+	struct bdev *bdev;
+
+	ck_assert_int_eq(bdev_malloc_create("m", NULL, LARGE_BYTES / BS, BS, &bdev), 0);
+	nr_turns = 0;
+	ck_assert_int_eq(bdev_unregister_wait(bdev), 0);
+	ck_assert_uint_ge(nr_turns, LARGE_TURNS);
+	ck_assert_ptr_null(bdev_find("m"));
+	poller_stop(poller);
+}
+
+START_TEST(the_end_of_much_memory_leaves_turns_to_others)
+{
+	run_sim(1, 1, large_end, NULL);
+}
+END_TEST
+
 struct told {
 	struct opened o;
 	int nr_removed, nr_resized;
@@ -393,6 +459,8 @@ int main(void)
 	tcase_add_test(tc, a_claim_keeps_other_writers_out);
 	tcase_add_test(tc, what_cannot_be_is_refused_with_its_reason);
 	tcase_add_test(tc, done_never_runs_before_submit_has_returned);
+	tcase_add_test(tc, a_large_unmap_of_memory_leaves_turns_to_others);
+	tcase_add_test(tc, the_end_of_much_memory_leaves_turns_to_others);
 	tcase_add_test(tc, removal_waits_for_every_opener_to_close);
 	tcase_add_test(tc, examiners_and_watchers_see_devices_early_and_late);
 	tcase_add_test(tc, statistics_count_operations_bytes_and_errors);

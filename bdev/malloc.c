@@ -1,6 +1,8 @@
 /*
  * A device of memory: one mapping, shared by all threads.  An operation is done within its submit, by copying; completions
  * of one turn are given back together.
+ *
+ * To give memory back takes the kernel long: large unmaps, and the end of a device, do it in slices, one or two a turn.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,6 +13,7 @@
 
 #define PAGE	      4096u
 #define UNMAP_MADVISE (256u * 1024) /* from here on, pages are given back instead of being filled */
+#define SLICE	      (2ull << 20)  /* of small pages some 0.2 ms; the size of a large one */
 
 /* Owner: app thread; memory is shared by all. */
 struct malloc_bdev {
@@ -18,6 +21,14 @@ struct malloc_bdev {
 	char *memory;
 	size_t len;
 	uint32_t block_shift;
+	struct task task; /* its end */
+};
+
+/* Owner: its thread. */
+struct malloc_channel {
+	struct malloc_bdev *m;
+	struct fifo zeroing; /* bdev_io.leaf_link: large ones, in order; how far the first is stands in its scratch */
+	struct task task;
 };
 
 static void zero(char *p, uint64_t len)
@@ -33,9 +44,39 @@ static void zero(char *p, uint64_t len)
 	memset(last, 0, p + len - last);
 }
 
+/* A slice of the first. */
+static void zero_turn(void *arg)
+{
+	struct malloc_channel *ch = arg;
+	struct bdev_io *io = container_of(ch->zeroing.head, struct bdev_io, leaf_link);
+	uint64_t len = io->nr_blocks << ch->m->block_shift, done;
+
+	memcpy(&done, io->scratch.bytes, sizeof(done));
+	zero(ch->m->memory + (io->offset_blocks << ch->m->block_shift) + done, len - done < SLICE ? len - done : SLICE);
+	done += SLICE;
+	memcpy(io->scratch.bytes, &done, sizeof(done));
+	if (done >= len) {
+		fifo_pop(&ch->zeroing);
+		bdev_io_complete_later(io, 0);
+	}
+	if (!fifo_empty(&ch->zeroing))
+		task_run_later(&ch->task, zero_turn, ch);
+}
+
+static void zero_later(struct malloc_channel *ch, struct bdev_io *io)
+{
+	const uint64_t done = 0;
+
+	memcpy(io->scratch.bytes, &done, sizeof(done));
+	if (fifo_empty(&ch->zeroing))
+		task_run_later(&ch->task, zero_turn, ch);
+	fifo_push(&ch->zeroing, &io->leaf_link);
+}
+
 static void malloc_submit(struct bdev_io *io, void *channel_ctx)
 {
-	struct malloc_bdev *m = *(struct malloc_bdev **)channel_ctx;
+	struct malloc_channel *ch = channel_ctx;
+	struct malloc_bdev *m = ch->m;
 	char *p = m->memory + (io->offset_blocks << m->block_shift);
 	uint64_t len = io->nr_blocks << m->block_shift;
 	int status = 0;
@@ -49,6 +90,10 @@ static void malloc_submit(struct bdev_io *io, void *channel_ctx)
 		break;
 	case BDEV_UNMAP:
 	case BDEV_WRITE_ZEROES:
+		if (len > SLICE) {
+			zero_later(ch, io);
+			return;
+		}
 		zero(p, len);
 		break;
 	case BDEV_COMPARE:
@@ -64,24 +109,40 @@ static void malloc_submit(struct bdev_io *io, void *channel_ctx)
 
 static int malloc_channel_create(struct bdev *bdev, void *channel_ctx)
 {
-	*(struct malloc_bdev **)channel_ctx = container_of(bdev, struct malloc_bdev, bdev);
+	struct malloc_channel *ch = channel_ctx;
+
+	ch->m = container_of(bdev, struct malloc_bdev, bdev);
+	fifo_init(&ch->zeroing);
 	return 0;
+}
+
+/* From the end, at the borders of large pages. */
+static void destroy_turn(void *arg)
+{
+	struct malloc_bdev *m = arg;
+	uintptr_t begin = (uintptr_t)m->memory, end = begin + m->len, cut = (end - 1) & ~(uintptr_t)(SLICE - 1);
+
+	if (!m->len) {
+		bdev_destroy_done(&m->bdev);
+		free(m);
+		return;
+	}
+	cut = cut > begin ? cut : begin;
+	munmap((void *)cut, end - cut);
+	m->len = cut - begin;
+	task_run_later(&m->task, destroy_turn, m);
 }
 
 static void malloc_destroy(struct bdev *bdev)
 {
-	struct malloc_bdev *m = container_of(bdev, struct malloc_bdev, bdev);
-
-	bdev_destroy_done(bdev);
-	munmap(m->memory, m->len);
-	free(m);
+	destroy_turn(container_of(bdev, struct malloc_bdev, bdev));
 }
 
 static const struct bdev_ops malloc_ops = {
 	.submit = malloc_submit,
 	.destroy = malloc_destroy,
 	.channel_create = malloc_channel_create,
-	.channel_ctx_size = sizeof(struct malloc_bdev *),
+	.channel_ctx_size = sizeof(struct malloc_channel),
 	.supported = 1u << BDEV_READ | 1u << BDEV_WRITE | 1u << BDEV_FLUSH | 1u << BDEV_UNMAP | 1u << BDEV_WRITE_ZEROES |
 		     1u << BDEV_COMPARE,
 };
