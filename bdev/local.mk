@@ -1,11 +1,14 @@
 noinst_LIBRARIES += %D%/libbdev.a
 %C%_libbdev_a_SOURCES = %D%/bdev.h %D%/internal.h %D%/registry.h %D%/leaf.h %D%/histogram.h %D%/testing.h %D%/uring.h %D%/crash.h %D%/crash_disk.h %D%/writelog.h \
 	%D%/registry.c %D%/examine.c %D%/channel.c %D%/submit.c %D%/range_lock.c %D%/emulate.c %D%/histogram.c \
-	%D%/leaf.c %D%/null.c %D%/malloc.c \
+	%D%/leaf.c %D%/delay.c %D%/delay.h %D%/null.c %D%/malloc.c \
 	%D%/uring.c %D%/uring_open.c %D%/uring_discard.c \
 	%D%/crash.c %D%/crash_disk.c %D%/writelog.c %D%/writelog_replay.c
 
 check_PROGRAMS += %D%/bdev_test %D%/atomic_test %D%/uring_test %D%/crash_test
+check_PROGRAMS += %D%/delay_test
+%C%_delay_test_SOURCES = %D%/delay_test.c
+%C%_delay_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
 %C%_bdev_test_SOURCES = %D%/bdev_test.c
 %C%_bdev_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
 %C%_atomic_test_SOURCES = %D%/atomic_test.c

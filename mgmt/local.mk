@@ -15,7 +15,7 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/mgmt.c %D%/mgmt.h \
 	%D%/methods.h \
 	%D%/methods_app.c \
-	%D%/methods_bdev.c \
+	%D%/methods_bdev.c %D%/methods_delay.c \
 	%D%/methods_bdev_show.c \
 	%D%/methods_job.c \
 	%D%/methods_lvol.c %D%/methods_lvol.h \

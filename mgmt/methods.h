@@ -23,6 +23,11 @@ struct bdev *bdev_of_call(struct rpc_call *call, const char *key);
 /* Forgets the saved namespaces that are on a bdev of this name, alias or UUID. */
 void forget_namespaces_of(struct rpc_call *call, const struct bdev *bdev);
 
+/* methods_delay.c */
+extern const struct rpc_method delay_methods[];
+/* driver_specific.delay; NULL: the device is none. */
+json_t *delay_specific_json(const struct bdev *bdev);
+
 /* methods_lvol.c, methods_store.c, watch.c */
 extern const struct rpc_method lvol_methods[];
 extern const struct rpc_method store_methods[];

@@ -62,6 +62,8 @@ json_t *driver_specific_json(const struct bdev *bdev)
 	one = lvol_specific_json(bdev);
 	if (one) {
 		json_object_set_new(out, "lvol", one);
+	} else if ((one = delay_specific_json(bdev))) {
+		json_object_set_new(out, "delay", one);
 	} else if (strcmp(bdev->product_name, "AIO disk") == 0) {
 		one = json_pack("{s:O*,s:b,s:b,s:b}", "filename", json_object_get(params, "filename"), "block_size_override",
 				json_object_get(params, "block_size") != NULL, "readonly", bdev->read_only, "fallocate",

@@ -95,6 +95,7 @@ static void register_methods(void)
 	rpc_register(app_methods);
 	rpc_register(bdev_methods);
 	rpc_register(bdev_show_methods);
+	rpc_register(delay_methods);
 	rpc_register(lvol_methods);
 	rpc_register(store_methods);
 	rpc_register(watch_methods);

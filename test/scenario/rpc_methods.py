@@ -160,6 +160,26 @@ class Methods(ferrule.Case):
 
     # --- files
 
+    def test_a_device_that_delays_another(self):
+        self.null()
+        latencies = {f"{kind}_{what}_latency": us for kind, us in (("avg", 80), ("p99", 90)) for what in ("read", "write")}
+        self.assert_error(-19, "No such device", self.rpc, "bdev_delay_create", {"name": "d", "base_bdev_name": "n1", **latencies},
+                          parameter="base_bdev_name")
+        self.assertEqual(self.rpc("bdev_delay_create", {"name": "d", "base_bdev_name": "n0", **latencies}), "d")
+        self.assert_error(-16, "Device or resource busy", self.rpc, "bdev_delay_create", {"name": "e", "base_bdev_name": "n0", **latencies},
+                          parameter="base_bdev_name")
+        update = {"delay_bdev_name": "d", "latency_type": "avg_read", "latency_us": 91}
+        self.assert_error(-22, "Invalid argument", self.rpc, "bdev_delay_update_latency", update,
+                          parameter="latency_us")
+        self.assertTrue(self.rpc("bdev_delay_update_latency", {**update, "latency_us": 5}))
+        shown = self.rpc("bdev_get_bdevs", {"name": "d"})[0]
+        self.assertEqual(shown["driver_specific"],
+                         {"delay": {"base_bdev_name": "n0", **latencies, "avg_read_latency": 5}})
+        self.assert_error(-19, "No such device", self.rpc, "bdev_null_delete", {"name": "d"},
+                          parameter="name")
+        self.assertTrue(self.rpc("bdev_delay_delete", {"name": "d"}))
+        self.assertFalse(self.rpc("bdev_get_bdevs", {"name": "n0"})[0]["claimed"])
+
     def test_a_file_is_a_device_under_both_names(self):
         path = self.target.make_file("disk", 8 * ferrule.MIB)
         self.assertEqual(self.rpc("bdev_aio_create", {"name": "a", "filename": path, "block_size": 4096}), "a")
