@@ -25,6 +25,8 @@ static const struct cli_column volume_columns[] = {
 	{ "SIZE", "block_size*num_blocks", CLI_SIZE },
 	{ "CLUSTERS", "driver_specific.lvol.num_allocated_clusters", CLI_COUNT },
 	{ "THIN", "driver_specific.lvol.thin_provision", CLI_YES_NO },
+	{ "SNAPSHOT", "driver_specific.lvol.snapshot", CLI_YES_NO },
+	{ "PARENT", "driver_specific.lvol.base_snapshot", CLI_TEXT },
 	{ "UUID", "uuid", CLI_TEXT },
 	{ NULL, NULL, 0 },
 };
@@ -78,15 +80,105 @@ static int list_volumes(struct cli *cli, json_t *args, const struct cli_verb *v)
 	return cli_show(cli, volumes, v);
 }
 
-/* A volume keeps its store: a new name may be given with the store's before it. */
+/* A volume keeps its store, and a copy is in the store of what it is made of: the store's name may be given with the new one or not. */
+static int name_volume(struct cli *cli, json_t *args, const struct cli_verb *v, const char *key)
+{
+	const char *name = text_of(args, key), *slash = strrchr(name, '/');
+	json_t *params = json_deep_copy(args);
+
+	if (slash)
+		json_object_set_new(params, key, json_string(slash + 1));
+	return cli_show(cli, cli_call(cli, v->method, params), v);
+}
+
 static int rename_volume(struct cli *cli, json_t *args, const struct cli_verb *v)
 {
-	const char *new_name = text_of(args, "new_name"), *slash = strrchr(new_name, '/');
+	return name_volume(cli, args, v, "new_name");
+}
 
-	return cli_show(cli,
-		    cli_call(cli, v->method, json_pack("{s:s,s:s}", "old_name", text_of(args, "old_name"), "new_name",
-						       slash ? slash + 1 : new_name)),
-		    v);
+static int snapshot_volume(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	return name_volume(cli, args, v, "snapshot_name");
+}
+
+static int clone_volume(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	return name_volume(cli, args, v, "clone_name");
+}
+
+/* All ranges, as many calls as that takes: a table, or with --json an array. */
+static int diff_volumes(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	static const struct cli_column columns[] = {
+		{ "OFFSET", "offset", CLI_COUNT }, { "LENGTH", "length", CLI_COUNT }, { "DATA", "mapped", CLI_YES_NO }, { NULL, NULL, 0 },
+	};
+	json_t *all = json_array(), *params = json_deep_copy(args), *part, *next;
+
+	do {
+		part = cli_call(cli, v->method, json_deep_copy(params));
+		json_array_extend(all, json_object_get(part, "ranges"));
+		next = json_object_get(part, "next_offset");
+		if (json_is_integer(next))
+			json_object_set(params, "offset", next);
+		else
+			next = NULL;
+		json_decref(part);
+	} while (part && next);
+	if (part && cli->json)
+		cli_show_json(all);
+	else if (part)
+		cli_show_table(all, columns, json_object_get(args, "base") ? "changes" : "data");
+	json_decref(params);
+	json_decref(all);
+	return part ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int volume_space(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	json_t *space = cli_call(cli, v->method, json_incref(args)), *age;
+	char buf[32];
+
+	if (space && cli->json) {
+		cli_show_json(space);
+	} else if (space) {
+		age = json_object_get(space, "exclusive_age_ms");
+		printf("%-12s%s\n", "size", cli_format_size((uint64_t)json_integer_value(json_object_get(space, "size_bytes")), buf));
+		printf("%-12s%s\n", "referenced",
+		       cli_format_size((uint64_t)json_integer_value(json_object_get(space, "referenced_bytes")), buf));
+		if (json_is_integer(age))
+			printf("%-12s%s (%" JSON_INTEGER_FORMAT " s ago)\n", "exclusive",
+			       cli_format_size((uint64_t)json_integer_value(json_object_get(space, "exclusive_bytes")), buf),
+			       json_integer_value(age) / 1000);
+		else
+			printf("%-12s%s\n", "exclusive", "not counted yet: --exclusive");
+	}
+	json_decref(space);
+	return space ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* A volume's attributes: all, one, or one set. */
+static int volume_attribute(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	const char *name = text_of(args, "xattr_name"), *key;
+	json_t *found, *attributes, *value;
+	bool set = json_object_get(args, "xattr_value") != NULL, remove = json_object_get(args, "remove") != NULL;
+
+	if (name && remove)
+		return cli_show(cli,
+				cli_call(cli, "bdev_lvol_remove_xattr",
+					 json_pack("{s:s,s:s}", "name", text_of(args, "name"), "xattr_name", name)),
+				v);
+	if (name)
+		return cli_show(cli, cli_call(cli, set ? "bdev_lvol_set_xattr" : "bdev_lvol_get_xattr", json_incref(args)), v);
+	found = cli_call(cli, "bdev_get_bdevs", json_pack("{s:s}", "name", text_of(args, "name")));
+	attributes = cli_at(found, "0.driver_specific.lvol.xattrs");
+	if (found && cli->json)
+		cli_show_json(attributes);
+	else
+		json_object_foreach(attributes, key, value)
+			printf("%s = %s\n", key, json_string_value(value));
+	json_decref(found);
+	return found ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* --- stores --------------------------------------------------------------------------------------------------------- */
@@ -192,5 +284,30 @@ const struct cli_verb cli_storage_verbs[] = {
 	{ "volume", "rename", "renames a volume",
 	  { VOLUME("old_name"), { "NAME", CLI_ARG_STRING, "new_name", true, "the new one" } }, .method = "bdev_lvol_rename",
 	  .run = rename_volume },
+	{ "volume", "snapshot", "keeps what a volume holds now, while it is in use",
+	  { VOLUME("lvol_name"), { "NAME", CLI_ARG_STRING, "snapshot_name", true, "of the snapshot" } },
+	  .method = "bdev_lvol_snapshot", .run = snapshot_volume },
+	{ "volume", "clone", "makes a volume that begins with what a snapshot holds",
+	  { { "SNAPSHOT", CLI_ARG_STRING, "snapshot_name", true, "STORE/SNAPSHOT or a UUID" },
+	    { "NAME", CLI_ARG_STRING, "clone_name", true, "of the clone" } },
+	  .method = "bdev_lvol_clone", .run = clone_volume },
+	{ "volume", "revert", "makes a volume what a snapshot holds, in place; what it held is lost",
+	  { VOLUME("lvol_name"), { "SNAPSHOT", CLI_ARG_STRING, "snapshot_name", true, "STORE/SNAPSHOT or a UUID" } },
+	  .method = "bdev_lvol_revert" },
+	{ "volume", "decouple", "gives a volume its parent's parent, or none", { VOLUME("name") },
+	  .method = "bdev_lvol_decouple_parent" },
+	{ "volume", "read-only", "lets nobody write a volume any more", { VOLUME("name") }, .method = "bdev_lvol_set_read_only" },
+	{ "volume", "diff", "lists what differs from an older snapshot, or all that is written",
+	  { VOLUME("name"), { "BASE", CLI_ARG_STRING, "base", false, "the older snapshot" } },
+	  .method = "bdev_lvol_get_changed_ranges", .run = diff_volumes },
+	{ "volume", "space", "shows what of the store a volume takes",
+	  { VOLUME("name"),
+	    { "--exclusive", CLI_ARG_FLAG, "exclusive", false, "counts what deleting it would give back" } },
+	  .method = "bdev_lvol_get_space", .run = volume_space },
+	{ "volume", "attribute", "shows a volume's attributes, or one, or sets it",
+	  { VOLUME("name"), { "KEY", CLI_ARG_STRING, "xattr_name", false, "its name" },
+	    { "VALUE", CLI_ARG_STRING, "xattr_value", false, "sets it" },
+	    { "--remove", CLI_ARG_FLAG, "remove", false, "takes it away" } },
+	  .run = volume_attribute },
 	{ .noun = NULL },
 };

@@ -18,7 +18,7 @@
 #define MAX_ENDED    100u		 /* of each sort that stay to be looked at */
 #define METHOD_SAVED "ferrule_job"	 /* a job of the saved state */
 #define METHOD_LAST  "ferrule_job_last"	 /* the newest id given, in the saved state */
-#define METHOD_ENDED "ferrule_job_ended" /* a job has ended: said to the state */
+#define METHOD_SAVE  "ferrule_job_save"	 /* a job has ended, or leaves off: said to the state */
 
 /* Owner: the app thread. */
 static struct {
@@ -259,6 +259,11 @@ static void prune(struct rpc_call *call, bool background)
 		job_forget(call, oldest);
 }
 
+static fiber_fn void save_now(struct job *job)
+{
+	rpc_change(METHOD_SAVE, json_pack("{s:I}", "job_id", (json_int_t)job->id));
+}
+
 static fiber_fn void job_main(void *arg)
 {
 	struct job *job = arg;
@@ -273,13 +278,15 @@ static fiber_fn void job_main(void *arg)
 		job->ended_ms = wall_ms();
 		/* A client that knows of the end relies on its not being done again. */
 		if (job->background)
-			rpc_change(METHOD_ENDED, json_pack("{s:I}", "job_id", (json_int_t)job->id));
+			save_now(job);
 		else
 			prune(job->call, false);
 		job->ended = true;
 		tell_end(job);
 		if (job->call)
 			answer_call(job);
+	} else if (job->has_place) {
+		save_now(job);
 	}
 	job->in_fiber = false;
 	jobs.nr_fibers--;
@@ -308,6 +315,7 @@ void job_start(struct rpc_call *call, const struct job_opts *opts)
 		return;
 	}
 	job->background = background;
+	job->progress.total = opts->total;
 	if (!background && !jobs.running) {
 		job_free(job);
 		rpc_fail(call, RPC_INVALID_STATE, "The target is shutting down", NULL);
@@ -465,11 +473,12 @@ static fiber_fn void saved_last(struct rpc_call *call)
 	rpc_ok(call, NULL);
 }
 
-static fiber_fn void save_end(struct rpc_call *call)
+static fiber_fn void save_again(struct rpc_call *call)
 {
 	struct job *job = job_find(rpc_u64(call, "job_id", 0));
 
-	prune(call, true);
+	if (job && job->ended_ms)
+		prune(call, true);
 	if (job)
 		save_job(call, job);
 	rpc_ok(call, NULL);
@@ -479,6 +488,6 @@ static fiber_fn void save_end(struct rpc_call *call)
 const struct rpc_method job_state_methods[] = {
 	{ .name = METHOD_SAVED, .handler = saved, .params = saved_params, .internal = true },
 	{ .name = METHOD_LAST, .handler = saved_last, .params = id_params, .internal = true },
-	{ .name = METHOD_ENDED, .handler = save_end, .params = id_params, .internal = true, .changes = true },
+	{ .name = METHOD_SAVE, .handler = save_again, .params = id_params, .internal = true, .changes = true },
 	{ .name = NULL },
 };

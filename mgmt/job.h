@@ -45,6 +45,7 @@ struct job {
 	bool ended;	       /* as everybody may know */
 	bool resumed;	       /* begun before the last restart */
 	bool cancel_asked;     /* by a client */
+	bool has_place;	       /* params say where to go on: they are saved again when the daemon's end cuts it short */
 	int rc;
 	char detail[512];
 	json_t *result;
@@ -57,6 +58,7 @@ struct job_opts {
 	json_t *params;	    /* reference taken over; saved, so no passwords */
 	const char *object; /* for people: "pool/v" */
 	const char *uuid;   /* of the volume or store it works on */
+	uint64_t total;	    /* of its progress, when that is known already */
 	bool answer_id;	    /* a foreground call is none: the answer is the job's id at once, as SPDK's operation_id */
 };
 

@@ -18,7 +18,10 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/methods_bdev.c %D%/methods_delay.c \
 	%D%/methods_bdev_show.c \
 	%D%/methods_job.c \
+	%D%/methods_copy.c \
 	%D%/methods_lvol.c %D%/methods_lvol.h \
+	%D%/methods_lvol_ranges.c \
+	%D%/methods_lvol_show.c \
 	%D%/methods_store.c \
 	%D%/methods_nvmf.c %D%/methods_nvmf.h \
 	%D%/methods_nvmf_export.c \

@@ -28,12 +28,16 @@ extern const struct rpc_method delay_methods[];
 /* driver_specific.delay; NULL: the device is none. */
 json_t *delay_specific_json(const struct bdev *bdev);
 
-/* methods_lvol.c, methods_store.c, watch.c */
+/* methods_lvol.c, methods_copy.c, methods_lvol_show.c, methods_lvol_ranges.c, methods_store.c, watch.c */
 extern const struct rpc_method lvol_methods[];
+extern const struct rpc_method copy_methods[];
+extern const struct rpc_method lvol_show_methods[];
+extern const struct rpc_method lvol_ranges_methods[];
 extern const struct rpc_method store_methods[];
 extern const struct rpc_method watch_methods[];
 /* driver_specific.lvol of a volume; NULL: the device is none. */
 json_t *lvol_specific_json(const struct bdev *bdev);
+json_t *lvol_creation_time_json(const struct bdev *bdev); /* NULL: the device is no volume */
 
 /* job.c, methods_job.c, event.c */
 extern const struct rpc_method job_state_methods[];

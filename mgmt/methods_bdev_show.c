@@ -63,6 +63,7 @@ static json_t *bdev_json(struct bdev *bdev)
 		set_u64(out, "preferred_unmap_granularity", bdev->unmap_granularity_blocks);
 	}
 	json_object_set_new(out, "uuid", json_string(uuid));
+	json_object_set_new(out, "creation_time", lvol_creation_time_json(bdev)); /* of volumes; else nothing is set */
 	json_object_set_new(out, "assigned_rate_limits",
 			    json_pack("{s:i,s:i,s:i,s:i}", "rw_ios_per_sec", 0, "rw_mbytes_per_sec", 0, "r_mbytes_per_sec", 0,
 				      "w_mbytes_per_sec", 0));

@@ -394,81 +394,6 @@ static fiber_fn void rename_lvol(struct rpc_call *call)
 		rpc_ok(call, NULL);
 }
 
-static json_t *lvol_json(struct lvol *lvol)
-{
-	char uuid[UUID_STR_LEN], store_uuid[UUID_STR_LEN], alias[BDEV_NAME_MAX * 2];
-	struct lvol_info info;
-
-	lvol_get_info(lvol, &info);
-	uuid_unparse_lower(info.uuid, uuid);
-	uuid_unparse_lower(info.store_uuid, store_uuid);
-	snprintf(alias, sizeof(alias), "%s/%s", info.store_name, info.name);
-	return json_pack("{s:s,s:s,s:s,s:b,s:b,s:b,s:b,s:b,s:I,s:{s:s,s:s}}", "alias", alias, "uuid", uuid, "name", info.name,
-			 "is_thin_provisioned", info.thin, "is_snapshot", info.snapshot, "is_clone", 0, "is_esnap_clone", 0,
-			 "is_degraded", info.degraded, "num_allocated_clusters", (json_int_t)info.num_allocated_clusters, "lvs",
-			 "name", info.store_name, "uuid", store_uuid);
-}
-
-json_t *lvol_specific_json(const struct bdev *bdev)
-{
-	struct lvol *lvol = lvol_from_bdev(bdev);
-	struct lvol_info info;
-	char uuid[UUID_STR_LEN];
-
-	if (!lvol)
-		return NULL;
-	lvol_get_info(lvol, &info);
-	uuid_unparse_lower(info.store_uuid, uuid);
-	return json_pack("{s:s,s:s,s:b,s:I,s:b,s:b,s:b}", "lvol_store_uuid", uuid, "base_bdev", info.base_bdev,
-			 "thin_provision", info.thin, "num_allocated_clusters", (json_int_t)info.num_allocated_clusters,
-			 "snapshot", info.snapshot, "clone", 0, "esnap_clone", 0);
-}
-
-static const struct rpc_param get_lvols_params[] = {
-	{ "lvs_uuid", RPC_STRING, 0, NULL },
-	{ "lvs_name", RPC_STRING, 0, NULL },
-	{ NULL, 0, 0, NULL },
-};
-
-static void add_names(json_t *names, struct lvol_store *store)
-{
-	struct lvol *lvol;
-
-	for (lvol = lvol_first(store); lvol; lvol = lvol_next(lvol))
-		json_array_append_new(names, json_string(lvol_bdev(lvol)->name));
-}
-
-static fiber_fn void get_lvols(struct rpc_call *call)
-{
-	struct lvol_store *store = NULL;
-	json_t *names, *name;
-	struct rpc_list list;
-	struct lvol *lvol;
-	size_t i;
-
-	if (rpc_has(call, "lvs_uuid") || rpc_has(call, "lvs_name")) {
-		store = store_of_call(call, "lvs_uuid");
-		if (!store)
-			return;
-	}
-	/* Names first: volumes may come and go while a long list is made. */
-	names = json_array();
-	if (store) {
-		add_names(names, store);
-	} else {
-		for (store = lvol_store_first(); store; store = lvol_store_next(store))
-			add_names(names, store);
-	}
-	rpc_list_begin(&list, call, "");
-	json_array_foreach(names, i, name) {
-		lvol = lvol_find(json_string_value(name));
-		if (lvol)
-			rpc_list_add(&list, lvol_json(lvol));
-	}
-	rpc_list_end(&list, "");
-	json_decref(names);
-}
-
 const struct rpc_method lvol_methods[] = {
 	{ .name = "bdev_lvol_create_lvstore", .handler = create_lvstore, .params = create_lvstore_params, .changes = true },
 	{ .name = "bdev_lvol_delete_lvstore", .handler = delete_lvstore, .params = lvstore_params, .changes = true },
@@ -477,6 +402,5 @@ const struct rpc_method lvol_methods[] = {
 	{ .name = "bdev_lvol_delete", .handler = delete, .params = name_params, .changes = true },
 	{ .name = "bdev_lvol_resize", .handler = resize, .params = resize_params, .changes = true },
 	{ .name = "bdev_lvol_rename", .handler = rename_lvol, .params = rename_params, .changes = true },
-	{ .name = "bdev_lvol_get_lvols", .handler = get_lvols, .params = get_lvols_params },
 	{ .name = NULL },
 };

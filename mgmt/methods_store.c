@@ -9,14 +9,6 @@
 #include "mgmt/methods_lvol.h"
 #include "mgmt/watch.h"
 
-static void store_uuid_text(struct lvol_store *store, char uuid[UUID_STR_LEN])
-{
-	struct lvol_store_info info;
-
-	lvol_store_get_info(store, &info);
-	uuid_unparse_lower(info.uuid, uuid);
-}
-
 /* --- renaming ------------------------------------------------------------------------------------------------------- */
 
 static const struct rpc_param rename_params[] = {
@@ -53,44 +45,33 @@ static const struct rpc_param store_params[] = {
 	{ NULL, 0, 0, NULL },
 };
 
-/* What its volumes may come to need beyond what there is, were each of them written whole. */
-static uint64_t overcommitted(struct lvol_store *store, const struct store_info *info)
-{
-	uint64_t promised = 0, cluster = info->cluster_size_bytes;
-	struct lvol_info volume;
-
-	for (struct lvol *lvol = lvol_first(store); lvol; lvol = lvol_next(lvol)) {
-		lvol_get_info(lvol, &volume);
-		promised += (volume.size_bytes + cluster - 1) / cluster;
-	}
-	return promised > info->nr_clusters ? promised - info->nr_clusters : 0;
-}
-
 static fiber_fn void get_lvstore_space(struct rpc_call *call)
 {
 	struct lvol_store *store = store_of_call(call, "uuid");
 	uint8_t percents[WATCH_MAX_THRESHOLDS];
-	struct store_info info;
+	struct lvol_store_info info;
 	char uuid[UUID_STR_LEN];
 	json_t *thresholds;
+	uint64_t used;
 	unsigned nr;
 
 	if (!store)
 		return;
-	store_get_info(lvol_store_blobstore(store), &info);
-	store_uuid_text(store, uuid);
+	lvol_store_get_info(store, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+	used = info.total_data_clusters - info.free_clusters;
 	nr = watch_thresholds(uuid, percents);
 	thresholds = json_array();
 	for (unsigned i = 0; i < nr; i++)
 		json_array_append_new(thresholds, json_integer(percents[i]));
 	rpc_ok(call,
-	       json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "uuid", uuid, "name", info.name, "cluster_size",
-			 (json_int_t)info.cluster_size_bytes, "total_clusters", (json_int_t)info.nr_clusters, "free_clusters",
-			 (json_int_t)info.nr_free_clusters, "coming_clusters", (json_int_t)info.nr_coming_clusters,
-			 "reserved_clusters", (json_int_t)info.nr_reserved_clusters, "metadata_clusters",
-			 (json_int_t)info.nr_metadata_clusters, "overcommitted_clusters",
-			 (json_int_t)overcommitted(store, &info), "used_percent",
-			 (json_int_t)(info.nr_clusters ? (info.nr_clusters - info.nr_free_clusters) * 100 / info.nr_clusters : 0),
+	       json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "uuid", uuid, "name", info.name, "cluster_size",
+			 (json_int_t)info.cluster_size_bytes, "total_clusters", (json_int_t)info.total_data_clusters,
+			 "free_clusters", (json_int_t)info.free_clusters, "coming_clusters", (json_int_t)info.coming_clusters,
+			 "reserved_clusters", (json_int_t)info.reserved_clusters, "metadata_clusters",
+			 (json_int_t)info.metadata_clusters, "logical_clusters", (json_int_t)info.logical_clusters,
+			 "overcommitted_clusters", (json_int_t)info.overcommitted_clusters, "used_percent",
+			 (json_int_t)(info.total_data_clusters ? used * 100 / info.total_data_clusters : 0),
 			 "threshold_percents", thresholds));
 }
 
@@ -159,7 +140,8 @@ static fiber_fn int run_check(struct job *job, json_t *params)
 	memset(&result, 0, sizeof(result));
 	rc = store_check_online(lvol_store_blobstore(store), add_finding, findings, &job->progress, &result);
 	lvol_store_release(store);
-	job->progress.done = job->progress.total = result.nr_pages;
+	if (!rc)
+		job->progress.done = job->progress.total = result.nr_pages;
 	if (!rc)
 		job_set_result(job, json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:O}", "generation", (json_int_t)result.generation,
 					      "pages", (json_int_t)result.nr_pages, "volumes", (json_int_t)result.nr_blobs,

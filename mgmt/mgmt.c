@@ -97,6 +97,9 @@ static void register_methods(void)
 	rpc_register(bdev_show_methods);
 	rpc_register(delay_methods);
 	rpc_register(lvol_methods);
+	rpc_register(copy_methods);
+	rpc_register(lvol_show_methods);
+	rpc_register(lvol_ranges_methods);
 	rpc_register(store_methods);
 	rpc_register(watch_methods);
 	rpc_register(job_state_methods);

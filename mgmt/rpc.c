@@ -16,7 +16,7 @@
 
 #include "runtime/runtime.h"
 
-#define MAX_TABLES 16
+#define MAX_TABLES 32
 
 /* Owner: the app thread. */
 static struct {

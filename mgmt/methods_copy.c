@@ -1,0 +1,165 @@
+/*
+ * The methods that make volumes of volumes, and change what a volume comes from: snapshot, clone, revert, decouple, inflate,
+ * parents.  Each is durable in the store when it is answered.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "mgmt/methods.h"
+#include "mgmt/methods_lvol.h"
+
+#define MAX_XATTRS 32u
+
+
+static void answer_uuid(struct rpc_call *call, struct lvol *lvol)
+{
+	rpc_ok(call, json_string(lvol_bdev(lvol)->name));
+}
+
+/* --- snapshots ------------------------------------------------------------------------------------------------------ */
+
+/* Strings by name; false with the call failed. */
+static bool xattrs_of_call(struct rpc_call *call, struct blob_xattr xattrs[MAX_XATTRS], uint32_t *ret_nr)
+{
+	json_t *object = rpc_json(call, "xattrs"), *v;
+	const char *key;
+	uint32_t nr = 0;
+
+	json_object_foreach(object, key, v) {
+		if (nr == MAX_XATTRS || !*key || !json_is_string(v) || json_string_length(v) > BLOB_XATTR_MAX) {
+			rpc_fail_param(call, "xattrs", "xattrs is an object of at most %u strings, %u bytes in all", MAX_XATTRS,
+				       BLOB_XATTR_MAX);
+			return false;
+		}
+		xattrs[nr++] = (struct blob_xattr){ key, json_string_value(v), (uint16_t)json_string_length(v) };
+	}
+	*ret_nr = nr;
+	return true;
+}
+
+static const struct rpc_param snapshot_params[] = {
+	{ "lvol_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "snapshot_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "xattrs", RPC_OBJECT, 0, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void snapshot(struct rpc_call *call)
+{
+	struct lvol_copy_opts opts = { .name = rpc_string(call, "snapshot_name", "") };
+	struct blob_xattr xattrs[MAX_XATTRS];
+	struct lvol *lvol, *made;
+	int rc;
+
+	if (!xattrs_of_call(call, xattrs, &opts.nr_xattrs))
+		return;
+	opts.xattrs = xattrs;
+	lvol = idle_lvol_of_call(call, "lvol_name");
+	if (!lvol)
+		return;
+	rc = lvol_snapshot(lvol, &opts, &made);
+	if (rc == -EPERM)
+		lvol_fail(call, -EINVAL, "lvol_name", "a volume that cannot be written needs no snapshot: clone it");
+	else if (rc == -E2BIG)
+		lvol_fail(call, rc, "xattrs", "they are too long");
+	else if (rc)
+		lvol_fail(call, rc, rc == -EEXIST || rc == -EINVAL ? "snapshot_name" : NULL, lvol_rule(rc));
+	else
+		answer_uuid(call, made);
+}
+
+static const struct rpc_param clone_params[] = {
+	{ "snapshot_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "clone_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void clone_lvol(struct rpc_call *call)
+{
+	struct lvol_copy_opts opts = { .name = rpc_string(call, "clone_name", "") };
+	struct lvol *lvol = idle_lvol_of_call(call, "snapshot_name"), *made;
+	int rc;
+
+	if (!lvol)
+		return;
+	rc = lvol_clone(lvol, &opts, &made);
+	if (rc == -EPERM)
+		lvol_fail(call, -EINVAL, "snapshot_name", "only what cannot be written is cloned: snapshot the volume first");
+	else if (rc)
+		lvol_fail(call, rc, rc == -EEXIST || rc == -EINVAL ? "clone_name" : NULL, lvol_rule(rc));
+	else
+		answer_uuid(call, made);
+}
+
+/* --- what a volume comes from --------------------------------------------------------------------------------------- */
+
+static const struct rpc_param revert_params[] = {
+	{ "lvol_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "snapshot_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+/* Ours, not SPDK's. */
+static fiber_fn void revert(struct rpc_call *call)
+{
+	struct lvol *lvol = idle_lvol_of_call(call, "lvol_name"), *from;
+	int rc;
+
+	from = lvol ? lvol_of_call(call, "snapshot_name") : NULL;
+	if (!from)
+		return;
+	rc = lvol_revert(lvol, from);
+	if (rc == -EINVAL)
+		lvol_fail(call, rc, "snapshot_name", "it is no snapshot, or one of another store");
+	else if (rc == -EPERM)
+		lvol_fail(call, rc, "lvol_name", "the volume is read-only");
+	else if (rc)
+		lvol_fail(call, rc, NULL, lvol_rule(rc));
+	else
+		rpc_ok(call, NULL);
+}
+
+static const struct rpc_param name_params[] = {
+	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void decouple_parent(struct rpc_call *call)
+{
+	struct lvol *lvol = idle_lvol_of_call(call, "name");
+	int rc;
+
+	if (!lvol)
+		return;
+	rc = lvol_decouple(lvol);
+	if (rc)
+		lvol_fail(call, rc, rc == -EINVAL ? "name" : NULL,
+			  rc == -EINVAL ? "the volume comes from no snapshot" : lvol_rule(rc));
+	else
+		rpc_ok(call, NULL);
+}
+
+static fiber_fn void set_read_only(struct rpc_call *call)
+{
+	struct lvol *lvol = idle_lvol_of_call(call, "name");
+	int rc;
+
+	if (!lvol)
+		return;
+	rc = lvol_set_read_only(lvol);
+	if (rc)
+		lvol_fail(call, rc, NULL, lvol_rule(rc));
+	else
+		rpc_ok(call, NULL);
+}
+
+const struct rpc_method copy_methods[] = {
+	{ .name = "bdev_lvol_snapshot", .handler = snapshot, .params = snapshot_params, .changes = true },
+	{ .name = "bdev_lvol_clone", .handler = clone_lvol, .params = clone_params, .changes = true },
+	{ .name = "bdev_lvol_revert", .handler = revert, .params = revert_params, .changes = true },
+	{ .name = "bdev_lvol_decouple_parent", .handler = decouple_parent, .params = name_params, .changes = true },
+	{ .name = "bdev_lvol_detach_parent", .handler = decouple_parent, .params = name_params, .changes = true },
+	{ .name = "bdev_lvol_set_read_only", .handler = set_read_only, .params = name_params, .changes = true },
+	{ .name = NULL },
+};
