@@ -14,12 +14,12 @@
 struct crash_bdev {
 	struct bdev bdev;
 	struct crash_disk *disk;
-	struct list in_flight; /* crash_io.link */
+	struct list in_flight; /* crash_flight.link */
 };
 
-/* In bdev_io.scratch; link is first, see crash_disk_capture(). */
+/* In bdev_io.scratch. */
 struct crash_io {
-	struct list link;
+	struct crash_flight flight;
 	struct crash_bdev *c;
 	uint64_t flush_seq; /* what had reached the cache when the flush was submitted */
 	struct timer timer;
@@ -37,25 +37,34 @@ static bool chance(struct crash_disk *disk, unsigned ppm)
 	return ppm && crash_rand(&disk->rng) % 1000000 < ppm;
 }
 
+/* The operation that was picked to fail. */
+static bool refuses(struct crash_disk *disk)
+{
+	return disk->fail_nr && ++disk->nr_performed == disk->fail_nr;
+}
+
 static int perform(struct crash_bdev *c, struct bdev_io *io)
 {
 	struct crash_disk *disk = c->disk;
 	bool durable = (io->flags & BDEV_IO_FUA) || disk->opts.write_through, fails;
+	uint64_t tape_io = crash_io(io)->flight.tape_io, flush_seq = crash_io(io)->flush_seq;
 
 	if (disk->cut)
 		return -EIO;
 	switch (io->op) {
 	case BDEV_READ:
 		disk->stats.nr_reads++;
-		if (chance(disk, disk->opts.read_error_ppm))
+		if (chance(disk, disk->opts.read_error_ppm) || refuses(disk))
 			return -EIO;
 		leaf_copy_out(io->iov, io->iovcnt, disk->cache + io->offset_blocks * disk->opts.block_size);
 		return 0;
 	case BDEV_FLUSH:
 		disk->stats.nr_flushes++;
-		if (chance(disk, disk->opts.flush_error_ppm))
+		fails = chance(disk, disk->opts.flush_error_ppm) || refuses(disk);
+		crash_tape_done(disk, tape_io, !fails, false, false, flush_seq);
+		if (fails)
 			return -EIO;
-		crash_disk_flush_to(disk, crash_io(io)->flush_seq);
+		crash_disk_flush_to(disk, flush_seq);
 		return 0;
 	default:
 		if (io->op == BDEV_UNMAP)
@@ -64,7 +73,8 @@ static int perform(struct crash_bdev *c, struct bdev_io *io)
 			disk->stats.nr_writes++;
 		if (io->flags & BDEV_IO_FUA)
 			disk->stats.nr_fua_writes++;
-		fails = chance(disk, disk->opts.write_error_ppm);
+		fails = chance(disk, disk->opts.write_error_ppm) || refuses(disk);
+		crash_tape_done(disk, tape_io, true, durable, fails, 0);
 		crash_disk_put(disk, io, durable, fails);
 		return fails ? -EIO : 0;
 	}
@@ -77,7 +87,7 @@ static int take(struct bdev_io *io)
 	int status;
 
 	pthread_mutex_lock(&disk->mutex);
-	list_del(&cio->link);
+	list_del(&cio->flight.link);
 	status = perform(cio->c, io);
 	pthread_mutex_unlock(&disk->mutex);
 	return status;
@@ -88,6 +98,16 @@ static void crash_timer(void *arg)
 	struct bdev_io *io = arg;
 
 	bdev_io_complete(io, take(io));
+}
+
+static uint64_t delay_us(struct crash_disk *disk, const struct bdev_io *io)
+{
+	const struct crash_disk_opts *o = &disk->opts;
+	uint64_t us = o->max_delay_us ? crash_rand(&disk->rng) % o->max_delay_us : 0;
+
+	if (o->straggler_one_in && o->straggler_ops >> io->op & 1 && crash_rand(&disk->rng) % o->straggler_one_in == 0)
+		us += crash_rand(&disk->rng) % o->straggler_us;
+	return us;
 }
 
 static void event(struct crash_disk *disk)
@@ -107,19 +127,20 @@ static void crash_submit(struct bdev_io *io, void *channel_ctx)
 	struct crash_bdev *c = *(struct crash_bdev **)channel_ctx;
 	struct crash_disk *disk = c->disk;
 	struct crash_io *cio = crash_io(io);
-	uint64_t delay_us = 0;
+	uint64_t us;
 
 	pthread_mutex_lock(&disk->mutex);
 	cio->c = c;
 	cio->flush_seq = disk->seq;
-	list_add_tail(&c->in_flight, &cio->link);
-	if (io->op != BDEV_READ)
+	list_add_tail(&c->in_flight, &cio->flight.link);
+	if (io->op != BDEV_READ) {
+		crash_tape_submit(disk, io);
 		event(disk);
-	if (disk->opts.max_delay_us)
-		delay_us = crash_rand(&disk->rng) % disk->opts.max_delay_us;
+	}
+	us = delay_us(disk, io);
 	pthread_mutex_unlock(&disk->mutex);
 	timer_init(&cio->timer, crash_timer, io);
-	timer_arm(&cio->timer, delay_us);
+	timer_arm(&cio->timer, us);
 }
 
 static int crash_channel_create(struct bdev *bdev, void *channel_ctx)

@@ -24,6 +24,9 @@ struct crash_disk_opts {
 	/* faults, each in parts per million of operations */
 	unsigned read_error_ppm, write_error_ppm, flush_error_ppm;
 	uint64_t max_delay_us; /* an operation takes up to this long; 0: it completes in the next task */
+	/* Stragglers: one in so many (0: none) of the operations in the mask (1u << enum bdev_op) takes up to this long. */
+	unsigned straggler_one_in, straggler_ops;
+	uint64_t straggler_us;
 	bool garbage;	       /* never written blocks read as noise, as on a used drive, instead of zeroes */
 };
 
@@ -74,8 +77,36 @@ void crash_disk_process_died(struct crash_disk *disk, uint64_t seed);
 int crash_disk_make_private(struct crash_disk *disk);
 /* Copies another's whole state, cache and all. */
 void crash_disk_copy(struct crash_disk *to, const struct crash_disk *from);
+/* Makes of @to what a power cut would leave of @from, which stays as it is; copies only what differs since the last time.
+ * *ret_hash: of the image.  Return: the fate it was. */
+enum crash_fate crash_disk_remains(struct crash_disk *to, struct crash_disk *from, enum crash_fate fate, uint64_t seed,
+				   uint64_t *ret_hash);
+/* No stragglers when that is 0. */
+void crash_disk_set_delays(struct crash_disk *disk, uint64_t max_delay_us, unsigned straggler_one_in);
 void crash_disk_set_faults(struct crash_disk *disk, unsigned read_error_ppm, unsigned write_error_ppm,
 			   unsigned flush_error_ppm);
+/* The nr-th operation from now on, of any kind, fails with -EIO (a write may arrive in part).  0: none does. */
+void crash_disk_fail_nth(struct crash_disk *disk, uint64_t nr);
+bool crash_disk_has_failed(const struct crash_disk *disk); /* that one has come */
+
+/*
+ * A tape records what happens to a disk; a player does it again to a copy, event by event, so that what a power cut would
+ * leave at each is looked at after the run, without another process.  The copy must be as the disk was when recording began.
+ */
+struct crash_tape;
+struct crash_player;
+struct crash_tape *crash_tape_create(void);
+void crash_tape_destroy(struct crash_tape *tape);
+uint64_t crash_tape_nr_events(const struct crash_tape *tape);
+void crash_disk_record(struct crash_disk *disk, struct crash_tape *tape); /* NULL: no more */
+struct crash_player *crash_player_create(const struct crash_tape *tape, struct crash_disk *copy);
+void crash_player_destroy(struct crash_player *player);
+/* On to the next event, whose operation is in flight then, as in the event function.  Its number; 0: the tape is over, and
+ * all of it has been played. */
+uint64_t crash_player_next(struct crash_player *player);
+/* What that operation is: a write of the device's first block that is to be durable at once, as roots are written; a flush. */
+bool crash_player_at_root(const struct crash_player *player);
+bool crash_player_at_flush(const struct crash_player *player);
 
 /* What a read gives now, for planting corruption: write to both through crash_disk_poke(). */
 const void *crash_disk_image(const struct crash_disk *disk);

@@ -3,6 +3,7 @@
  * power cut leaves of them.
  */
 #include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -33,7 +34,8 @@ struct crash_disk *crash_disk_create(const struct crash_disk_opts *opts)
 	uint64_t bytes = PAGE_UP(opts->nr_blocks * opts->block_size), seqs = PAGE_UP(opts->nr_blocks * sizeof(uint64_t));
 	uint64_t arena = opts->max_cache_bytes ? PAGE_UP(opts->max_cache_bytes) : DEFAULT_CACHE;
 	uint64_t head = PAGE_UP(sizeof(struct crash_disk));
-	size_t len = head + 2 * bytes + seqs + arena;
+	uint64_t pages = PAGE_UP(bytes / CRASH_PAGE * sizeof(struct crash_page));
+	size_t len = head + 2 * bytes + seqs + pages + arena;
 	struct crash_disk *disk;
 	int fd = memfd_create("crash-disk", MFD_CLOEXEC);
 	uint64_t rng;
@@ -54,7 +56,8 @@ struct crash_disk *crash_disk_create(const struct crash_disk_opts *opts)
 	disk->durable = (char *)disk + head;
 	disk->cache = disk->durable + bytes;
 	disk->durable_seq = (uint64_t *)(void *)(disk->cache + bytes);
-	disk->arena = (char *)disk->durable_seq + seqs;
+	disk->pages = (struct crash_page *)(void *)((char *)disk->durable_seq + seqs);
+	disk->arena = (char *)disk->pages + pages;
 	disk->arena_size = arena;
 	pthread_mutex_init(&disk->mutex, NULL);
 	if (opts->garbage) {
@@ -81,23 +84,39 @@ static struct crash_entry *entry(struct crash_disk *disk, uint64_t n)
 	return &disk->entries[n % CRASH_NR_ENTRIES];
 }
 
-static void block_write(char *image, const struct crash_disk *disk, const struct crash_entry *e, uint64_t block)
+/* One block of an entry, whose data is in from's arena. */
+static void block_copy(char *image, const struct crash_disk *from, const struct crash_entry *e, uint64_t block)
 {
-	uint32_t bs = disk->opts.block_size;
+	uint32_t bs = from->opts.block_size;
 	char *to = image + block * bs;
 
 	if (e->data == CRASH_ZEROES)
 		memset(to, 0, bs);
 	else
-		memcpy(to, disk->arena + e->data + (block - e->offset_blocks) * bs, bs);
+		memcpy(to, from->arena + e->data + (block - e->offset_blocks) * bs, bs);
+}
+
+static void block_cache(struct crash_disk *disk, const struct crash_entry *e, uint64_t block)
+{
+	block_copy(disk->cache, disk, e, block);
+	disk->pages[block * disk->opts.block_size / CRASH_PAGE].touched = true;
+}
+
+static void block_arrive(struct crash_disk *disk, const struct crash_disk *from, const struct crash_entry *e, uint64_t block)
+{
+	struct crash_page *page = &disk->pages[block * disk->opts.block_size / CRASH_PAGE];
+
+	if (e->seq < disk->durable_seq[block])
+		return; /* a later write got there with FUA */
+	block_copy(disk->durable, from, e, block);
+	disk->durable_seq[block] = e->seq;
+	page->version = ++disk->version;
+	page->touched = true;
 }
 
 static void block_harden(struct crash_disk *disk, const struct crash_entry *e, uint64_t block)
 {
-	if (e->seq < disk->durable_seq[block])
-		return; /* a later write got there with FUA */
-	block_write(disk->durable, disk, e, block);
-	disk->durable_seq[block] = e->seq;
+	block_arrive(disk, disk, e, block);
 }
 
 static void oldest_harden(struct crash_disk *disk)
@@ -192,7 +211,7 @@ static void put_units(struct crash_disk *disk, const struct bdev_io *io, bool du
 		if (whole.data != CRASH_ZEROES)
 			e->data = whole.data + (b - whole.offset_blocks) * disk->opts.block_size;
 		for (uint64_t i = b; i < next; i++) {
-			block_write(disk->cache, disk, e, i);
+			block_cache(disk, e, i);
 			if (durable)
 				block_harden(disk, e, i);
 		}
@@ -209,7 +228,7 @@ void crash_disk_put(struct crash_disk *disk, const struct bdev_io *io, bool dura
 	}
 	e = entry_add(disk, io);
 	for (uint64_t b = e->offset_blocks; b < e->offset_blocks + e->nr_blocks; b++) {
-		block_write(disk->cache, disk, e, b);
+		block_cache(disk, e, b);
 		if (durable)
 			block_harden(disk, e, b);
 	}
@@ -223,6 +242,7 @@ void crash_disk_capture(struct crash_disk *disk)
 
 	disk->captured_from = disk->next_entry;
 	disk->captured_head = disk->arena_head;
+	disk->captured_seq = disk->seq;
 	if (!disk->in_flight)
 		return;
 	list_for_each(it, disk->in_flight) {
@@ -240,6 +260,7 @@ void crash_disk_release(struct crash_disk *disk)
 	assert(disk->first_entry <= disk->captured_from);
 	disk->next_entry = disk->captured_from;
 	disk->arena_head = disk->captured_head;
+	disk->seq = disk->captured_seq;
 }
 
 struct fate {
@@ -267,10 +288,10 @@ static bool keeps_entry(struct fate *f, uint64_t i)
 	}
 }
 
-static void entry_fate(struct crash_disk *disk, struct fate *f, uint64_t i)
+static void entry_fate(struct crash_disk *to, struct crash_disk *from, struct fate *f, uint64_t i)
 {
-	const struct crash_entry *e = entry(disk, disk->first_entry + i);
-	uint64_t end = e->offset_blocks + e->nr_blocks, unit = disk->opts.atomic_blocks, next;
+	const struct crash_entry *e = entry(from, from->first_entry + i);
+	uint64_t end = e->offset_blocks + e->nr_blocks, unit = from->opts.atomic_blocks, next;
 	bool keep = keeps_entry(f, i), torn = e->in_flight || f->kind == CRASH_FATE_TORN;
 
 	/* What was in flight may arrive in part whatever happens to the rest, but not when all is lost. */
@@ -285,32 +306,46 @@ static void entry_fate(struct crash_disk *disk, struct fate *f, uint64_t i)
 		if (torn && crash_rand(&f->rng) % 2)
 			continue;
 		for (uint64_t k = b; k < next; k++)
-			block_harden(disk, e, k);
+			block_arrive(to, from, e, k);
 	}
 }
 
-enum crash_fate crash_disk_lose_power(struct crash_disk *disk, enum crash_fate kind, uint64_t seed)
+static struct fate fate_make(const struct crash_disk *disk, enum crash_fate kind, uint64_t seed)
 {
 	struct fate f = { .kind = kind, .nr = disk->next_entry - disk->first_entry, .rng = seed };
 
 	if (kind == CRASH_FATE_SEEDED)
 		f.kind = 1 + crash_rand(&f.rng) % (CRASH_FATE_NR - 1);
 	f.pick = f.nr ? crash_rand(&f.rng) % f.nr : 0;
-	for (uint64_t i = 0; i < f.nr; i++)
-		entry_fate(disk, &f, i);
-	/* Only where writes were in the cache do the two differ. */
-	for (uint64_t i = disk->first_entry; i < disk->next_entry; i++) {
-		uint64_t at = entry(disk, i)->offset_blocks * disk->opts.block_size;
+	return f;
+}
 
-		memcpy(disk->cache + at, disk->durable + at, entry(disk, i)->nr_blocks * disk->opts.block_size);
-	}
+/* An empty cache; nobody holds the disk. */
+static void power_on(struct crash_disk *disk)
+{
 	disk->first_entry = disk->next_entry;
 	disk->arena_head = disk->arena_tail = 0;
 	disk->in_flight = NULL;
 	disk->cut = false;
 	disk->cut_at = 0;
 	disk->on_event = NULL;
+	disk->tape = NULL;
 	pthread_mutex_init(&disk->mutex, NULL); /* the process that held it is no more */
+}
+
+enum crash_fate crash_disk_lose_power(struct crash_disk *disk, enum crash_fate kind, uint64_t seed)
+{
+	struct fate f = fate_make(disk, kind, seed);
+
+	for (uint64_t i = 0; i < f.nr; i++)
+		entry_fate(disk, disk, &f, i);
+	/* Only where writes were in the cache do the two differ. */
+	for (uint64_t i = disk->first_entry; i < disk->next_entry; i++) {
+		uint64_t at = entry(disk, i)->offset_blocks * disk->opts.block_size;
+
+		memcpy(disk->cache + at, disk->durable + at, entry(disk, i)->nr_blocks * disk->opts.block_size);
+	}
+	power_on(disk);
 	return f.kind;
 }
 
@@ -326,7 +361,7 @@ void crash_disk_process_died(struct crash_disk *disk, uint64_t seed)
 		e.in_flight = false;
 		*entry(disk, kept++) = e;
 		for (uint64_t b = e.offset_blocks; b < e.offset_blocks + e.nr_blocks; b++) {
-			block_write(disk->cache, disk, &e, b);
+			block_cache(disk, &e, b);
 			if (disk->opts.write_through)
 				block_harden(disk, &e, b);
 		}
@@ -335,6 +370,78 @@ void crash_disk_process_died(struct crash_disk *disk, uint64_t seed)
 	disk->in_flight = NULL;
 	disk->on_event = NULL;
 	pthread_mutex_init(&disk->mutex, NULL);
+}
+
+/* --- remains --- */
+
+static uint64_t page_hash(const char *at, uint64_t page)
+{
+	uint64_t h[4] = { page, page + 1, page + 2, page + 3 }, w[4];
+
+	for (unsigned i = 0; i < CRASH_PAGE; i += sizeof(w)) {
+		memcpy(w, at + i, sizeof(w));
+		for (unsigned k = 0; k < 4; k++) {
+			h[k] = (h[k] ^ w[k]) * 0x9fb21c651e98df25ull;
+			h[k] ^= h[k] >> 32;
+		}
+	}
+	return crash_rand(&h[0]) + crash_rand(&h[1]) * 3 + crash_rand(&h[2]) * 5 + crash_rand(&h[3]) * 7;
+}
+
+static void page_rehash(struct crash_disk *disk, uint64_t page)
+{
+	struct crash_page *p = &disk->pages[page];
+
+	if (p->hashed && p->hashed == p->version + 1)
+		return;
+	disk->image_hash -= p->hash;
+	p->hash = page_hash(disk->durable + page * CRASH_PAGE, page);
+	p->hashed = p->version + 1;
+	disk->image_hash += p->hash;
+}
+
+static void page_copy(struct crash_disk *to, const struct crash_disk *from, uint64_t page)
+{
+	uint64_t at = page * CRASH_PAGE, bs = from->opts.block_size;
+	struct crash_page *p = &to->pages[page];
+
+	memcpy(to->durable + at, from->durable + at, CRASH_PAGE);
+	memcpy(to->cache + at, from->durable + at, CRASH_PAGE);
+	memcpy(to->durable_seq + at / bs, from->durable_seq + at / bs, CRASH_PAGE / bs * sizeof(to->durable_seq[0]));
+	p->touched = false;
+	p->copied = from->pages[page].version;
+	p->version = ++to->version;
+	p->hash = from->pages[page].hash;
+	p->hashed = p->version + 1;
+}
+
+enum crash_fate crash_disk_remains(struct crash_disk *to, struct crash_disk *from, enum crash_fate kind, uint64_t seed,
+				   uint64_t *ret_hash)
+{
+	struct fate f = fate_make(from, kind, seed);
+	uint64_t nr_pages = disk_bytes(from) / CRASH_PAGE;
+
+	assert(to->map_len == from->map_len);
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		page_rehash(from, i);
+		if (to->pages[i].touched || to->pages[i].copied != from->pages[i].version)
+			page_copy(to, from, i);
+	}
+	to->opts = from->opts;
+	to->seq = from->seq;
+	to->nr_events = from->nr_events;
+	to->rng = seed;
+	to->image_hash = from->image_hash;
+	for (uint64_t i = 0; i < f.nr; i++)
+		entry_fate(to, from, &f, i);
+	for (uint64_t i = 0; i < nr_pages; i++)
+		if (to->pages[i].touched) {
+			memcpy(to->cache + i * CRASH_PAGE, to->durable + i * CRASH_PAGE, CRASH_PAGE);
+			page_rehash(to, i);
+		}
+	power_on(to);
+	*ret_hash = to->image_hash;
+	return f.kind;
 }
 
 int crash_disk_make_private(struct crash_disk *disk)
@@ -349,24 +456,40 @@ int crash_disk_make_private(struct crash_disk *disk)
 
 void crash_disk_copy(struct crash_disk *to, const struct crash_disk *from)
 {
-	int memfd = to->memfd;
 	char *durable = to->durable, *cache = to->cache, *arena = to->arena;
-	uint64_t *durable_seq = to->durable_seq;
+	uint64_t *durable_seq = to->durable_seq, version = to->version;
+	struct crash_page *pages = to->pages;
+	int memfd = to->memfd;
 
 	assert(to->map_len == from->map_len);
-	memcpy(to, from, from->arena - (const char *)from);
+	memcpy(to, from, offsetof(struct crash_disk, entries));
 	to->memfd = memfd;
 	to->durable = durable;
 	to->cache = cache;
 	to->arena = arena;
 	to->durable_seq = durable_seq;
+	to->pages = pages;
 	to->in_flight = NULL;
+	to->on_event = NULL;
+	to->tape = NULL;
 	pthread_mutex_init(&to->mutex, NULL);
+	memcpy(to->durable, from->durable, from->arena - from->durable);
 	for (uint64_t n = to->first_entry; n < to->next_entry; n++) {
-		const struct crash_entry *e = entry(to, n);
+		const struct crash_entry *e = &from->entries[n % CRASH_NR_ENTRIES];
 
+		*entry(to, n) = *e;
 		if (e->data != CRASH_ZEROES)
 			memcpy(to->arena + e->data, from->arena + e->data, e->nr_blocks * to->opts.block_size);
+	}
+	to->version = version > from->version ? version : from->version;
+	for (uint64_t i = 0; i < disk_bytes(to) / CRASH_PAGE; i++) {
+		struct crash_page *p = &to->pages[i];
+		bool known = p->hashed == p->version + 1;
+
+		/* A version never seen before, for whoever copied from this disk what it held until now. */
+		p->version = ++to->version;
+		p->hashed = known ? p->version + 1 : 0;
+		p->touched = true;
 	}
 }
 
@@ -404,12 +527,29 @@ void crash_disk_on_event(struct crash_disk *disk, void (*fn)(struct crash_disk *
 	disk->on_event_arg = arg;
 }
 
+void crash_disk_set_delays(struct crash_disk *disk, uint64_t max_delay_us, unsigned straggler_one_in)
+{
+	disk->opts.max_delay_us = max_delay_us;
+	disk->opts.straggler_one_in = straggler_one_in;
+}
+
 void crash_disk_set_faults(struct crash_disk *disk, unsigned read_error_ppm, unsigned write_error_ppm,
 			   unsigned flush_error_ppm)
 {
 	disk->opts.read_error_ppm = read_error_ppm;
 	disk->opts.write_error_ppm = write_error_ppm;
 	disk->opts.flush_error_ppm = flush_error_ppm;
+}
+
+void crash_disk_fail_nth(struct crash_disk *disk, uint64_t nr)
+{
+	disk->fail_nr = nr;
+	disk->nr_performed = 0;
+}
+
+bool crash_disk_has_failed(const struct crash_disk *disk)
+{
+	return disk->fail_nr && disk->nr_performed >= disk->fail_nr;
 }
 
 const void *crash_disk_image(const struct crash_disk *disk)
@@ -422,6 +562,10 @@ void crash_disk_poke(struct crash_disk *disk, uint64_t offset_bytes, const void 
 	assert(len <= disk_bytes(disk) && offset_bytes <= disk_bytes(disk) - len);
 	memcpy(disk->cache + offset_bytes, buf, len);
 	memcpy(disk->durable + offset_bytes, buf, len);
+	for (uint64_t i = offset_bytes / CRASH_PAGE; len && i <= (offset_bytes + len - 1) / CRASH_PAGE; i++) {
+		disk->pages[i].version = ++disk->version;
+		disk->pages[i].touched = true;
+	}
 }
 
 void crash_disk_get_stats(const struct crash_disk *disk, struct crash_disk_stats *ret_stats)

@@ -7,6 +7,7 @@
 #include "bdev/crash.h"
 
 #define CRASH_NR_ENTRIES 32768u
+#define CRASH_PAGE	 4096u
 #define CRASH_ZEROES	 UINT64_MAX /* crash_entry.data of an unmap or write zeroes */
 
 /* A write in the cache.  Entries are in the order in which they reached it. */
@@ -15,6 +16,14 @@ struct crash_entry {
 	uint64_t offset_blocks, nr_blocks;
 	uint64_t data; /* offset in the arena, or CRASH_ZEROES */
 	bool in_flight; /* captured: was never completed */
+};
+
+/* What crash_disk_remains() knows of a page. */
+struct crash_page {
+	uint64_t version;   /* of its newest change on the platter */
+	uint64_t copied;    /* the version of the original that was copied here */
+	uint64_t hash, hashed; /* of the platter, and at which version */
+	bool touched;	    /* cache or platter changed since it was copied */
 };
 
 /* All in one shared mapping.  Owner: any thread under mutex; other processes while the one that maps it waits. */
@@ -26,6 +35,7 @@ struct crash_disk {
 	uint64_t seq;	    /* of the newest write that reached the cache */
 	uint64_t nr_events; /* submitted */
 	uint64_t cut_at;
+	uint64_t nr_performed, fail_nr; /* operations of any kind since crash_disk_fail_nth(), and which one fails */
 	bool cut;
 	pthread_mutex_t mutex; /* between threads of one process */
 	void (*on_event)(struct crash_disk *disk, uint64_t event, void *arg);
@@ -34,10 +44,19 @@ struct crash_disk {
 	struct crash_disk_stats stats;
 	uint64_t first_entry, next_entry; /* entries[n % CRASH_NR_ENTRIES] */
 	uint64_t captured_from;		  /* next_entry and arena before a capture */
-	uint64_t arena_head, arena_tail, arena_size, captured_head;
+	uint64_t arena_head, arena_tail, arena_size, captured_head, captured_seq;
 	char *durable, *cache, *arena; /* in the mapping */
 	uint64_t *durable_seq;	       /* per block: of the write that is durable there */
+	struct crash_page *pages;      /* per CRASH_PAGE bytes */
+	uint64_t version, image_hash;  /* of the newest change of the platter; sum of the pages' hashes */
+	struct crash_tape *tape;       /* records what happens; process-local */
 	struct crash_entry entries[CRASH_NR_ENTRIES];
+};
+
+/* The head of bdev_io.scratch of an operation in flight. */
+struct crash_flight {
+	struct list link;
+	uint64_t tape_io; /* its number on the tape, if there is one */
 };
 
 uint64_t crash_rand(uint64_t *state);
@@ -46,5 +65,10 @@ uint64_t crash_rand(uint64_t *state);
  * says no do not. */
 void crash_disk_put(struct crash_disk *disk, const struct bdev_io *io, bool durable, bool torn);
 void crash_disk_flush_to(struct crash_disk *disk, uint64_t seq);
+
+/* crash_tape.c, under the mutex */
+void crash_tape_submit(struct crash_disk *disk, struct bdev_io *io);
+/* puts: the operation reaches the cache as crash_disk_put(durable, torn) or crash_disk_flush_to() says; else it failed. */
+void crash_tape_done(struct crash_disk *disk, uint64_t tape_io, bool puts, bool durable, bool torn, uint64_t flush_seq);
 
 #endif

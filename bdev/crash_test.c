@@ -318,6 +318,126 @@ START_TEST(images_from_a_write_log_keep_what_was_durable_at_the_cut)
 }
 END_TEST
 
+/* --- tapes --- */
+
+static struct crash_tape *tape;
+static struct crash_disk *copy;
+
+static void recorded(void *arg)
+{
+	attach();
+	put('a', 0, 8, 0);
+	crash_disk_copy(copy, disk);
+	tape = crash_tape_create();
+	crash_disk_record(disk, tape);
+	put('b', 4, 8, 0);
+	put('c', 20, 1, BDEV_IO_FUA);
+	ck_assert_int_eq(bdev_flush(ch), 0);
+	put('d', 21, 4, 0);
+	crash_disk_record(disk, NULL);
+	put('e', 40, 1, BDEV_IO_FUA);
+	detach();
+}
+
+static char copy_at(struct crash_disk *of, uint64_t block)
+{
+	return ((const char *)crash_disk_image(of))[block * BS];
+}
+
+START_TEST(a_player_does_again_what_was_recorded_event_by_event)
+{
+	const struct crash_disk_opts opts = { .nr_blocks = NR_BLOCKS, .block_size = BS, .seed = 5, .max_delay_us = 30 };
+	struct crash_player *player;
+
+	disk = crash_disk_create(&opts);
+	copy = crash_disk_create(&opts);
+	run_sim(1, 1, recorded, NULL);
+	ck_assert_uint_eq(crash_tape_nr_events(tape), 4);
+	player = crash_player_create(tape, copy);
+	ck_assert_uint_eq(crash_player_next(player), 2);
+	ck_assert_int_eq(copy_at(copy, 4), 'a'); /* in flight */
+	ck_assert_uint_eq(crash_player_next(player), 3);
+	ck_assert_int_eq(copy_at(copy, 4), 'b');
+	ck_assert_uint_eq(crash_player_next(player), 4);
+	ck_assert(crash_player_at_flush(player));
+	ck_assert_uint_eq(crash_player_next(player), 5);
+	ck_assert_int_eq(copy_at(copy, 21), 0);
+	ck_assert_uint_eq(crash_player_next(player), 0);
+	ck_assert_int_eq(copy_at(copy, 21), 'd');
+	ck_assert_int_eq(copy_at(copy, 40), 0);
+	crash_disk_lose_power(copy, CRASH_FATE_LOSE_ALL, 1);
+	ck_assert_int_eq(copy_at(copy, 4), 'b');
+	ck_assert_int_eq(copy_at(copy, 21), 0);
+	crash_player_destroy(player);
+	crash_tape_destroy(tape);
+	crash_disk_destroy(copy);
+	crash_disk_destroy(disk);
+}
+END_TEST
+
+/* Whatever was on the other disk before, and however it was changed since the last time. */
+START_TEST(remains_made_beside_a_disk_are_what_a_power_cut_leaves_of_it)
+{
+	const struct crash_disk_opts opts = { .nr_blocks = NR_BLOCKS, .block_size = BS, .seed = 5, .max_delay_us = 30 };
+	struct crash_disk *remains = crash_disk_create(&opts), *same = crash_disk_create(&opts);
+	struct crash_player *player;
+	uint64_t hash, before, nr_same = 0;
+
+	disk = crash_disk_create(&opts);
+	copy = crash_disk_create(&opts);
+	run_sim(1, 1, recorded, NULL);
+	player = crash_player_create(tape, copy);
+	crash_disk_remains(remains, copy, CRASH_FATE_KEEP_ALL, 1, &before);
+	while (crash_player_next(player)) {
+		crash_disk_capture(copy);
+		for (uint64_t seed = 0; seed < 50; seed++) {
+			crash_disk_remains(remains, copy, CRASH_FATE_SEEDED, seed, &hash);
+			crash_disk_copy(same, copy);
+			crash_disk_lose_power(same, CRASH_FATE_SEEDED, seed);
+			ck_assert_mem_eq(crash_disk_image(remains), crash_disk_image(same), NR_BLOCKS * BS);
+			nr_same += hash == before;
+			before = hash;
+			crash_disk_poke(remains, seed * 3 % NR_BLOCKS * BS, "changed", 7);
+		}
+		crash_disk_release(copy);
+	}
+	ck_assert_uint_gt(nr_same, 0); /* equal images hash alike, and others do not */
+	ck_assert_uint_lt(nr_same, 200);
+	crash_player_destroy(player);
+	crash_tape_destroy(tape);
+	crash_disk_destroy(remains);
+	crash_disk_destroy(same);
+	crash_disk_destroy(copy);
+	crash_disk_destroy(disk);
+}
+END_TEST
+
+static int nth_rc[4];
+
+static void nth(void *arg)
+{
+	char buf[BS] = "x";
+
+	attach();
+	crash_disk_fail_nth(disk, 3);
+	for (unsigned i = 0; i < 4; i++)
+		nth_rc[i] = bdev_write(ch, buf, i, 1, 0);
+	ck_assert(crash_disk_has_failed(disk));
+	detach();
+}
+
+START_TEST(the_operation_that_was_named_fails_and_no_other)
+{
+	const struct crash_disk_opts opts = { .nr_blocks = NR_BLOCKS, .block_size = BS, .seed = 5 };
+
+	disk = crash_disk_create(&opts);
+	run_sim(1, 1, nth, NULL);
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_int_eq(nth_rc[i], i == 2 ? -EIO : 0);
+	crash_disk_destroy(disk);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("crash");
@@ -333,6 +453,9 @@ int main(void)
 	tcase_add_test(tc, errors_come_by_chance_and_seed);
 	tcase_add_test(tc, a_full_cache_writes_its_oldest_back_by_itself);
 	tcase_add_test(tc, images_from_a_write_log_keep_what_was_durable_at_the_cut);
+	tcase_add_test(tc, a_player_does_again_what_was_recorded_event_by_event);
+	tcase_add_test(tc, remains_made_beside_a_disk_are_what_a_power_cut_leaves_of_it);
+	tcase_add_test(tc, the_operation_that_was_named_fails_and_no_other);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

@@ -170,7 +170,7 @@ static void free_memory(struct store *s, struct retired *list)
 
 static fiber_fn void free_round(struct store *s, uint32_t *batch)
 {
-	struct retired *memory = s->retired;
+	struct retired *memory = BLOB_MUTANT(FREE_UNDER_READ) ? NULL : s->retired;
 	unsigned nr;
 
 	/* Nobody waits a second for space because nobody asks for a commit. */
@@ -179,7 +179,7 @@ static fiber_fn void free_round(struct store *s, uint32_t *batch)
 	nr = take_freed(s, batch);
 	s->retired = NULL;
 	s->nr_retired = 0;
-	if (!(BLOB_MUTANT(FREE_UNDER_READ) && !memory))
+	if (!BLOB_MUTANT(FREE_UNDER_READ))
 		grace_wait(s);
 	free_memory(s, memory);
 	unmap_clusters(s, batch, nr);

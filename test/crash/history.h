@@ -8,45 +8,98 @@
 #include "bdev/crash.h"
 #include "test/crash/oracle.h"
 
-/* What a seed makes of a history; the same in all its processes. */
+#define HISTORY_NO_SCRIPT UINT64_MAX
+
+/* What a seed makes of a history; the same in all its phases. */
 struct history {
 	uint64_t seed;
 	struct crash_disk *disk;
 	struct oracle *oracle;
+	struct crash_disk_opts disk_opts;
 	uint32_t cluster_bytes, journal_pages;
 	uint8_t leaf_shift, inner_shift;
 	unsigned nr_threads, nr_fibers, nr_ops; /* nr_ops: of all fibers in one phase */
 	uint64_t max_blocks;			/* of a volume */
 	unsigned flush_percent, fua_one_in;	/* of operations; of changes */
+	unsigned unmap_percent;
 	unsigned pause_us;			/* between a fiber's operations, at most */
-	bool verbose;
+	unsigned control_pause_us;		/* between operations on volumes */
+	bool small_io, verbose;
+	struct kept *died; /* what the process before left, which died without the machine; NULL: power was lost */
+	/* May be NULL: the store's opening has returned; the work is about to begin; all of it is done. */
+	void (*recovered)(struct history *h);
+	void (*begins)(struct history *h);
+	void (*over)(struct history *h);
 };
 
-/* workload.c: in a process of its own.  Phase 0 makes the store; later ones open what is left, judge it and go on. */
-void workload_main(void *history_and_phase);
-void workload_print_waiting(void); /* what it waits for, should it hang */
-
+/* workload.c: one phase.  Phase 0 makes the store; later ones open what is left, judge it and go on. */
 struct workload {
 	struct history *h;
 	unsigned phase;
-	bool clean; /* it ended, and the store was closed */
+	uint64_t script; /* HISTORY_NO_SCRIPT: threads of random I/O, and a fiber of random control */
+	bool clean;	 /* it ended, and the store was closed */
 };
 
-/* verify.c */
-/* In a fiber: opens the store, judges everything on it; then, when use is set, writes more and judges again.  Returns NULL or
- * what is wrong.  rebase: the oracle takes what it sees for what is. */
-const char *verify_open(struct history *h, bool rebase, bool *ret_no_store);
-const char *verify_volumes(struct history *h, bool after_crash, bool rebase);
-const char *verify_use(struct history *h, uint64_t seed);
-const char *verify_check(struct history *h, bool crashed);
-void verify_main(void *verification);
+void workload_main(void *workload);
+void workload_print_waiting(void); /* what it waits for, should it hang */
+void workload_wind_down(void);	   /* nothing new is begun: the rest will not be looked at */
+/* Judges what is left of the last workload, ended or not.  Ends the process when something is wrong. */
+_Noreturn void workload_fail(const char *what);
 
+/* script.c */
+uint64_t script_count(void); /* of all sequences of up to three operations, one after another or at once */
+void script_name(uint64_t script, char *buf, size_t size);
+void script_run(struct history *h, uint64_t script); /* in a fiber of a workload */
+
+/* verify.c */
 struct verification {
 	struct history *h;
 	uint64_t seed;
-	const char *wrong;
+	bool use;	/* go on using the store, and judge again */
+	const char *fate;
+	void (*failed)(const char *fate, const char *wrong); /* does not return */
+	uint64_t answer; /* hash of all that was seen */
 };
 
+/* In a fiber: opens the store, judges everything on it.  Returns NULL or what is wrong.  rebase: the oracle takes what it sees
+ * for what is. */
+const char *verify_open(struct history *h, bool rebase, bool *ret_no_store, uint64_t *ret_answer);
+const char *verify_volumes(struct history *h, bool after_crash, bool rebase, uint64_t *ret_answer);
+void verify_main(void *verification);
+
 uint64_t history_rand(uint64_t *state);
+
+/* history.c */
+enum { LOOK_KINDS = 3 };
+
+/* How closely histories are looked at. */
+struct scrutiny {
+	uint64_t only_event; /* 0: all */
+	unsigned every, nr_looks, nr_phases;
+	unsigned nested_one_in; /* so many looks also look at crashes within their recovery; 0: none */
+	bool verbose;
+};
+
+/* What outlives the children: counts, and where the one at work is. */
+struct witness {
+	uint64_t nr_events, nr_looks, nr_distinct, nr_histories, nr_scripts, nr_phases, nr_nested, nr_again, nr_skipped;
+	uint64_t seed, script, event;
+	unsigned phase, look;
+	bool nested;
+	char failed[256]; /* how to see it again */
+	uint64_t nr_seen; /* images, in the table after this */
+	uint64_t seen[];
+};
+
+#define WITNESS_SEEN_CAP (1ull << 23)
+
+extern struct witness *witness;
+struct witness *witness_create(void);
+void history_make(struct history *h, uint64_t seed, bool verbose);
+void history_unmake(struct history *h);
+/* Each runs in a process of its own, and ends it: 0 when all is well. */
+_Noreturn void history_run(uint64_t seed, const struct scrutiny *scrutiny);
+_Noreturn void history_run_scripts(uint64_t age, uint64_t first, uint64_t nr, uint64_t stride, uint64_t end_s,
+				   const struct scrutiny *scrutiny);
 
 #endif

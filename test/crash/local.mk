@@ -1,10 +1,11 @@
 # The crash laboratory: `make check-crash`, in full or with CRASH=quick.
-CRASH_SOURCES = %D%/crash_lab.c %D%/workload.c %D%/verify.c %D%/oracle.c %D%/oracle.h %D%/history.h
+CRASH_SOURCES = %D%/crash_lab.c %D%/history.c %D%/history.h %D%/kept.c %D%/kept.h %D%/workload.c %D%/script.c %D%/ops.c %D%/ops.h \
+	%D%/verify.c %D%/oracle.c %D%/judge.c %D%/oracle.h
 CRASH = full
 CRASH_SECONDS_quick = 20
-CRASH_SECONDS_full = 120
-CRASH_MUTANTS_quick = --enough 8
-CRASH_MUTANTS_full =
+CRASH_SECONDS_full = 300
+CRASH_MUTANTS_quick = --mutant-seconds 60 --budget 45
+CRASH_MUTANTS_full = --mutant-seconds 180
 
 EXTRA_PROGRAMS += %D%/crash_lab %D%/crash_lab_mutants
 %C%_crash_lab_SOURCES = $(CRASH_SOURCES)

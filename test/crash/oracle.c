@@ -1,50 +1,105 @@
 /* The oracle: permitted contents of every block, volume and name; see oracle.h. */
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "test/crash/oracle.h"
 
 #define PATTERN_MAGIC 0x57a11ed5u
+#define SPARE_CHANGES 256u
 
 /* Repeated through a block. */
 struct pattern {
 	uint32_t magic, generation, block, version;
 };
 
-struct oracle *oracle_create(void)
+static struct oracle *make(uint32_t max_blocks, uint32_t max_changes)
 {
-	int fd = memfd_create("oracle", MFD_CLOEXEC);
-	struct oracle *o;
+	struct oracle *o = calloc(1, sizeof(*o));
 
-	if (fd < 0)
-		return NULL;
-	o = ftruncate(fd, sizeof(*o)) ? MAP_FAILED : mmap(NULL, sizeof(*o), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (o == MAP_FAILED) {
-		close(fd);
-		return NULL;
-	}
-	o->memfd = fd;
+	if (!o || !(o->blocks = calloc((size_t)max_blocks * ORACLE_MAX_VOLUMES, sizeof(o->blocks[0]))) ||
+	    !(o->changes = calloc(max_changes, sizeof(o->changes[0]))))
+		abort();
+	o->max_blocks = max_blocks;
+	o->max_changes = max_changes;
+	return o;
+}
+
+struct oracle *oracle_create(uint32_t max_blocks, uint32_t max_changes)
+{
+	struct oracle *o = make(max_blocks, max_changes);
+
 	o->next_version = 1;
 	o->next_generation = 1;
+	o->next_xattr = 1;
 	o->may_lack_store = true;
 	o->moment = 1;
 	return o;
 }
 
-void oracle_destroy(struct oracle *o)
+void oracle_copy(struct oracle *to, const struct oracle *from)
 {
-	close(o->memfd);
-	munmap(o, sizeof(*o));
+	struct oracle_block *blocks = to->blocks;
+	struct oracle_change *changes = to->changes;
+	uint32_t max_changes = to->max_changes;
+
+	assert(to->max_blocks == from->max_blocks && from->next_version <= max_changes);
+	*to = *from;
+	to->blocks = blocks;
+	to->changes = changes;
+	to->max_changes = max_changes;
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++)
+		if (from->volumes[i].generation)
+			memcpy(oracle_blocks(to, i), oracle_blocks(from, i), from->max_blocks * sizeof(blocks[0]));
+	memcpy(changes, from->changes, from->next_version * sizeof(changes[0]));
 }
 
-int oracle_make_private(struct oracle *o)
+struct oracle *oracle_dup(const struct oracle *o)
 {
-	void *map = mmap(o, sizeof(*o), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, o->memfd, 0);
+	struct oracle *copy = make(o->max_blocks, o->next_version + SPARE_CHANGES);
 
-	return map == MAP_FAILED ? -1 : 0;
+	oracle_copy(copy, o);
+	return copy;
+}
+
+void oracle_destroy(struct oracle *o)
+{
+	if (!o)
+		return;
+	free(o->blocks);
+	free(o->changes);
+	free(o);
+}
+
+static uint64_t hash(uint64_t h, const void *data, size_t len)
+{
+	const unsigned char *p = data;
+	uint64_t w;
+
+	for (; len >= sizeof(w); len -= sizeof(w), p += sizeof(w)) {
+		memcpy(&w, p, sizeof(w));
+		h = (h ^ w) * 0x9fb21c651e98df25ull;
+		h ^= h >> 29;
+	}
+	while (len--)
+		h = (h ^ *p++) * 0x100000001b3ull;
+	return h;
+}
+
+uint64_t oracle_hash(const struct oracle *o)
+{
+	uint64_t h = o->next_version + ((uint64_t)o->epoch << 32) + o->may_lack_store + 2 * o->power_lost;
+
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++) {
+		const struct oracle_volume *v = &o->volumes[i];
+
+		if (!v->used)
+			continue;
+		h = hash(h, v, sizeof(*v));
+		h = hash(h, oracle_blocks(o, i), o->max_blocks * sizeof(o->blocks[0]));
+	}
+	return h;
 }
 
 /* --- data --- */
@@ -52,48 +107,47 @@ int oracle_make_private(struct oracle *o)
 uint32_t oracle_change_begin(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, bool zero)
 {
 	struct oracle_volume *v = &o->volumes[volume];
+	struct oracle_block *blocks = oracle_blocks(o, volume);
 	uint32_t version = o->next_version++;
 
-	assert(version < ORACLE_MAX_CHANGES);
-	assert(nr <= ORACLE_MAX_BLOCKS && first <= ORACLE_MAX_BLOCKS - nr);
+	assert(version < o->max_changes);
+	assert(nr <= o->max_blocks && first <= o->max_blocks - nr);
 	o->changes[version] = (struct oracle_change){ .volume = volume, .generation = v->generation, .first = first,
-						      .nr = nr, .zero = zero };
-	for (uint32_t b = first; b < first + nr; b++) {
-		if (zero)
-			v->blocks[b].zeroed = version;
-	}
+						      .nr = nr, .zero = zero, .issued = o->moment++ };
+	for (uint32_t b = first; zero && b < first + nr; b++)
+		blocks[b].zeroed = version;
 	return version;
 }
 
 static void harden(struct oracle *o, uint32_t version)
 {
 	struct oracle_change *c = &o->changes[version];
-	struct oracle_volume *v = &o->volumes[c->volume];
+	struct oracle_block *blocks = oracle_blocks(o, c->volume);
 
 	c->durable = true;
-	if (v->generation != c->generation)
+	if (o->volumes[c->volume].generation != c->generation || version < o->volumes[c->volume].own_from)
 		return;
 	for (uint32_t b = c->first; b < c->first + c->nr; b++) {
-		if (v->blocks[b].floor > version)
+		if (blocks[b].floor > version)
 			continue;
-		v->blocks[b].floor = version;
-		v->blocks[b].floor_zero = c->zero;
+		blocks[b].floor = version;
+		blocks[b].floor_zero = c->zero;
 	}
 }
 
 void oracle_change_end(struct oracle *o, uint32_t version, bool ok, bool durable)
 {
 	struct oracle_change *c = &o->changes[version];
-	struct oracle_volume *v = &o->volumes[c->volume];
+	struct oracle_block *blocks = oracle_blocks(o, c->volume);
 
-	if (!ok || v->generation != c->generation)
+	if (!ok || o->volumes[c->volume].generation != c->generation)
 		return; /* any part of it may be there */
 	c->completed = o->moment++;
 	for (uint32_t b = c->first; b < c->first + c->nr; b++) {
-		if (v->blocks[b].latest > version)
+		if (blocks[b].latest > version)
 			continue;
-		v->blocks[b].latest = version;
-		v->blocks[b].latest_zero = c->zero;
+		blocks[b].latest = version;
+		blocks[b].latest_zero = c->zero;
 	}
 	if (durable)
 		harden(o, version);
@@ -104,6 +158,22 @@ uint64_t oracle_flush_begin(struct oracle *o)
 	return o->moment++;
 }
 
+/* What snapshots and clones hold of others' changes is durable with those. */
+static void harden_inherited(struct oracle *o, unsigned volume)
+{
+	struct oracle_block *blocks = oracle_blocks(o, volume);
+
+	for (uint32_t b = 0; b < o->volumes[volume].sizes[0]; b++) {
+		struct oracle_block *k = &blocks[b];
+
+		if (k->latest <= k->floor || !o->changes[k->latest].durable ||
+		    o->changes[k->latest].generation == o->volumes[volume].generation)
+			continue;
+		k->floor = k->latest;
+		k->floor_zero = k->latest_zero;
+	}
+}
+
 void oracle_flush_end(struct oracle *o, uint64_t moment)
 {
 	for (uint32_t version = o->epoch; version < o->next_version; version++) {
@@ -112,6 +182,9 @@ void oracle_flush_end(struct oracle *o, uint64_t moment)
 		if (c->completed && !c->durable && c->completed < moment)
 			harden(o, version);
 	}
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++)
+		if (o->volumes[i].used && o->volumes[i].nr_windows && o->volumes[i].taken_from < 0)
+			harden_inherited(o, i);
 }
 
 void oracle_fill(const struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, uint32_t version, void *buf)
@@ -127,23 +200,33 @@ void oracle_fill(const struct oracle *o, unsigned volume, uint32_t first, uint32
 
 /* --- volumes --- */
 
-void oracle_create_begin(struct oracle *o, unsigned volume, const char *name, uint64_t blocks)
+static struct oracle_volume *volume_init(struct oracle *o, unsigned volume, const char *name, uint64_t blocks)
 {
 	struct oracle_volume *v = &o->volumes[volume];
 
-	assert(blocks <= ORACLE_MAX_BLOCKS);
+	assert(blocks <= o->max_blocks);
 	memset(v, 0, sizeof(*v));
 	v->used = true;
 	v->generation = o->next_generation++;
-	memset(v->uuid, 0x42, sizeof(v->uuid));
-	memcpy(v->uuid, &v->generation, sizeof(v->generation));
 	v->may_be_absent = v->may_be_present = true;
 	snprintf(v->names[0], ORACLE_NAME_MAX, "%s", name);
-	v->nr_names = 1;
 	v->sizes[0] = blocks;
-	v->nr_sizes = 1;
-	for (unsigned b = 0; b < ORACLE_MAX_BLOCKS; b++)
-		v->blocks[b].floor_zero = v->blocks[b].latest_zero = true;
+	v->nr_names = v->nr_sizes = v->nr_xattrs = 1;
+	v->reverting = v->taken_from = -1;
+	return v;
+}
+
+void oracle_create_begin(struct oracle *o, unsigned volume, const char *name, uint64_t blocks)
+{
+	struct oracle_volume *v = volume_init(o, volume, name, blocks);
+	struct oracle_block *b = oracle_blocks(o, volume);
+
+	memset(v->uuid, 0x42, sizeof(v->uuid));
+	memcpy(v->uuid, &v->generation, sizeof(v->generation));
+	v->uuid_known = true;
+	memset(b, 0, o->max_blocks * sizeof(*b));
+	for (unsigned i = 0; i < o->max_blocks; i++)
+		b[i].floor_zero = b[i].latest_zero = true;
 }
 
 void oracle_create_end(struct oracle *o, unsigned volume, bool ok)
@@ -184,7 +267,7 @@ void oracle_resize_begin(struct oracle *o, unsigned volume, uint64_t blocks)
 {
 	struct oracle_volume *v = &o->volumes[volume];
 
-	assert(blocks <= ORACLE_MAX_BLOCKS);
+	assert(blocks <= o->max_blocks);
 	v->sizes[1] = blocks;
 	v->nr_sizes = 2;
 }
@@ -202,29 +285,122 @@ void oracle_resize_end(struct oracle *o, unsigned volume, bool ok)
 		oracle_change_end(o, oracle_change_begin(o, volume, v->sizes[0], old - v->sizes[0], true), true, true);
 }
 
-/* --- judging --- */
-
-static char complaint[512];
-
-static const char *complain(const struct oracle *o, unsigned volume, uint32_t block, const struct pattern *p,
-			    const char *what)
+uint32_t oracle_xattr_begin(struct oracle *o, unsigned volume)
 {
-	const struct oracle_volume *v = &o->volumes[volume];
-	const struct oracle_block *b = &v->blocks[block];
-	int n = snprintf(complaint, sizeof(complaint),
-			 "volume %s (generation %u) block %u: %s; durable is version %u%s, completed %u%s, last zeroed %u, "
-			 "issued below %u, epoch %u; ",
-			 v->names[0], v->generation, block, what, b->floor, b->floor_zero ? " (zero)" : "", b->latest,
-			 b->latest_zero ? " (zero)" : "", b->zeroed, o->next_version, o->epoch);
+	struct oracle_volume *v = &o->volumes[volume];
 
-	if (p->magic == PATTERN_MAGIC)
-		snprintf(complaint + n, sizeof(complaint) - n, "it holds generation %u block %u version %u", p->generation,
-			 p->block, p->version);
-	else
-		snprintf(complaint + n, sizeof(complaint) - n, "it holds %08x %08x %08x %08x", p->magic, p->generation,
-			 p->block, p->version);
-	return complaint;
+	v->xattrs[1] = o->next_xattr++;
+	v->nr_xattrs = 2;
+	return v->xattrs[1];
 }
+
+void oracle_xattr_end(struct oracle *o, unsigned volume, bool ok)
+{
+	struct oracle_volume *v = &o->volumes[volume];
+
+	if (ok)
+		v->xattrs[0] = v->xattrs[1];
+	v->nr_xattrs = 1;
+}
+
+/* Few lengths, so that an old value often lies where the new one does on a torn page. */
+uint32_t oracle_xattr_fill(uint32_t number, void *buf)
+{
+	uint32_t len = number % 3 == 0 ? 64 : number % 3 == 1 ? 700 : ORACLE_XATTR_MAX;
+
+	for (uint32_t i = 0; i + sizeof(number) <= len; i += sizeof(number))
+		memcpy((char *)buf + i, &number, sizeof(number));
+	return len;
+}
+
+uint32_t oracle_xattr_number(const void *value, uint32_t len)
+{
+	uint32_t number = 0;
+
+	if (len >= sizeof(number))
+		memcpy(&number, value, sizeof(number));
+	return number;
+}
+
+/* --- snapshots --- */
+
+bool oracle_can_take(const struct oracle *o, unsigned origin)
+{
+	const struct oracle_volume *v = &o->volumes[origin];
+
+	return v->nr_windows + !v->snapshot <= ORACLE_MAX_WINDOWS && v->nr_sizes == 1 && v->reverting < 0;
+}
+
+void oracle_take_begin(struct oracle *o, unsigned volume, unsigned origin, bool snapshot, const char *name)
+{
+	const struct oracle_volume *from = &o->volumes[origin];
+	struct oracle_volume *v = volume_init(o, volume, name, from->sizes[0]);
+	struct oracle_block *b = oracle_blocks(o, volume);
+
+	memcpy(v->windows, from->windows, sizeof(v->windows));
+	v->nr_windows = from->nr_windows;
+	if (!from->snapshot)
+		v->windows[v->nr_windows++] = (struct oracle_window){ from->generation, UINT32_MAX };
+	v->snapshot = snapshot;
+	v->origin = from->generation;
+	v->own_from = o->next_version;
+	v->taken_from = origin;
+	/* Whether attributes go along is for the store to say, and to stay with. */
+	v->xattrs[0] = 0;
+	v->xattrs[1] = from->xattrs[0];
+	v->nr_xattrs = 2;
+	memcpy(b, oracle_blocks(o, origin), o->max_blocks * sizeof(*b));
+	for (uint32_t i = 0; i < o->max_blocks; i++) {
+		b[i].busy = false;
+		b[i].nr_readers = 0;
+	}
+}
+
+void oracle_take_end(struct oracle *o, unsigned volume, bool ok, const uuid_t uuid)
+{
+	struct oracle_volume *v = &o->volumes[volume];
+	struct oracle_block *b = oracle_blocks(o, volume), *from;
+
+	oracle_create_end(o, volume, ok);
+	if (ok && uuid) {
+		uuid_copy(v->uuid, uuid);
+		v->uuid_known = true;
+	}
+	if (v->nr_windows && v->windows[v->nr_windows - 1].end == UINT32_MAX)
+		v->windows[v->nr_windows - 1].end = o->next_version;
+	from = oracle_blocks(o, v->taken_from);
+	/* What was zeroed while it was taken, it may have caught. */
+	for (uint32_t i = 0; i < v->sizes[0]; i++)
+		if (from[i].zeroed > b[i].zeroed)
+			b[i].zeroed = from[i].zeroed;
+	v->taken_from = -1;
+}
+
+void oracle_revert_begin(struct oracle *o, unsigned volume, unsigned snapshot)
+{
+	struct oracle_volume *v = &o->volumes[volume];
+
+	v->reverting = snapshot;
+	v->sizes[1] = o->volumes[snapshot].sizes[0];
+	v->nr_sizes = 2;
+}
+
+void oracle_revert_end(struct oracle *o, unsigned volume, bool ok)
+{
+	struct oracle_volume *v = &o->volumes[volume], *snap = &o->volumes[v->reverting];
+
+	v->nr_sizes = 1;
+	if (ok) {
+		memcpy(oracle_blocks(o, volume), oracle_blocks(o, v->reverting), o->max_blocks * sizeof(o->blocks[0]));
+		memcpy(v->windows, snap->windows, sizeof(v->windows));
+		v->nr_windows = snap->nr_windows;
+		v->own_from = o->next_version;
+		v->sizes[0] = snap->sizes[0];
+	}
+	v->reverting = -1;
+}
+
+/* --- after a recovery --- */
 
 static bool is_zero(const void *buf)
 {
@@ -233,102 +409,31 @@ static bool is_zero(const void *buf)
 	return !*p && !memcmp(p, p + 1, ORACLE_BLOCK - 1);
 }
 
-static const char *judge_block(const struct oracle *o, unsigned volume, uint32_t block, const char *buf, bool after_crash)
-{
-	const struct oracle_volume *v = &o->volumes[volume];
-	const struct oracle_block *b = &v->blocks[block];
-	uint32_t least = after_crash ? b->floor : b->latest;
-	bool least_zero = after_crash ? b->floor_zero : b->latest_zero;
-	struct pattern p;
-
-	memcpy(&p, buf, sizeof(p));
-	if (is_zero(buf)) {
-		if (least_zero || (b->zeroed > least && b->zeroed >= o->epoch))
-			return NULL;
-		return complain(o, volume, block, &p, "zeroes, but data was there");
-	}
-	if (p.magic != PATTERN_MAGIC || memcmp(buf, buf + sizeof(p), ORACLE_BLOCK - sizeof(p)))
-		return complain(o, volume, block, &p, "foreign or torn bytes");
-	if (p.generation != v->generation)
-		return complain(o, volume, block, &p, "another volume's bytes");
-	if (p.block != block)
-		return complain(o, volume, block, &p, "another block's bytes");
-	if (p.version == least && !least_zero)
-		return NULL;
-	if (p.version <= least)
-		return complain(o, volume, block, &p, "older than what must be there");
-	if (p.version < o->epoch)
-		return complain(o, volume, block, &p, "came back after an earlier crash had lost it");
-	if (p.version >= o->next_version)
-		return complain(o, volume, block, &p, "from a future");
-	return NULL;
-}
-
-const char *oracle_judge(const struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, const void *buf,
-			 bool after_crash)
-{
-	const char *wrong = NULL;
-
-	for (uint32_t i = 0; i < nr && !wrong; i++)
-		wrong = judge_block(o, volume, first + i, (const char *)buf + (uint64_t)i * ORACLE_BLOCK, after_crash);
-	return wrong;
-}
-
-int oracle_find(const struct oracle *o, const uuid_t uuid)
-{
-	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++) {
-		if (o->volumes[i].generation && !memcmp(o->volumes[i].uuid, uuid, sizeof(uuid_t)))
-			return i;
-	}
-	return -1;
-}
-
-const char *oracle_judge_volume(const struct oracle *o, int volume, const char *name, uint64_t blocks)
-{
-	const struct oracle_volume *v;
-	bool name_ok = false, size_ok = false;
-
-	if (volume < 0) {
-		snprintf(complaint, sizeof(complaint), "volume %s is nobody's: deleted long ago, or never made", name);
-		return complaint;
-	}
-	v = &o->volumes[volume];
-	if (!v->may_be_present) {
-		snprintf(complaint, sizeof(complaint), "volume %s (generation %u) was deleted, and is there", name,
-			 v->generation);
-		return complaint;
-	}
-	for (unsigned i = 0; i < v->nr_names; i++)
-		name_ok |= !strcmp(name, v->names[i]);
-	for (unsigned i = 0; i < v->nr_sizes; i++)
-		size_ok |= blocks == v->sizes[i];
-	if (name_ok && size_ok)
-		return NULL;
-	snprintf(complaint, sizeof(complaint), "volume %s of %lu blocks should be %s of %lu, or %s of %lu", name,
-		 (unsigned long)blocks, v->names[0], (unsigned long)v->sizes[0], v->names[v->nr_names - 1],
-		 (unsigned long)v->sizes[v->nr_sizes - 1]);
-	return complaint;
-}
-
-/* --- after a recovery --- */
-
-void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, uint64_t blocks, const void *seen)
+void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, const uuid_t uuid, uint64_t blocks,
+			  uint32_t xattr_number, const void *seen)
 {
 	struct oracle_volume *v = &o->volumes[volume];
+	struct oracle_block *all = oracle_blocks(o, volume);
 
 	v->used = v->may_be_present = seen != NULL;
 	v->may_be_absent = !seen;
+	v->reverting = v->taken_from = -1;
+	v->nr_windows = 0;
 	if (!seen)
 		return;
 	snprintf(v->names[0], ORACLE_NAME_MAX, "%s", name);
-	v->nr_names = v->nr_sizes = 1;
+	uuid_copy(v->uuid, uuid);
+	v->uuid_known = true;
+	v->nr_names = v->nr_sizes = v->nr_xattrs = 1;
 	v->sizes[0] = blocks;
-	for (uint32_t i = 0; i < ORACLE_MAX_BLOCKS; i++) {
-		struct oracle_block *b = &v->blocks[i];
+	v->xattrs[0] = xattr_number;
+	for (uint32_t i = 0; i < o->max_blocks; i++) {
+		struct oracle_block *b = &all[i];
 		const char *buf = (const char *)seen + (uint64_t)i * ORACLE_BLOCK;
 		struct pattern p;
 
 		b->busy = false;
+		b->nr_readers = 0;
 		b->floor_zero = i >= blocks || is_zero(buf);
 		if (b->floor_zero) {
 			if (b->zeroed > b->floor)

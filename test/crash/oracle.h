@@ -2,9 +2,10 @@
  * What may be on the volumes after a crash, by the promises alone; knows nothing of how a store keeps them.
  *
  * Each change of data has a number, the version, which its blocks carry together with the volume's and their own number, so
- * that foreign and stale bytes are recognised.  For each 512-byte block the oracle knows the last durable version (the
- * floor) and whether any later one was issued; for each volume whether it may be there, and under which names and sizes.
- * It lies in memory shared between the processes of one history, of which one runs at a time.
+ * that foreign and stale bytes are recognised by sight.  For each 512-byte block the oracle knows the last durable version
+ * (the floor) and whether later ones were issued; for each volume whether it may be there, and under which names and sizes.
+ * A snapshot or clone inherits its origin's floors, and a window: the origin's versions that were issued until it was taken.
+ * It is plain memory: a copy of it stands for one moment of a history.
  */
 #ifndef TEST_CRASH_ORACLE_H
 #define TEST_CRASH_ORACLE_H
@@ -14,52 +15,72 @@
 #include <uuid/uuid.h>
 
 #define ORACLE_BLOCK	   512u
-#define ORACLE_MAX_VOLUMES 6u
-#define ORACLE_MAX_BLOCKS  4096u /* of a volume: 2 MiB */
-#define ORACLE_MAX_CHANGES 16384u
+#define ORACLE_MAX_VOLUMES 10u
+#define ORACLE_MAX_WINDOWS 6u
 #define ORACLE_NAME_MAX	   32u
+#define ORACLE_XATTR_MAX   1900u
 
 struct oracle_block {
-	uint32_t floor;	  /* version that is durable */
-	uint32_t latest;  /* version of the newest completed change: what a read gives while nothing crashes */
-	uint32_t zeroed;  /* newest issued version that zeroes; 0 counts: never written */
+	uint32_t floor;	 /* version that is durable */
+	uint32_t latest; /* version of the newest completed change: what a read gives while nothing crashes */
+	uint32_t zeroed; /* newest issued version that zeroes; 0 counts: never written */
 	bool floor_zero, latest_zero;
-	bool busy; /* a change or checked read is in flight */
+	bool busy;	    /* a change is in flight */
+	uint8_t nr_readers; /* a read is */
+};
+
+/* Versions of another volume that may show in this one. */
+struct oracle_window {
+	uint32_t generation, end;
 };
 
 struct oracle_volume {
-	bool used;
+	bool used, snapshot, uuid_known;
 	uint32_t generation; /* of the volume in this slot; in its blocks and its UUID */
 	uuid_t uuid;
 	bool may_be_absent, may_be_present;
 	char names[2][ORACLE_NAME_MAX];
-	uint64_t sizes[2]; /* blocks of 512 bytes */
-	unsigned nr_names, nr_sizes;
-	struct oracle_block blocks[ORACLE_MAX_BLOCKS];
+	uint64_t sizes[2];  /* blocks of 512 bytes */
+	uint32_t xattrs[2]; /* numbers; 0: none */
+	unsigned nr_names, nr_sizes, nr_xattrs;
+	uint32_t own_from; /* its own versions from here on count: what came before was reverted */
+	struct oracle_window windows[ORACLE_MAX_WINDOWS];
+	unsigned nr_windows;
+	int reverting;	/* slot of the snapshot it may show instead; -1: none */
+	int taken_from; /* slot of the volume that it is being taken from; -1: it is taken */
+	uint32_t origin; /* generation of the volume it was taken from */
 };
 
 struct oracle_change {
 	uint32_t volume, generation, first, nr;
-	uint64_t completed; /* moment; 0: not (with success) */
+	uint64_t issued, completed; /* moments; completed 0: not (with success) */
 	bool zero, durable;
 };
 
 struct oracle {
-	int memfd;
+	uint32_t max_blocks, max_changes;
 	bool may_lack_store, may_have_store;
 	bool power_lost; /* since the last recovery; otherwise what has completed is there, durable or not */
 	uint32_t next_version; /* also the number of changes */
 	uint32_t epoch;	       /* versions from here on were issued since the last crash */
-	uint32_t next_generation;
+	uint32_t next_generation, next_xattr;
 	uint64_t next_name; /* names are never used again in a history */
 	uint64_t moment;
 	struct oracle_volume volumes[ORACLE_MAX_VOLUMES];
-	struct oracle_change changes[ORACLE_MAX_CHANGES]; /* by version */
+	struct oracle_block *blocks;   /* max_blocks a volume */
+	struct oracle_change *changes; /* by version */
 };
 
-struct oracle *oracle_create(void); /* shared, zeroed */
+struct oracle *oracle_create(uint32_t max_blocks, uint32_t max_changes); /* ends the process when there is no memory */
+struct oracle *oracle_dup(const struct oracle *o);			 /* to be kept, not to be changed much */
+void oracle_copy(struct oracle *to, const struct oracle *from);	 /* to: as large at least */
 void oracle_destroy(struct oracle *o);
-int oracle_make_private(struct oracle *o); /* what this process changes, others do not see; 0 or -1 */
+uint64_t oracle_hash(const struct oracle *o); /* of what it permits */
+
+static inline struct oracle_block *oracle_blocks(const struct oracle *o, unsigned volume)
+{
+	return o->blocks + (uint64_t)volume * o->max_blocks;
+}
 
 /* Data.  A change is issued before it is submitted. */
 uint32_t oracle_change_begin(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, bool zero);
@@ -79,19 +100,43 @@ void oracle_rename_begin(struct oracle *o, unsigned volume, const char *name);
 void oracle_rename_end(struct oracle *o, unsigned volume, bool ok);
 void oracle_resize_begin(struct oracle *o, unsigned volume, uint64_t blocks);
 void oracle_resize_end(struct oracle *o, unsigned volume, bool ok);
+uint32_t oracle_xattr_begin(struct oracle *o, unsigned volume); /* the new attribute's number */
+void oracle_xattr_end(struct oracle *o, unsigned volume, bool ok);
+uint32_t oracle_xattr_fill(uint32_t number, void *buf); /* its value, at most ORACLE_XATTR_MAX bytes; returns its length */
+/* A snapshot of origin, or a clone of a snapshot, in a free slot. */
+bool oracle_can_take(const struct oracle *o, unsigned origin);
+void oracle_take_begin(struct oracle *o, unsigned volume, unsigned origin, bool snapshot, const char *name);
+void oracle_take_end(struct oracle *o, unsigned volume, bool ok, const uuid_t uuid);
+/* A volume goes back to a snapshot of its, while nothing is in flight to it. */
+void oracle_revert_begin(struct oracle *o, unsigned volume, unsigned snapshot);
+void oracle_revert_end(struct oracle *o, unsigned volume, bool ok);
 
+/* What a block must hold at least: taken before a read under which changes may be in flight. */
+struct oracle_least {
+	uint32_t version;
+	bool zero;
+};
+void oracle_read_begin(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, struct oracle_least *least);
+const char *oracle_read_end(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, const struct oracle_least *least,
+			    const void *buf);
 /*
  * Judging.  after_crash: against what must have survived; otherwise against what has completed.  Returns NULL when all is
- * well, else what is wrong, in a static buffer.
+ * well, else what is wrong and which invariant that breaks, in a static buffer.
  */
 const char *oracle_judge(const struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, const void *buf,
 			 bool after_crash);
-/* The volume that has this UUID; -1: none, now or ever in this slot. */
-int oracle_find(const struct oracle *o, const uuid_t uuid);
-const char *oracle_judge_volume(const struct oracle *o, int volume, const char *name, uint64_t blocks);
+/* A whole snapshot, before any crash: nothing in it without what had completed before that was issued; from now on it is
+ * what was seen. */
+const char *oracle_judge_snapshot(struct oracle *o, unsigned volume, const void *buf);
+/* The slot of the volume with this UUID, or of that name if its UUID is not known yet; -1: none, now or ever. */
+int oracle_find(const struct oracle *o, const uuid_t uuid, const char *name);
+const char *oracle_judge_volume(const struct oracle *o, int volume, const char *name, uint64_t blocks, const void *xattr,
+				uint32_t xattr_len);
 
 /* After a recovery: what is seen now is what is.  seen: contents of the volume's blocks, or NULL for a volume not there. */
-void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, uint64_t blocks, const void *seen);
+void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, const uuid_t uuid, uint64_t blocks,
+			  uint32_t xattr_number, const void *seen);
 void oracle_rebase_end(struct oracle *o);
+uint32_t oracle_xattr_number(const void *value, uint32_t len); /* 0: none */
 
 #endif

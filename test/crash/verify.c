@@ -24,6 +24,21 @@ uint64_t history_rand(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
+static uint64_t mix(uint64_t h, const void *data, size_t len)
+{
+	const unsigned char *p = data;
+	uint64_t w;
+
+	for (; len >= sizeof(w); len -= sizeof(w), p += sizeof(w)) {
+		memcpy(&w, p, sizeof(w));
+		h = (h ^ w) * 0x9fb21c651e98df25ull;
+		h ^= h >> 29;
+	}
+	while (len--)
+		h = (h ^ *p++) * 0x100000001b3ull;
+	return h;
+}
+
 static const char *problem_errno(const char *what, int rc, const char *more)
 {
 	snprintf(problem, sizeof(problem), "%s: %s%s%s", what, strerror(-rc), *more ? ": " : "", more);
@@ -34,6 +49,7 @@ static const char *problem_errno(const char *what, int rc, const char *more)
 
 struct findings {
 	unsigned nr;
+	enum store_finding_kind kind;
 	bool crashed;
 	char first[320];
 };
@@ -46,11 +62,13 @@ static void found(const struct store_finding *finding, void *arg)
 	if (f->crashed && finding->kind == STORE_FINDING_COPY)
 		return;
 	if (!f->nr++)
+		f->kind = finding->kind;
+	if (f->nr == 1)
 		snprintf(f->first, sizeof(f->first), "kind %d, page %lu: %s", finding->kind, (unsigned long)finding->page,
 			 finding->text);
 }
 
-const char *verify_check(struct history *h, bool crashed)
+static const char *verify_check(struct history *h, bool crashed)
 {
 	struct findings f = { .crashed = crashed };
 	struct store_check_result result;
@@ -63,12 +81,15 @@ const char *verify_check(struct history *h, bool crashed)
 		return problem_errno("store check cannot look", rc, reason.text);
 	if (!f.nr)
 		return NULL;
-	snprintf(problem, sizeof(problem), "store check (%s) has %u findings, first: %s",
+	snprintf(problem, sizeof(problem), "%s: store check (%s) has %u findings, first: %s",
+		 f.kind == STORE_FINDING_COUNT ? "invariant 3, one owner" :
+		 f.kind == STORE_FINDING_MAP   ? "invariant 4, atomic operations" :
+						 "invariant 5, containment",
 		 crashed ? "after the crash" : "after recovery and close", f.nr, f.first);
 	return problem;
 }
 
-const char *verify_open(struct history *h, bool rebase, bool *ret_no_store)
+const char *verify_open(struct history *h, bool rebase, bool *ret_no_store, uint64_t *ret_answer)
 {
 	struct blob_reason reason = { "" };
 	const char *wrong;
@@ -76,17 +97,19 @@ const char *verify_open(struct history *h, bool rebase, bool *ret_no_store)
 
 	*ret_no_store = false;
 	rc = lvol_store_open("disk", NULL, &reason);
+	if (h->recovered)
+		h->recovered(h);
 	if (rc == -EILSEQ && h->oracle->may_lack_store) {
 		*ret_no_store = true;
 		return NULL;
 	}
 	if (rc)
-		return problem_errno("the store does not open", rc, reason.text);
+		return problem_errno("invariant 5, containment: the store does not open", rc, reason.text);
 	if (!h->oracle->may_have_store)
-		return "there is a store that was never made";
-	wrong = verify_volumes(h, h->oracle->power_lost, rebase);
+		return "invariant 4, atomic operations: there is a store that was never made";
+	wrong = verify_volumes(h, h->oracle->power_lost, rebase, ret_answer);
 	if (!wrong && store_degraded(lvol_store_blobstore(lvol_store_first()), 0)) {
-		snprintf(problem, sizeof(problem), "degraded: %s",
+		snprintf(problem, sizeof(problem), "invariant 5, containment: degraded: %s",
 			 store_degraded(lvol_store_blobstore(lvol_store_first()), 0));
 		wrong = problem;
 	}
@@ -114,21 +137,38 @@ static const char *read_volume(struct bdev_channel *ch, struct bdev *bdev, const
 	return NULL;
 }
 
-static const char *judge_one(struct history *h, struct lvol *lvol, bool after_crash, bool rebase, char *buf, bool *present)
+static void get_xattr(struct lvol *lvol, const void **ret_value, uint16_t *ret_len)
+{
+	struct lvol_info info;
+	struct blob *blob;
+
+	lvol_get_info(lvol, &info);
+	blob = store_find_blob_uuid(lvol_store_blobstore(lvol_store_first()), info.uuid);
+	if (!blob || blob_get_xattr(blob, "lab", ret_value, ret_len))
+		*ret_len = 0;
+}
+
+static const char *judge_one(struct history *h, struct lvol *lvol, bool after_crash, bool rebase, char *buf, bool *present,
+			     uint64_t *answer)
 {
 	struct bdev *bdev = lvol_bdev(lvol);
 	struct bdev_desc *desc = NULL;
 	struct bdev_channel *ch;
 	struct lvol_info info;
 	uint64_t nr = bdev->nr_blocks * bdev->block_size / ORACLE_BLOCK;
+	const void *xattr = NULL;
+	uint32_t xattr_number;
+	uint16_t xattr_len;
 	const char *wrong;
 	int slot;
 
 	lvol_get_info(lvol, &info);
-	slot = oracle_find(h->oracle, info.uuid);
-	wrong = oracle_judge_volume(h->oracle, slot, info.name, nr);
+	slot = oracle_find(h->oracle, info.uuid, info.name);
+	get_xattr(lvol, &xattr, &xattr_len);
+	wrong = oracle_judge_volume(h->oracle, slot, info.name, nr, xattr, xattr_len);
 	if (wrong)
 		return wrong;
+	xattr_number = oracle_xattr_number(xattr, xattr_len);
 	present[slot] = true;
 	if (bdev_open_bdev(bdev, false, NULL, NULL, &desc))
 		return "a volume cannot be opened";
@@ -143,30 +183,36 @@ static const char *judge_one(struct history *h, struct lvol *lvol, bool after_cr
 	if (!wrong)
 		wrong = oracle_judge(h->oracle, slot, 0, nr, buf, after_crash);
 	if (!wrong && rebase)
-		oracle_rebase_volume(h->oracle, slot, info.name, nr, buf);
+		oracle_rebase_volume(h->oracle, slot, info.name, info.uuid, nr, xattr_number, buf);
+	/* The order of volumes is the store's, and the same for the same store. */
+	*answer = mix(*answer, info.name, strlen(info.name));
+	*answer = mix(*answer, &xattr_number, sizeof(xattr_number));
+	*answer = mix(*answer, buf, nr * ORACLE_BLOCK);
 	return wrong;
 }
 
-const char *verify_volumes(struct history *h, bool after_crash, bool rebase)
+const char *verify_volumes(struct history *h, bool after_crash, bool rebase, uint64_t *ret_answer)
 {
-	char *buf = aligned_alloc(4096, ORACLE_MAX_BLOCKS * ORACLE_BLOCK);
+	char *buf = aligned_alloc(4096, h->oracle->max_blocks * ORACLE_BLOCK);
 	bool present[ORACLE_MAX_VOLUMES] = { false };
 	struct lvol_store *store = lvol_store_first();
 	const char *wrong = NULL;
 	struct lvol *lvol;
 
+	*ret_answer = 0;
 	for (lvol = lvol_first(store); lvol && !wrong; lvol = lvol_next(lvol))
-		wrong = judge_one(h, lvol, after_crash, rebase, buf, present);
+		wrong = judge_one(h, lvol, after_crash, rebase, buf, present, ret_answer);
 	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES && !wrong; i++) {
 		const struct oracle_volume *v = &h->oracle->volumes[i];
 
 		if (present[i])
 			continue;
 		if (v->used && !v->may_be_absent) {
-			snprintf(problem, sizeof(problem), "volume %s (generation %u) is lost", v->names[0], v->generation);
+			snprintf(problem, sizeof(problem), "invariant 4, atomic operations: volume %s (generation %u) is lost",
+				 v->names[0], v->generation);
 			wrong = problem;
 		} else if (rebase && v->used) {
-			oracle_rebase_volume(h->oracle, i, "", 0, NULL);
+			oracle_rebase_volume(h->oracle, i, "", NULL, 0, 0, NULL);
 		}
 	}
 	if (!wrong && rebase)
@@ -206,9 +252,9 @@ static int write_some(struct history *h, struct lvol *lvol, unsigned slot, uint6
 }
 
 /* Writes here and there; a cluster that recovery took for free shows in another volume's bytes. */
-const char *verify_use(struct history *h, uint64_t seed)
+static const char *verify_use(struct history *h, uint64_t seed)
 {
-	uint64_t rng = seed;
+	uint64_t rng = seed, answer;
 
 	for (unsigned round = 0; round < 4; round++) {
 		struct lvol *lvol;
@@ -218,28 +264,31 @@ const char *verify_use(struct history *h, uint64_t seed)
 			int rc;
 
 			lvol_get_info(lvol, &info);
-			rc = write_some(h, lvol, oracle_find(h->oracle, info.uuid), &rng);
+			if (info.snapshot || info.read_only)
+				continue;
+			rc = write_some(h, lvol, oracle_find(h->oracle, info.uuid, info.name), &rng);
 			if (rc && rc != -ENOSPC)
-				return problem_errno("a recovered volume cannot be written", rc, info.name);
+				return problem_errno("invariant 4: a recovered volume cannot be written", rc, info.name);
 		}
 	}
-	return verify_volumes(h, false, false);
+	return verify_volumes(h, false, false, &answer);
 }
 
 /* --- a whole look --- */
 
-static const char *look(struct history *h, uint64_t seed)
+static const char *look(struct verification *v)
 {
+	struct history *h = v->h;
 	const char *wrong = verify_check(h, true);
 	bool no_store;
 	int rc;
 
 	if (!wrong)
-		wrong = verify_open(h, true, &no_store);
+		wrong = verify_open(h, true, &no_store, &v->answer);
 	if (wrong || no_store)
 		return wrong;
-	if (seed % 2)
-		wrong = verify_use(h, seed);
+	if (v->use)
+		wrong = verify_use(h, v->seed);
 	if (wrong)
 		return wrong;
 	rc = lvol_store_close(lvol_store_first());
@@ -252,14 +301,12 @@ void verify_main(void *arg)
 {
 	struct verification *v = arg;
 
-	if (bdev_crash_create("disk", v->h->disk, NULL))
-		v->wrong = "the disk cannot be shown";
-	else
-		v->wrong = look(v->h, v->seed);
-	if (v->wrong) {
-		runtime_stop(1); /* the process ends anyhow: nothing is put away */
-		return;
-	}
+	const char *wrong = "the disk cannot be shown";
+
+	if (!bdev_crash_create("disk", v->h->disk, NULL))
+		wrong = look(v);
+	if (wrong)
+		v->failed(v->fate, wrong);
 	bdev_unregister_all();
 	runtime_stop(0);
 }

@@ -1,0 +1,545 @@
+/*
+ * Histories: a store on a disk that loses power, phase after phase, and looks at what a power cut would leave at each event.
+ *
+ * A phase runs under the simulation while a tape records what its disk does and the oracle is copied at each event.  After it
+ * the tape is played to a copy of the disk; at each event the remains of several power cuts are made, opened and judged.  Then
+ * power really goes (or the process dies and the disk's cache stays), and the next phase opens what that left.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/sim.h"
+#include "test/crash/history.h"
+#include "test/crash/kept.h"
+
+#define VIRTUAL_US   (60ull * 1000 * 1000) /* a phase that has not ended by then hangs */
+#define LOOK_SECONDS 20
+#define MAX_EVENTS   4096u
+#define NR_NESTED    3u	/* crashes within a recovery that are looked at */
+#define NR_AT_FLUSH  6u	/* at each flush in it, when the process before died: what that left in the cache may go now */
+
+struct witness *witness;
+
+/* What one child works with. */
+static struct lab {
+	const struct scrutiny *scrutiny;
+	struct history h;
+	struct crash_disk *copy, *remains;	     /* of the phase's disk; what a cut leaves of that */
+	struct crash_disk *inner_copy, *inner_remains; /* the same for crashes within a recovery */
+	struct oracle *oracle;			     /* a look's */
+	struct crash_tape *tape, *inner_tape;
+	struct oracle *at[MAX_EVENTS]; /* the oracle at each event of the phase */
+	struct kept *kept[MAX_EVENTS]; /* and what outlives the process */
+	uint64_t first_event, nr_at, last_event;
+	uint64_t *judged; /* images with what was asked of them */
+} lab;
+
+#define JUDGED_CAP (1u << 20)
+
+/* --- sets of hashes --- */
+
+static bool set_add(uint64_t *set, uint64_t cap, uint64_t hash)
+{
+	hash += !hash;
+	for (uint64_t i = hash % cap, n = 0; n < 64; i = (i + 1) % cap, n++) {
+		if (set[i] == hash)
+			return false;
+		if (!set[i]) {
+			set[i] = hash;
+			return true;
+		}
+	}
+	return true; /* full: better twice than never */
+}
+
+struct witness *witness_create(void)
+{
+	size_t len = sizeof(struct witness) + WITNESS_SEEN_CAP * sizeof(uint64_t);
+	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return witness = map == MAP_FAILED ? NULL : map;
+}
+
+/* --- looking --- */
+
+static void look_failed(const char *fate, const char *wrong)
+{
+	printf("  seed %lu event %lu look %u%s (%s): %s\n", (unsigned long)witness->seed, (unsigned long)witness->event,
+	       witness->look, witness->nested ? ", within recovery" : "", fate, wrong);
+	fflush(stdout);
+	_exit(1);
+}
+
+static void stop_recording(struct history *h)
+{
+	crash_disk_record(h->disk, NULL);
+}
+
+/* Opens and judges a disk, by a copy of the oracle.  kept: power was not lost.  Returns what was seen. */
+static uint64_t judge_disk(struct crash_disk *disk, const struct oracle *oracle, uint64_t seed, const struct kept *kept, bool use,
+			   const char *fate)
+{
+	struct sim_opts sim = { .seed = seed, .nr_reactors = 1, .max_virtual_us = VIRTUAL_US, .nr_small = 8, .nr_large = 4 };
+	struct history h = lab.h;
+	struct verification v = { .h = &h, .seed = seed, .use = use, .failed = look_failed };
+	int rc;
+
+	oracle_copy(lab.oracle, oracle);
+	lab.oracle->power_lost |= !kept; /* it may have been so before, and not recovered from */
+	if (kept)
+		kept_put_back(kept);
+	else
+		kept_off();
+	h.disk = disk;
+	h.oracle = lab.oracle;
+	h.begins = h.over = NULL;
+	h.recovered = stop_recording;
+	alarm(LOOK_SECONDS);
+	witness->nr_looks++;
+	v.fate = fate;
+	rc = sim_run(&sim, verify_main, &v);
+	if (rc)
+		look_failed(fate, strerror(-rc));
+	return v.answer;
+}
+
+static void calm(struct crash_disk *disk)
+{
+	crash_disk_set_delays(disk, 0, 0);
+}
+
+static enum crash_fate pick_fate(uint64_t seed, unsigned nr)
+{
+	/* Everything lost; everything kept but for what is in flight; or as it comes. */
+	if (nr == 0)
+		return CRASH_FATE_LOSE_ALL;
+	return seed % 4 ? CRASH_FATE_SEEDED : CRASH_FATE_KEEP_ALL;
+}
+
+/* Power goes where the player of a recovery stands. */
+static void look_inside(const struct oracle *oracle, uint64_t seed, unsigned nr)
+{
+	enum crash_fate fate = pick_fate(seed, nr);
+	uint64_t hash;
+
+	crash_disk_capture(lab.inner_copy);
+	fate = crash_disk_remains(lab.inner_remains, lab.inner_copy, fate, seed, &hash);
+	crash_disk_release(lab.inner_copy);
+	calm(lab.inner_remains);
+	witness->nr_nested++;
+	witness->nr_distinct += set_add(witness->seen, WITNESS_SEEN_CAP, hash);
+	if (set_add(lab.judged, JUDGED_CAP, hash ^ oracle_hash(oracle)))
+		judge_disk(lab.inner_remains, oracle, seed, NULL, false, crash_fate_name(fate));
+	else
+		witness->nr_skipped++;
+}
+
+/* Judges a disk, and looks at crashes within its recovery as well.  kept: a process has died, and its cache is full. */
+static void judge_nested(struct crash_disk *disk, const struct oracle *oracle, uint64_t seed, const struct kept *kept,
+			 const char *fate)
+{
+	uint64_t nr_events, left = NR_NESTED;
+	struct crash_player *player;
+
+	lab.inner_tape = crash_tape_create();
+	crash_disk_copy(lab.inner_copy, disk);
+	crash_disk_record(disk, lab.inner_tape);
+	judge_disk(disk, oracle, seed, kept, false, fate);
+	witness->nested = true;
+	nr_events = crash_tape_nr_events(lab.inner_tape);
+	player = crash_player_create(lab.inner_tape, lab.inner_copy);
+	for (uint64_t i = 0; i < nr_events; i++) {
+		crash_player_next(player);
+		for (unsigned k = 0; kept && crash_player_at_flush(player) && k < NR_AT_FLUSH; k++)
+			look_inside(oracle, history_rand(&seed), 1);
+		/* So many of them, each as likely as the others. */
+		if (history_rand(&seed) % (nr_events - i) < left) {
+			left--;
+			look_inside(oracle, history_rand(&seed), seed % 4);
+		}
+	}
+	crash_player_destroy(player);
+	crash_tape_destroy(lab.inner_tape);
+	witness->nested = false;
+}
+
+static void look_once(const struct oracle *oracle, uint64_t seed, unsigned nr)
+{
+	bool nested = lab.scrutiny->nested_one_in && seed / 16 % lab.scrutiny->nested_one_in == 0;
+	enum crash_fate fate = pick_fate(seed, nr);
+	uint64_t hash, answer, again;
+
+	fate = crash_disk_remains(lab.remains, lab.copy, fate, seed, &hash);
+	calm(lab.remains);
+	witness->nr_distinct += set_add(witness->seen, WITNESS_SEEN_CAP, hash);
+	if (!set_add(lab.judged, JUDGED_CAP, hash ^ oracle_hash(oracle))) {
+		witness->nr_skipped++;
+		return;
+	}
+	if (nested) {
+		judge_nested(lab.remains, oracle, seed, NULL, crash_fate_name(fate));
+		return;
+	}
+	answer = judge_disk(lab.remains, oracle, seed, NULL, seed / 3 % 4 == 0, crash_fate_name(fate));
+	if (seed / 7 % 16)
+		return;
+	/* The same image once more, with threads in another order. */
+	crash_disk_remains(lab.remains, lab.copy, fate, seed, &again);
+	calm(lab.remains);
+	witness->nr_again++;
+	if (again == hash && judge_disk(lab.remains, oracle, seed + 1, NULL, false, crash_fate_name(fate)) != answer)
+		look_failed(crash_fate_name(fate), "invariant 6, bounded recovery: a second run of it gives another answer");
+}
+
+/* The process dies, and power goes within the next one's recovery. */
+static void look_death(const struct oracle *oracle, const struct kept *kept, uint64_t seed)
+{
+	crash_disk_copy(lab.remains, lab.copy);
+	crash_disk_process_died(lab.remains, seed);
+	calm(lab.remains);
+	judge_nested(lab.remains, oracle, seed, kept, "process death");
+}
+
+static uint64_t look_seed(uint64_t event, unsigned nr)
+{
+	uint64_t seed = lab.h.seed * 1000003 + event * 17 + nr + witness->script * 7919;
+
+	return history_rand(&seed);
+}
+
+static void look_at(uint64_t event, const struct oracle *oracle, const struct kept *kept)
+{
+	witness->event = event;
+	witness->nr_events++;
+	for (unsigned nr = 0; nr < lab.scrutiny->nr_looks; nr++) {
+		uint64_t seed = look_seed(event, nr);
+
+		witness->look = nr;
+		look_once(oracle, seed, nr);
+		if (nr == 1 && lab.scrutiny->nested_one_in && seed / 64 % lab.scrutiny->nested_one_in == 0)
+			look_death(oracle, kept, seed);
+	}
+}
+
+/* A root that only the cache has: the next process relies on it, and must first make it durable. */
+static void look_at_root(uint64_t event, const struct oracle *oracle, const struct kept *kept)
+{
+	uint64_t seed = look_seed(event, 0);
+
+	witness->event = event;
+	witness->look = 0;
+	if (lab.scrutiny->nested_one_in && seed % 2)
+		look_death(oracle, kept, seed);
+}
+
+static bool is_looked_at(uint64_t event)
+{
+	const struct scrutiny *s = lab.scrutiny;
+
+	if (!s->nr_looks)
+		return false;
+	return s->only_event ? event == s->only_event : event % s->every == lab.h.seed % s->every;
+}
+
+/* Plays the phase to the copy until its end, looking around; the copy then is what the phase's disk was. */
+static void look_back(void)
+{
+	struct crash_player *player = crash_player_create(lab.tape, lab.copy);
+	uint64_t event;
+
+	while ((event = crash_player_next(player))) {
+		uint64_t i = event - lab.first_event;
+
+		crash_disk_capture(lab.copy);
+		if (is_looked_at(event))
+			look_at(event, lab.at[i], lab.kept[i]);
+		else if (crash_player_at_root(player) && lab.scrutiny->nr_looks && !lab.scrutiny->only_event)
+			look_at_root(event, lab.at[i], lab.kept[i]);
+		if (event == lab.last_event)
+			break; /* what was in flight stays captured */
+		crash_disk_release(lab.copy);
+	}
+	crash_player_destroy(player);
+}
+
+/* --- a phase --- */
+
+static void at_event(struct crash_disk *disk, uint64_t event, void *arg)
+{
+	witness->event = event;
+	if (event > lab.last_event)
+		return;
+	if (lab.nr_at == MAX_EVENTS) {
+		lab.last_event = event - 1;
+		return;
+	}
+	lab.kept[lab.nr_at] = kept_copy();
+	lab.at[lab.nr_at++] = oracle_dup(lab.h.oracle);
+	if (event == lab.last_event)
+		workload_wind_down();
+}
+
+static void record(struct history *h)
+{
+	crash_disk_copy(lab.copy, h->disk);
+	lab.tape = crash_tape_create();
+	lab.first_event = crash_disk_nr_events(h->disk) + 1;
+	lab.nr_at = 0;
+	crash_disk_record(h->disk, lab.tape);
+	crash_disk_on_event(h->disk, at_event, NULL);
+}
+
+/* The first event of closing is looked at as well: everything asked for has been answered then. */
+static void record_ends(struct history *h)
+{
+	lab.last_event = crash_disk_nr_events(h->disk) + 1;
+}
+
+static void forget_recording(void)
+{
+	crash_tape_destroy(lab.tape);
+	lab.tape = NULL;
+	while (lab.nr_at) {
+		oracle_destroy(lab.at[--lab.nr_at]);
+		kept_free(lab.kept[lab.nr_at]);
+	}
+}
+
+/* Runs a phase, to be looked at until last_event.  *ret_closed: it ended by itself before that. */
+static void run_phase(unsigned phase, uint64_t script, bool *ret_closed)
+{
+	struct sim_opts sim = { .seed = lab.h.seed * 1000 + phase, .nr_reactors = 1 + lab.h.seed % 3,
+				.max_virtual_us = VIRTUAL_US, .nr_small = 32, .nr_large = 8 };
+	struct workload w = { .h = &lab.h, .phase = phase, .script = script };
+	int rc;
+
+	witness->phase = phase;
+	witness->nr_phases++;
+	if (lab.h.died)
+		kept_put_back(lab.h.died);
+	else
+		kept_begin();
+	alarm(LOOK_SECONDS);
+	rc = sim_run(&sim, workload_main, &w);
+	if (rc) {
+		printf("  seed %lu phase %u: the simulation ended with %s\n", (unsigned long)lab.h.seed, phase, strerror(-rc));
+		workload_print_waiting();
+	}
+	if (rc || !w.clean) {
+		fflush(stdout);
+		_exit(5);
+	}
+	*ret_closed = crash_disk_nr_events(lab.h.disk) <= lab.last_event;
+}
+
+/* --- making histories --- */
+
+static void choose_disk(struct history *h, uint64_t *rng)
+{
+	static const uint64_t mib = 1024 * 1024;
+	struct crash_disk_opts *d = &h->disk_opts;
+	bool small = history_rand(rng) % 4;
+
+	*d = (struct crash_disk_opts){ .block_size = 512, .seed = h->seed, .garbage = true };
+	d->atomic_blocks = history_rand(rng) % 4 ? 1 : 8;
+	d->unmap_keeps = history_rand(rng) % 4 == 0;
+	d->write_through = history_rand(rng) % 10 == 0;
+	d->max_delay_us = 1 + history_rand(rng) % 300;
+	d->nr_blocks = (small ? 2 : 4 + history_rand(rng) % 3 * 4) * mib / d->block_size;
+	d->max_cache_bytes = (small ? 4 : 16) * mib;
+	if (history_rand(rng) % 4) { /* an adversarial order of completions */
+		d->straggler_one_in = 2 + history_rand(rng) % 6;
+		d->straggler_ops = history_rand(rng) % (1u << BDEV_NR_OPS);
+		d->straggler_us = 500 << history_rand(rng) % 5;
+	}
+	h->cluster_bytes = small ? 32768 : 32768u << history_rand(rng) % 2;
+	h->journal_pages = small ? 8 : 8u << history_rand(rng) % 3;
+	while (h->journal_pages * 4096ull * 32 > d->nr_blocks * d->block_size && h->journal_pages > 8)
+		h->journal_pages /= 2;
+	h->leaf_shift = small ? 2 : 2 + history_rand(rng) % 3;
+	h->inner_shift = small ? 2 : 1 + history_rand(rng) % 3;
+	h->max_blocks = small ? 512 : 512u << history_rand(rng) % 2;
+	h->small_io = small;
+}
+
+static void choose_load(struct history *h, uint64_t *rng)
+{
+	h->unmap_percent = 11;
+	h->nr_threads = 1 + history_rand(rng) % 3;
+	h->nr_fibers = history_rand(rng) % 2 ? 2 + history_rand(rng) % 3 : 6 + history_rand(rng) % 6;
+	h->nr_ops = 60 + history_rand(rng) % 160;
+	/* Few of either: commits are large, and their journal pages full. */
+	h->flush_percent = history_rand(rng) % 2 ? 12 : history_rand(rng) % 2 ? 2 : 40;
+	h->fua_one_in = history_rand(rng) % 2 ? 6 : 40;
+	/* Much I/O while few volumes change, or the other way round. */
+	h->pause_us = history_rand(rng) % 3 ? 200 * h->nr_threads * h->nr_fibers : 200;
+	h->control_pause_us = history_rand(rng) % 3 ? 400 : 40;
+	if (h->small_io && history_rand(rng) % 3 == 0) {
+		/* A few clusters that come and go all the time, under reads that take long. */
+		h->disk_opts.straggler_one_in = 2;
+		h->disk_opts.straggler_ops = 1u << BDEV_READ;
+		h->disk_opts.straggler_us = 20000;
+		h->disk_opts.max_delay_us = 20;
+		h->max_blocks = 128;
+		h->unmap_percent = 30;
+		h->flush_percent = 20;
+		h->pause_us = 200;
+		h->control_pause_us = 4000;
+	}
+}
+
+void history_make(struct history *h, uint64_t seed, bool verbose)
+{
+	uint64_t rng = seed * 0x2545f4914f6cdd1dull;
+	const struct crash_disk_opts *d = &h->disk_opts;
+
+	memset(h, 0, sizeof(*h));
+	h->seed = seed;
+	h->verbose = verbose;
+	choose_disk(h, &rng);
+	choose_load(h, &rng);
+	if (verbose)
+		printf("seed %lu: %lu MiB, atomic %u, %s%s, delays to %lu us, 1 in %u of %x to %lu; clusters of %u, journal of %u "
+		       "pages, leaves 2^%u, inner 2^%u; %u threads of %u fibers, %u operations, %u%% flushes, FUA 1 in %u, volumes "
+		       "to %lu blocks\n",
+		       (unsigned long)seed, (unsigned long)(d->nr_blocks * d->block_size >> 20), d->atomic_blocks,
+		       d->write_through ? "write-through" : "write-back", d->unmap_keeps ? ", unmap keeps" : "",
+		       (unsigned long)d->max_delay_us, d->straggler_one_in, d->straggler_ops, (unsigned long)d->straggler_us,
+		       h->cluster_bytes, h->journal_pages, h->leaf_shift, h->inner_shift, h->nr_threads, h->nr_fibers, h->nr_ops,
+		       h->flush_percent, h->fua_one_in, (unsigned long)h->max_blocks);
+	h->disk = crash_disk_create(d);
+	h->oracle = oracle_create(h->max_blocks, 8192);
+	if (!h->disk) {
+		fprintf(stderr, "no memory for a history\n");
+		exit(2);
+	}
+}
+
+void history_unmake(struct history *h)
+{
+	crash_disk_destroy(h->disk);
+	oracle_destroy(h->oracle);
+}
+
+static void lab_start(uint64_t seed, const struct scrutiny *scrutiny)
+{
+	history_make(&lab.h, seed, scrutiny->verbose);
+	lab.scrutiny = scrutiny;
+	lab.copy = crash_disk_create(&lab.h.disk_opts);
+	lab.remains = crash_disk_create(&lab.h.disk_opts);
+	lab.inner_copy = crash_disk_create(&lab.h.disk_opts);
+	lab.inner_remains = crash_disk_create(&lab.h.disk_opts);
+	lab.oracle = oracle_create(lab.h.max_blocks, 8192);
+	lab.judged = calloc(JUDGED_CAP, sizeof(lab.judged[0]));
+	witness->seed = seed;
+	if (!lab.copy || !lab.remains || !lab.inner_copy || !lab.inner_remains || !lab.judged) {
+		fprintf(stderr, "no memory for a history\n");
+		_exit(2);
+	}
+}
+
+/* One random phase, looked back upon; then power goes, or the process dies. */
+static void random_phase(unsigned phase, uint64_t *rng)
+{
+	uint64_t die = history_rand(rng) % 3, fate_seed, events = 1 + history_rand(rng) % 240;
+	bool closed;
+
+	lab.last_event = crash_disk_nr_events(lab.h.disk) + events;
+	record(&lab.h);
+	run_phase(phase, HISTORY_NO_SCRIPT, &closed);
+	if (closed)
+		lab.last_event = lab.first_event + lab.nr_at - 1;
+	look_back();
+	fate_seed = history_rand(rng);
+	if (lab.scrutiny->verbose)
+		printf("  seed %lu phase %u: events %lu to %lu, %s\n", (unsigned long)lab.h.seed, phase,
+		       (unsigned long)lab.first_event, (unsigned long)lab.last_event,
+		       closed ? "closed" : die ? "power cut" : "process died");
+	lab.h.died = NULL;
+	if (closed) {
+		crash_disk_lose_power(lab.h.disk, CRASH_FATE_LOSE_ALL, fate_seed);
+	} else {
+		if (die)
+			crash_disk_lose_power(lab.copy, CRASH_FATE_SEEDED, fate_seed);
+		else
+			crash_disk_process_died(lab.copy, fate_seed);
+		crash_disk_copy(lab.h.disk, lab.copy);
+		oracle_copy(lab.h.oracle, lab.at[lab.nr_at - 1]);
+		if (!die) {
+			lab.h.died = lab.kept[lab.nr_at - 1];
+			lab.kept[lab.nr_at - 1] = NULL;
+		}
+	}
+	lab.h.oracle->power_lost |= !lab.h.died;
+	forget_recording();
+}
+
+void history_run(uint64_t seed, const struct scrutiny *scrutiny)
+{
+	uint64_t rng = seed ^ 0x68697374ull;
+
+	lab_start(seed, scrutiny);
+	witness->script = HISTORY_NO_SCRIPT;
+	for (unsigned phase = 0; phase < scrutiny->nr_phases; phase++)
+		random_phase(phase, &rng);
+	witness->nr_histories++;
+	fflush(stdout);
+	_exit(0);
+}
+
+/* --- scripts --- */
+
+/* Two phases of random work make a store old; scripts begin where they end. */
+static void grow_old(uint64_t age)
+{
+	static const struct scrutiny blind = { .every = 1 };
+	const struct scrutiny *seeing = lab.scrutiny;
+	uint64_t rng = age ^ 0x616765ull;
+
+	lab.scrutiny = &blind;
+	for (unsigned phase = 0; phase < 2; phase++)
+		random_phase(phase, &rng);
+	lab.scrutiny = seeing;
+}
+
+static void one_script(uint64_t script)
+{
+	bool closed;
+
+	witness->script = script;
+	witness->nr_scripts++;
+	lab.last_event = UINT64_MAX;
+	lab.h.begins = record;
+	lab.h.over = script % 8 ? record_ends : NULL; /* some until the store is closed */
+	run_phase(2, script, &closed);
+	look_back();
+	forget_recording();
+}
+
+void history_run_scripts(uint64_t age, uint64_t first, uint64_t nr, uint64_t stride, uint64_t end_s,
+			 const struct scrutiny *scrutiny)
+{
+	struct crash_disk *old_disk;
+	struct oracle *old_oracle;
+
+	lab_start(age, scrutiny);
+	grow_old(age);
+	old_disk = crash_disk_create(&lab.h.disk_opts);
+	old_oracle = oracle_dup(lab.h.oracle);
+	crash_disk_copy(old_disk, lab.h.disk);
+	for (uint64_t i = 0; i < nr; i++) {
+		if (end_s && (uint64_t)time(NULL) >= end_s)
+			break;
+		crash_disk_copy(lab.h.disk, old_disk);
+		oracle_copy(lab.h.oracle, old_oracle);
+		one_script((first + i * stride) % script_count());
+	}
+	fflush(stdout);
+	_exit(0);
+}

@@ -1,0 +1,253 @@
+/* The oracle's judgement: what a block, a volume or a snapshot shows, against what is permitted. */
+#include <stdio.h>
+#include <string.h>
+
+#include "test/crash/oracle.h"
+
+#define PATTERN_MAGIC 0x57a11ed5u
+
+struct pattern {
+	uint32_t magic, generation, block, version;
+};
+
+#define DURABILITY "invariant 1, durability: "
+#define FOREIGN	   "invariant 2, no foreign bytes: "
+#define ATOMIC	   "invariant 4, atomic operations: "
+
+static char complaint[640];
+
+static const char *complain(const struct oracle *o, unsigned volume, uint32_t block, const struct pattern *p,
+			    const char *what)
+{
+	const struct oracle_volume *v = &o->volumes[volume];
+	const struct oracle_block *b = &oracle_blocks(o, volume)[block];
+	int n = snprintf(complaint, sizeof(complaint),
+			 "%s: %s %s (generation %u) block %u; durable is version %u%s, completed %u%s, last zeroed %u, "
+			 "issued below %u, epoch %u; ",
+			 what, v->snapshot ? "snapshot" : "volume", v->names[0], v->generation, block, b->floor,
+			 b->floor_zero ? " (zero)" : "", b->latest, b->latest_zero ? " (zero)" : "", b->zeroed, o->next_version,
+			 o->epoch);
+
+	if (p->magic == PATTERN_MAGIC)
+		snprintf(complaint + n, sizeof(complaint) - n, "it holds generation %u block %u version %u", p->generation,
+			 p->block, p->version);
+	else
+		snprintf(complaint + n, sizeof(complaint) - n, "it holds %08x %08x %08x %08x", p->magic, p->generation,
+			 p->block, p->version);
+	return complaint;
+}
+
+static bool is_zero(const void *buf)
+{
+	const char *p = buf;
+
+	return !*p && !memcmp(p, p + 1, ORACLE_BLOCK - 1);
+}
+
+/* Whether a version is one that this volume may show at all, sometime. */
+static bool belongs(const struct oracle_volume *v, const struct oracle_change *c, uint32_t version)
+{
+	if (c->generation == v->generation && version >= v->own_from)
+		return true;
+	for (unsigned i = 0; i < v->nr_windows; i++)
+		if (c->generation == v->windows[i].generation && version < v->windows[i].end)
+			return true;
+	return false;
+}
+
+/* volume: who complains; as: whose blocks it may show. */
+static const char *judge_block(const struct oracle *o, unsigned volume, unsigned as, uint32_t block, const char *buf,
+			       struct oracle_least least)
+{
+	const struct oracle_volume *v = &o->volumes[as];
+	const struct oracle_block *b = &oracle_blocks(o, as)[block];
+	const struct oracle_change *c;
+	struct pattern p;
+	uint32_t zeroed = b->zeroed;
+
+	/* While it is taken it may catch what goes on in its origin. */
+	if (v->taken_from >= 0 && oracle_blocks(o, v->taken_from)[block].zeroed > zeroed)
+		zeroed = oracle_blocks(o, v->taken_from)[block].zeroed;
+	memcpy(&p, buf, sizeof(p));
+	if (is_zero(buf)) {
+		if (least.zero || (zeroed > least.version && zeroed >= o->epoch))
+			return NULL;
+		return complain(o, volume, block, &p, DURABILITY "zeroes, but data was there");
+	}
+	if (p.magic != PATTERN_MAGIC || memcmp(buf, buf + sizeof(p), ORACLE_BLOCK - sizeof(p)))
+		return complain(o, volume, block, &p, FOREIGN "foreign or torn bytes");
+	if (p.version >= o->next_version)
+		return complain(o, volume, block, &p, FOREIGN "from a future");
+	c = &o->changes[p.version];
+	if (p.block != block || c->generation != p.generation || block < c->first || block - c->first >= c->nr)
+		return complain(o, volume, block, &p, FOREIGN "another block's bytes");
+	if (p.version == least.version && !least.zero)
+		return NULL;
+	if (!belongs(v, c, p.version))
+		return complain(o, volume, block, &p, FOREIGN "another volume's bytes");
+	if (p.version <= least.version)
+		return complain(o, volume, block, &p, DURABILITY "older than what must be there");
+	if (p.version < o->epoch)
+		return complain(o, volume, block, &p, FOREIGN "came back after an earlier crash had lost it");
+	return NULL;
+}
+
+static const char *judge_as(const struct oracle *o, unsigned volume, unsigned as, uint32_t first, uint32_t nr, const char *buf,
+			    bool after_crash)
+{
+	const struct oracle_block *b = oracle_blocks(o, as) + first;
+	const char *wrong = NULL;
+
+	for (uint32_t i = 0; i < nr && !wrong; i++) {
+		struct oracle_least least = { after_crash ? b[i].floor : b[i].latest,
+					      after_crash ? b[i].floor_zero : b[i].latest_zero };
+
+		wrong = judge_block(o, volume, as, first + i, buf + (uint64_t)i * ORACLE_BLOCK, least);
+	}
+	return wrong;
+}
+
+const char *oracle_judge(const struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, const void *buf,
+			 bool after_crash)
+{
+	const char *wrong = judge_as(o, volume, volume, first, nr, buf, after_crash);
+
+	if (wrong && o->volumes[volume].reverting >= 0 &&
+	    !judge_as(o, volume, o->volumes[volume].reverting, first, nr, buf, after_crash))
+		return NULL;
+	return wrong;
+}
+
+void oracle_read_begin(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, struct oracle_least *least)
+{
+	struct oracle_block *b = oracle_blocks(o, volume) + first;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		b[i].nr_readers++;
+		least[i] = (struct oracle_least){ b[i].latest, b[i].latest_zero };
+	}
+}
+
+const char *oracle_read_end(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, const struct oracle_least *least,
+			    const void *buf)
+{
+	struct oracle_block *b = oracle_blocks(o, volume) + first;
+	const char *wrong = NULL;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		b[i].nr_readers--;
+		if (!wrong)
+			wrong = judge_block(o, volume, volume, first + i, (const char *)buf + (uint64_t)i * ORACLE_BLOCK,
+					    least[i]);
+	}
+	return wrong;
+}
+
+/* --- snapshots --- */
+
+static uint32_t seen_version(const char *buf)
+{
+	struct pattern p;
+
+	memcpy(&p, buf, sizeof(p));
+	return p.magic == PATTERN_MAGIC ? p.version : 0;
+}
+
+/* The moment at which the newest change in it was issued. */
+static uint64_t newest_moment(const struct oracle *o, unsigned volume, const char *buf)
+{
+	uint64_t newest = 0;
+
+	for (uint32_t i = 0; i < o->volumes[volume].sizes[0]; i++) {
+		uint32_t version = seen_version(buf + (uint64_t)i * ORACLE_BLOCK);
+
+		if (version && version < o->next_version && version >= o->epoch && o->changes[version].issued > newest)
+			newest = o->changes[version].issued;
+	}
+	return newest;
+}
+
+const char *oracle_judge_snapshot(struct oracle *o, unsigned volume, const void *seen)
+{
+	struct oracle_volume *v = &o->volumes[volume];
+	struct oracle_block *b = oracle_blocks(o, volume);
+	uint64_t newest = newest_moment(o, volume, seen);
+	uint32_t end = v->nr_windows ? v->windows[v->nr_windows - 1].end : 0;
+
+	for (uint32_t n = o->epoch; n < end && n < o->next_version; n++) {
+		const struct oracle_change *c = &o->changes[n];
+
+		if (c->generation != v->origin || !c->completed || c->completed >= newest || c->zero)
+			continue;
+		for (uint32_t i = c->first; i < c->first + c->nr && i < v->sizes[0]; i++) {
+			const char *at = (const char *)seen + (uint64_t)i * ORACLE_BLOCK;
+			struct pattern p;
+
+			memcpy(&p, at, sizeof(p));
+			if (seen_version(at) < n && !(is_zero(at) && b[i].zeroed > n))
+				return complain(o, volume, i, &p,
+						ATOMIC "the snapshot misses a write that had completed before another in it "
+						       "was issued");
+		}
+	}
+	for (uint32_t i = 0; i < v->sizes[0]; i++) {
+		const char *at = (const char *)seen + (uint64_t)i * ORACLE_BLOCK;
+
+		b[i].latest_zero = is_zero(at);
+		b[i].latest = b[i].latest_zero ? (b[i].zeroed > b[i].latest ? b[i].zeroed : b[i].latest) : seen_version(at);
+	}
+	return NULL;
+}
+
+/* --- volumes --- */
+
+int oracle_find(const struct oracle *o, const uuid_t uuid, const char *name)
+{
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++) {
+		const struct oracle_volume *v = &o->volumes[i];
+
+		if (v->generation && v->uuid_known ? !memcmp(v->uuid, uuid, sizeof(uuid_t))
+						    : v->generation && !strcmp(v->names[0], name))
+			return i;
+	}
+	return -1;
+}
+
+static bool xattr_is(uint32_t number, const void *xattr, uint32_t len)
+{
+	char want[ORACLE_XATTR_MAX];
+
+	if (!number)
+		return !len;
+	return oracle_xattr_fill(number, want) == len && !memcmp(want, xattr, len);
+}
+
+const char *oracle_judge_volume(const struct oracle *o, int volume, const char *name, uint64_t blocks, const void *xattr,
+				uint32_t xattr_len)
+{
+	const struct oracle_volume *v;
+	bool name_ok = false, size_ok = false, xattr_ok = false;
+
+	if (volume < 0) {
+		snprintf(complaint, sizeof(complaint), ATOMIC "volume %s is nobody's: deleted long ago, or never made", name);
+		return complaint;
+	}
+	v = &o->volumes[volume];
+	if (!v->may_be_present) {
+		snprintf(complaint, sizeof(complaint), ATOMIC "volume %s (generation %u) was deleted, and is there", name,
+			 v->generation);
+		return complaint;
+	}
+	for (unsigned i = 0; i < v->nr_names; i++)
+		name_ok |= !strcmp(name, v->names[i]);
+	for (unsigned i = 0; i < v->nr_sizes; i++)
+		size_ok |= blocks == v->sizes[i];
+	for (unsigned i = 0; i < v->nr_xattrs; i++)
+		xattr_ok |= xattr_is(v->xattrs[i], xattr, xattr_len);
+	if (name_ok && size_ok && xattr_ok)
+		return NULL;
+	snprintf(complaint, sizeof(complaint), ATOMIC "volume %s of %lu blocks should be %s of %lu, or %s of %lu%s", name,
+		 (unsigned long)blocks, v->names[0], (unsigned long)v->sizes[0], v->names[v->nr_names - 1],
+		 (unsigned long)v->sizes[v->nr_sizes - 1], xattr_ok ? "" : "; its attribute is none of those it was given");
+	return complaint;
+}
