@@ -198,6 +198,7 @@ int eal_start(const struct runtime_opts *opts, unsigned mem_mib, unsigned main_c
 void eal_stop(void);
 int iobuf_init(unsigned nr_small, unsigned nr_large);
 void iobuf_fini(void);
+void *iobuf_region(size_t *ret_len); /* all pool buffers, for registration; once the pool is there it stays */
 void iobuf_turn(struct reactor *reactor);  /* gives cached buffers to those who wait */
 void iobuf_flush(struct reactor *reactor); /* before a sleep: gives back all that is cached */
 

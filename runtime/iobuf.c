@@ -110,6 +110,14 @@ int iobuf_init(unsigned nr_small, unsigned nr_large)
 	return 0;
 }
 
+void *iobuf_region(size_t *ret_len)
+{
+	*ret_len = 0;
+	for (unsigned class = 0; class < IOBUF_NR_CLASSES; class++)
+		*ret_len += pools[class].nr * pools[class].buf_len;
+	return slab;
+}
+
 /* On the waiter's thread: one message for each buffer granted; a cancel may have taken it back. */
 static void granted_msg(void *arg)
 {

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "runtime/internal.h"
+#include "runtime/rnic_internal.h"
 
 #define NR_SMALL_DEFAULT   256u
 #define NR_LARGE_DEFAULT   64u
@@ -293,6 +294,7 @@ static void begin(const struct sim_opts *opts)
 	trace_hash = 0xcbf29ce484222325ull;
 	nr_steps = 0;
 	stream_sim_reset();
+	rnic_sim_reset();
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGABRT, &action, &abort_before);
 }
@@ -306,6 +308,7 @@ static void end(void)
 	while (!list_empty(&events))
 		list_del(events.next);
 	stream_sim_reset();
+	rnic_sim_reset();
 	sigaction(SIGABRT, &abort_before, NULL);
 	thread_running = NULL;
 	reactor_current = NULL;

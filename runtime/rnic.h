@@ -1,0 +1,204 @@
+/*
+ * RDMA as everything above reaches it: devices, registered memory, completion queues, and connections with their queue
+ * pairs.  Two implementations, chosen when the process starts: librdmacm with libibverbs, or in a simulation a fabric in
+ * memory (rnic_sim.h) that delays by a seed and breaks at a test's word.
+ *
+ * A connection is found or made on the app thread and then belongs to the thread that attaches it; completion queues and
+ * shared receive queues belong to the thread that made them.  Errors are -errno.
+ */
+#ifndef RUNTIME_RNIC_H
+#define RUNTIME_RNIC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/fiber.h"
+#include "runtime/stream.h"
+
+struct rnic_device;
+struct rnic_mr;
+struct rnic_cq;
+struct rnic_srq;
+struct rnic_conn;
+struct rnic_listener;
+
+/* 0, or -ENODEV or -ENOTSUP with a sentence that names the remedy.  Thread: any. */
+int rnic_available(char *ret_why, size_t size);
+
+/* --- devices and memory ---------------------------------------------------------------------------------------------- */
+
+/* Constant.  A device that was once seen stays known, also when it has been taken away. */
+struct rnic_info {
+	char name[64];
+	bool iwarp; /* the memory that an RDMA READ fills must be writable by the peer */
+	uint32_t max_wr;       /* in a queue pair, either way */
+	uint32_t max_sge;      /* in a work request */
+	uint32_t max_read_sge; /* in an RDMA READ */
+	uint32_t max_cqe;
+	uint32_t max_srq_wr; /* 0: no shared receive queues */
+	uint32_t max_message_bytes;
+	uint8_t max_reads;	 /* RDMA READs that a queue pair may have outstanding */
+	uint8_t max_peer_reads;	 /* and serve */
+};
+
+const struct rnic_info *rnic_info(const struct rnic_device *device);
+bool rnic_is_removed(const struct rnic_device *device); /* any thread */
+
+#define RNIC_LOCAL_WRITE  0x1u
+#define RNIC_REMOTE_READ  0x2u
+#define RNIC_REMOTE_WRITE 0x4u
+
+/* Makes memory known to the device; keys are good until rnic_mr_free().  May take a while: not for hot paths. */
+int rnic_mr_create(struct rnic_device *device, void *addr, size_t len, unsigned access, struct rnic_mr **ret_mr);
+void rnic_mr_free(struct rnic_mr *mr); /* NULL is fine */
+uint32_t rnic_mr_lkey(const struct rnic_mr *mr);
+uint32_t rnic_mr_rkey(const struct rnic_mr *mr);
+/* The local key of all pool buffers (iobuf_get); registered once for each device.  Thread: any. */
+int rnic_pool_lkey(struct rnic_device *device, uint32_t *ret_lkey);
+
+/* --- work ------------------------------------------------------------------------------------------------------------- */
+
+struct rnic_sge {
+	uint64_t addr;
+	uint32_t len;
+	uint32_t lkey;
+};
+
+enum rnic_op {
+	RNIC_SEND,
+	RNIC_SEND_INVALIDATE, /* the peer's key remote_key ends with it */
+	RNIC_WRITE,
+	RNIC_READ,
+};
+
+#define RNIC_MAX_SGE 16u
+
+/* Posted as a chain, in order.  It and its sges may be used again once the post has returned. */
+struct rnic_send {
+	struct rnic_send *next;
+	uint64_t id;
+	struct rnic_sge *sge;
+	uint8_t nr_sge;
+	uint8_t op;
+	bool signaled; /* a completion when it is done; in error there is one always */
+	uint32_t remote_key;
+	uint64_t remote_addr;
+};
+
+struct rnic_recv {
+	struct rnic_recv *next;
+	uint64_t id;
+	struct rnic_sge *sge;
+	uint8_t nr_sge;
+};
+
+enum rnic_status {
+	RNIC_OK,
+	RNIC_FLUSHED,	     /* the queue pair is in error; this one was not tried */
+	RNIC_LOCAL_ERROR,    /* length or protection of our own memory */
+	RNIC_REMOTE_ACCESS,  /* a key or a range that the peer does not grant */
+	RNIC_REMOTE_ERROR,   /* the peer could not do it */
+	RNIC_RETRIES,	     /* no answer */
+	RNIC_NOT_READY,	     /* the peer has no receive for it, and retries are over */
+	RNIC_OTHER_ERROR,
+};
+
+const char *rnic_status_name(uint8_t status);
+
+struct rnic_wc {
+	uint64_t id;
+	uint32_t qp_num;
+	uint32_t len;	    /* of a receive */
+	uint32_t key;	    /* that the peer invalidated with it */
+	uint8_t status;
+	bool invalidated;
+};
+
+/**
+ * rnic_cq_create - a completion queue on the current thread
+ * @ready: called when completions may be there, each turn while the thread is awake; says whether there were any
+ *
+ * It must never hold more than nr_entries: who makes queue pairs on it counts.
+ */
+int rnic_cq_create(struct rnic_device *device, uint32_t nr_entries, bool (*ready)(void *arg), void *arg,
+		   struct rnic_cq **ret_cq);
+void rnic_cq_destroy(struct rnic_cq *cq); /* its queue pairs are gone; ready is not called any more */
+unsigned rnic_cq_poll(struct rnic_cq *cq, struct rnic_wc *wcs, unsigned max);
+
+int rnic_srq_create(struct rnic_device *device, uint32_t nr_entries, uint32_t max_sge, struct rnic_srq **ret_srq);
+void rnic_srq_destroy(struct rnic_srq *srq);
+int rnic_srq_post(struct rnic_srq *srq, struct rnic_recv *recv);
+
+/* --- connections ------------------------------------------------------------------------------------------------------- */
+
+#define RNIC_MAX_PRIVATE 196u
+
+/* What connection requests, their answers and rejections carry. */
+struct rnic_params {
+	uint8_t private_data[RNIC_MAX_PRIVATE];
+	uint8_t private_len; /* of what arrives: some transports pad with zeros */
+	/* Of what is sent: what we ask for, or grant.  Of what arrives: what we may have at most. */
+	uint8_t reads;	    /* RDMA READs that we have outstanding */
+	uint8_t peer_reads; /* that we serve */
+};
+
+enum rnic_event_type {
+	RNIC_ESTABLISHED,
+	RNIC_REJECTED,	   /* by the peer; params.private_data may say why */
+	RNIC_UNREACHABLE,
+	RNIC_DISCONNECTED, /* by the peer, or our own disconnect is over */
+	RNIC_REMOVED,	   /* the device goes away, or its address: destroy the connection */
+	RNIC_BROKEN,	   /* the queue pair is in error */
+	RNIC_RECVS_DRAINED, /* after an error: it takes nothing from its shared receive queue any more */
+};
+
+struct rnic_event {
+	enum rnic_event_type type;
+	int err;
+	struct rnic_params params;
+};
+
+typedef void (*rnic_event_fn)(void *arg, const struct rnic_event *event);
+/* On the app thread.  The connection is the callee's, which gives it to a thread, or attaches it here, or rejects and
+ * destroys it. */
+typedef void (*rnic_request_fn)(void *arg, struct rnic_conn *conn, const struct rnic_params *params);
+
+/* Thread: app.  0, -EADDRINUSE, -EADDRNOTAVAIL, -ENODEV (no RDMA device has the address)… */
+int rnic_listen(const struct stream_addr *addr, int backlog, rnic_request_fn request, void *arg,
+		struct rnic_listener **ret_listener);
+void rnic_listener_close(struct rnic_listener *listener);
+
+/* Finds device and route of an address, and attaches the connection to the current thread.  -ENODEV, -EHOSTUNREACH, -ETIMEDOUT… */
+fiber_fn int rnic_resolve(const struct stream_addr *addr, uint64_t timeout_us, struct rnic_conn **ret_conn);
+
+/* It will be attached on @thread: on the app thread, in the request's callback. */
+void rnic_conn_give(struct rnic_conn *conn, struct thread *thread);
+/* Binds it to the current thread and hears of its events, also of what came before. */
+void rnic_conn_attach(struct rnic_conn *conn, rnic_event_fn event, void *arg);
+struct rnic_device *rnic_conn_device(const struct rnic_conn *conn);
+void rnic_conn_local_addr(const struct rnic_conn *conn, struct stream_addr *ret_addr);
+void rnic_conn_peer_addr(const struct rnic_conn *conn, struct stream_addr *ret_addr);
+
+struct rnic_qp_opts {
+	struct rnic_cq *cq;
+	struct rnic_srq *srq; /* NULL: receives of its own, max_recv of them */
+	uint32_t max_send, max_recv;
+	uint32_t max_send_sge, max_recv_sge;
+};
+
+int rnic_qp_create(struct rnic_conn *conn, const struct rnic_qp_opts *opts, uint32_t *ret_qp_num);
+/* The device touches no memory for it any more; completions that are in the queue already stay there.  Harmless without one. */
+void rnic_qp_destroy(struct rnic_conn *conn);
+int rnic_post_send(struct rnic_conn *conn, struct rnic_send *send); /* all of the chain or, in error, some of it */
+int rnic_post_recv(struct rnic_conn *conn, struct rnic_recv *recv);
+
+int rnic_accept(struct rnic_conn *conn, const struct rnic_params *params); /* RNIC_ESTABLISHED follows */
+void rnic_reject(struct rnic_conn *conn, const void *private_data, uint8_t private_len);
+int rnic_connect(struct rnic_conn *conn, const struct rnic_params *params);
+/* The queue pair goes into error, so that everything posted completes, and the peer is told. */
+void rnic_disconnect(struct rnic_conn *conn);
+/* No event comes after this; freed by the runtime. */
+void rnic_conn_destroy(struct rnic_conn *conn);
+
+#endif
