@@ -111,6 +111,42 @@ static_assert(offsetof(struct nvme_sgl, type) == 15, "SGL descriptor type");
 #define NVME_SGL_IN_CAPSULE          NVME_SGL_TYPE(NVME_SGL_DATA_BLOCK, NVME_SGL_SUB_OFFSET) /* 01h */
 #define NVME_SGL_TRANSPORT           NVME_SGL_TYPE(NVME_SGL_TRANSPORT_DATA_BLOCK, NVME_SGL_SUB_TRANSPORT) /* 5Ah */
 
+#define NVME_SGL_KEYED               NVME_SGL_TYPE(NVME_SGL_KEYED_DATA_BLOCK, NVME_SGL_SUB_ADDRESS) /* 40h */
+#define NVME_SGL_KEYED_INVALIDATE    NVME_SGL_TYPE(NVME_SGL_KEYED_DATA_BLOCK, NVME_SGL_SUB_INVALIDATE_KEY) /* 4Fh */
+#define NVME_SGL_LIST_IN_CAPSULE     NVME_SGL_TYPE(NVME_SGL_LAST_SEGMENT, NVME_SGL_SUB_OFFSET) /* 31h */
+
+/* Keyed SGL Data Block descriptor: memory of the host, by its RDMA key. */
+struct nvme_keyed_sgl {
+	uint64_t addr;
+	uint8_t len[3];
+	uint8_t key[4];
+	uint8_t type;
+};
+
+static_assert(sizeof(struct nvme_keyed_sgl) == sizeof(struct nvme_sgl), "keyed SGL descriptor");
+
+#define NVME_KEYED_SGL_MAX_LEN 0xffffffu
+
+static inline uint32_t nvme_keyed_sgl_len(const struct nvme_keyed_sgl *sgl)
+{
+	return sgl->len[0] | (uint32_t)sgl->len[1] << 8 | (uint32_t)sgl->len[2] << 16;
+}
+
+static inline uint32_t nvme_keyed_sgl_key(const struct nvme_keyed_sgl *sgl)
+{
+	return sgl->key[0] | (uint32_t)sgl->key[1] << 8 | (uint32_t)sgl->key[2] << 16 | (uint32_t)sgl->key[3] << 24;
+}
+
+static inline void nvme_keyed_sgl_set(struct nvme_keyed_sgl *sgl, uint64_t addr, uint32_t len, uint32_t key, uint8_t type)
+{
+	sgl->addr = addr;
+	for (unsigned i = 0; i < 3; i++)
+		sgl->len[i] = (uint8_t)(len >> (8 * i));
+	for (unsigned i = 0; i < 4; i++)
+		sgl->key[i] = (uint8_t)(key >> (8 * i));
+	sgl->type = type;
+}
+
 /* --- submission queue entry (Base 2.0, 3.3.3.1) ----------------------------------------------- */
 
 #define NVME_CMD_FUSE_MASK   0x03u /* of flags */
@@ -156,6 +192,7 @@ union nvme_cmd {
 		uint64_t mptr;
 		union {
 			struct nvme_sgl sgl;
+			struct nvme_keyed_sgl keyed_sgl;
 			struct {
 				uint64_t prp1, prp2;
 			};

@@ -11,6 +11,7 @@
 #include "nvme/fabrics.h"
 #include "nvme/identify.h"
 #include "nvme/log_page.h"
+#include "nvme/rdma_cm.h"
 #include "nvme/status.h"
 #include "nvme/tcp_pdu.h"
 

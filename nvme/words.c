@@ -175,6 +175,23 @@ const char *nvme_tcp_fes_name(uint16_t fes)
 	return fes < sizeof(names) / sizeof(names[0]) && names[fes] ? names[fes] : "unknown error";
 }
 
+const char *nvme_rdma_cm_status_name(uint16_t sts)
+{
+	static const char *const names[] = {
+		[NVME_RDMA_CM_INVALID_LEN] = "Invalid Private Data Length",
+		[NVME_RDMA_CM_INVALID_RECFMT] = "Invalid RECFMT",
+		[NVME_RDMA_CM_INVALID_QID] = "Invalid QID",
+		[NVME_RDMA_CM_INVALID_HSQSIZE] = "Invalid HSQSIZE",
+		[NVME_RDMA_CM_INVALID_HRQSIZE] = "Invalid HRQSIZE",
+		[NVME_RDMA_CM_NO_RESOURCES] = "No Resources",
+		[NVME_RDMA_CM_INVALID_IRD] = "Invalid IRD",
+		[NVME_RDMA_CM_INVALID_ORD] = "Invalid ORD",
+		[NVME_RDMA_CM_INVALID_CNTLID] = "Invalid CNTLID",
+	};
+
+	return sts < sizeof(names) / sizeof(names[0]) && names[sts] ? names[sts] : "unknown reason";
+}
+
 static bool is_digit(char c)
 {
 	return c >= '0' && c <= '9';
