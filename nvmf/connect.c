@@ -186,6 +186,7 @@ static uint16_t connect_admin_app(struct connect *c, struct nvmf_subsystem *sub,
 	ctrlr->group = c->qpair->group;
 	ctrlr->listener = listener;
 	ctrlr->opts = c->qpair->opts;
+	ctrlr->ops = c->qpair->ops;
 	ctrlr->cntlid = cntlid;
 	ctrlr->discovery = sub->discovery;
 	memcpy(ctrlr->host_nqn, c->data.hostnqn, sizeof(ctrlr->host_nqn));

@@ -85,6 +85,7 @@ static void put_entry(struct discovery_log *log, const struct nvmf_listener *lis
 	/* A host can do nothing with "any address": it is told the one by which it came. */
 	if (is_wildcard(addr) && log->local.family == addr->family)
 		addr = &log->local;
+	memcpy(entry.tsas, listener->transport->ops->tsas, sizeof(listener->transport->ops->tsas));
 	snprintf(port, sizeof(port), "%u", listener->addr.port);
 	memset(entry.trsvcid, ' ', sizeof(entry.trsvcid));
 	memcpy(entry.trsvcid, port, strlen(port));

@@ -16,7 +16,8 @@
 
 static bool wants_port(const struct nvmf_target *target, const struct nvmf_sub_listener *sl)
 {
-	return !target->no_discovery_port && sl->listener->addr.port != target->discovery_port;
+	return !target->no_discovery_port && sl->listener->transport->ops->discovery_port &&
+	       sl->listener->addr.port != target->discovery_port;
 }
 
 /* Opens, or shares, discovery beside @sl. */

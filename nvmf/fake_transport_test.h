@@ -306,6 +306,9 @@ static void fake_peer_addr(struct nvmf_qpair *qpair, struct stream_addr *ret_add
 static const struct nvmf_transport_ops fake_ops = {
 	.name = "TCP",
 	.trtype = NVME_TRTYPE_TCP,
+	.sgls = NVME_SGLS_OFFSET | NVME_SGLS_TRANSPORT,
+	.max_descriptors = 1,
+	.discovery_port = true,
 	.opts_default = fake_opts_default,
 	.group_create = fake_group_create,
 	.group_destroy = fake_group_destroy,

@@ -37,11 +37,11 @@ static void fill_common(const struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr *id
 	id->lpa = NVME_LPA_EXTENDED | NVME_LPA_SUPPORTED;
 	id->elpe = NVMF_NR_ERRORS - 1;
 	id->kas = NVMF_KAS_100MS;
-	id->sgls = NVME_SGLS_SUPPORTED | NVME_SGLS_OFFSET | NVME_SGLS_TRANSPORT;
+	id->sgls = NVME_SGLS_SUPPORTED | ctrlr->ops->sgls;
 	memcpy(id->subnqn, sub->nqn, sizeof(id->subnqn));
 	id->ioccsz = (sizeof(union nvme_cmd) + ctrlr->opts->in_capsule_data_size) / 16;
 	id->iorcsz = sizeof(struct nvme_cqe) / 16;
-	id->msdbd = 1;
+	id->msdbd = ctrlr->ops->max_descriptors;
 }
 
 static void fill_discovery(const struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr *id)

@@ -212,6 +212,7 @@ struct nvmf_ctrlr {
 	struct nvmf_group *group;
 	struct nvmf_listener *listener; /* compared only; it may be gone */
 	const struct nvmf_transport_opts *opts;
+	const struct nvmf_transport_ops *ops;
 	uint16_t cntlid;
 	char host_nqn[NVMF_NQN_SIZE];
 	uint8_t host_id[16];

@@ -74,6 +74,9 @@ struct nvmf_transport_opts {
 	uint32_t acceptor_backlog;
 	uint32_t sock_priority; /* SO_PRIORITY of its connections; 0: the system's */
 	bool c2h_success;
+	/* RDMA */
+	uint32_t max_srq_depth; /* receives shared by the connections of a poll group and device */
+	bool no_srq;		/* receives for each connection */
 };
 
 /* Makes a transport known, before any is created; "TCP" is then found by name, in any case.  0 or -EEXIST. */
@@ -81,6 +84,8 @@ int nvmf_target_register_transport(struct nvmf_target *target, const struct nvmf
 /* The defaults of a transport by name; -ENOENT: no such. */
 int nvmf_transport_default_opts(struct nvmf_target *target, const char *trtype,
 				struct nvmf_transport_opts *ret_opts);
+/* Can it be created here?  0, or -errno with a sentence that names the remedy; -ENOENT: no such. */
+int nvmf_transport_check(struct nvmf_target *target, const char *trtype, char *ret_why, size_t size);
 /* 0, -ENOENT (no such transport), -EEXIST, -EINVAL (a limit out of range), -ENOMEM. */
 fiber_fn int nvmf_transport_create(struct nvmf_target *target, const char *trtype,
 				   const struct nvmf_transport_opts *opts);

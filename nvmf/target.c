@@ -173,6 +173,15 @@ int nvmf_transport_default_opts(struct nvmf_target *target, const char *trtype,
 	return 0;
 }
 
+int nvmf_transport_check(struct nvmf_target *target, const char *trtype, char *ret_why, size_t size)
+{
+	struct nvmf_transport *transport = nvmf_transport_find(target, trtype);
+
+	if (!transport)
+		return -ENOENT;
+	return transport->ops->check ? transport->ops->check(ret_why, size) : 0;
+}
+
 static bool opts_are_valid(const struct nvmf_transport_opts *opts)
 {
 	return opts->max_queue_depth >= 2 && opts->max_queue_depth <= 4096 &&

@@ -85,7 +85,10 @@ static void opts_default(struct nvmf_transport_opts *opts)
 
 const struct nvmf_transport_ops tcp_transport_ops = {
 	.name = "TCP",
-	.trtype = 3, /* Discovery Log Page Entry TRTYPE: TCP */
+	.trtype = NVME_TRTYPE_TCP,
+	.sgls = NVME_SGLS_OFFSET | NVME_SGLS_TRANSPORT,
+	.max_descriptors = 1,
+	.discovery_port = true,
 	.opts_default = opts_default,
 	.group_create = group_create,
 	.group_destroy = group_destroy,
