@@ -1,0 +1,180 @@
+/*
+ * A device in a poll group: one completion queue, one shared receive queue where the device has them, and the way from a
+ * completion to the connection and the request it is about.
+ *
+ * Whoever makes a queue pair claims room in the completion queue for all that it can have posted, so that the queue never
+ * overruns.  Completions name queue pairs by number: those of one that is gone find no connection and touch nothing.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport/rdma/internal.h"
+
+#define POLL_BATCH   32u
+#define POLL_BATCHES 8u /* in a turn, then the others */
+#define TAG_MASK     7u
+#define TAG_LAST     1u
+#define TAG_RECV     2u
+
+static struct rdma_conn *find_conn(struct rdma_port *port, uint32_t qp_num)
+{
+	struct list *bucket = &port->conns_by_qp[qp_num % RDMA_QP_BUCKETS], *it;
+
+	list_for_each(it, bucket) {
+		struct rdma_conn *conn = list_entry(it, struct rdma_conn, qp_link);
+
+		if (conn->qp_num == qp_num)
+			return conn;
+	}
+	return NULL;
+}
+
+static void recv_done(struct rdma_conn *conn, struct rdma_slot *slot, const struct rnic_wc *wc)
+{
+	if (slot->slots->conn)
+		slot->slots->conn->nr_recvs_posted--;
+	if (wc->status != RNIC_OK) {
+		rdma_slot_release(slot);
+		if (conn)
+			rdma_conn_fail(conn, rnic_status_name(wc->status));
+	} else if (!conn || !conn_receives(conn)) {
+		rdma_slot_release(slot);
+	} else {
+		rdma_req_capsule(conn, slot, wc->len);
+	}
+	if (conn && conn->state == CONN_CLOSING)
+		rdma_conn_work_later(conn, WORK_ADVANCE);
+}
+
+static void handle(struct rdma_port *port, const struct rnic_wc *wc)
+{
+	struct rdma_conn *conn = find_conn(port, wc->qp_num);
+	void *what = (void *)(uintptr_t)(wc->id & ~(uint64_t)TAG_MASK);
+
+	if ((wc->id & TAG_MASK) == TAG_RECV) {
+		/* A connection's own slots are gone with it. */
+		if (conn || port->srq)
+			recv_done(conn, what, wc);
+		return;
+	}
+	if (!conn)
+		return;
+	if (wc->status != RNIC_OK)
+		rdma_conn_fail(conn, rnic_status_name(wc->status));
+	if ((wc->id & TAG_MASK) == TAG_LAST)
+		rdma_req_work_done(what, wc->status);
+}
+
+static unsigned poll_once(struct rdma_port *port)
+{
+	struct rnic_wc wcs[POLL_BATCH];
+	unsigned nr = rnic_cq_poll(port->cq, wcs, POLL_BATCH);
+
+	for (unsigned i = 0; i < nr; i++)
+		handle(port, &wcs[i]);
+	return nr;
+}
+
+static bool port_ready(void *arg)
+{
+	struct rdma_port *port = arg;
+	unsigned nr, all = 0;
+
+	for (unsigned i = 0; i < POLL_BATCHES; i++) {
+		nr = poll_once(port);
+		all += nr;
+		if (nr < POLL_BATCH)
+			break;
+	}
+	count(&port->stats.polls, 1);
+	count(&port->stats.idle_polls, !all);
+	count(&port->stats.completions, all);
+	return all > 0;
+}
+
+void rdma_port_poll_dry(struct rdma_port *port)
+{
+	while (poll_once(port))
+		;
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+static int port_open(struct rdma_port *port, const struct nvmf_transport_opts *opts)
+{
+	uint32_t nr_cqe = min_u32(port->info->max_cqe, RDMA_CQ_MAX);
+	uint32_t nr_recvs = opts->no_srq ? 0 : min_u32(port->info->max_srq_wr, opts->max_srq_depth);
+	int rc;
+
+	rc = rnic_pool_lkey(port->device, &port->pool_lkey);
+	if (rc)
+		return rc;
+	if (nr_recvs >= nr_cqe)
+		return -ENOSPC;
+	port->cq_room = nr_cqe - nr_recvs;
+	rc = rnic_cq_create(port->device, nr_cqe, port_ready, port, &port->cq);
+	if (rc || !nr_recvs)
+		return rc;
+	rc = rnic_srq_create(port->device, nr_recvs, 2, &port->srq);
+	if (rc)
+		return rc;
+	rc = rdma_slots_create(port, NULL, nr_recvs, opts->in_capsule_data_size, &port->srq_slots);
+	return rc ? rc : rdma_slots_post(port->srq_slots);
+}
+
+void rdma_port_free(struct rdma_port *port)
+{
+	list_del(&port->link);
+	if (port->srq)
+		rnic_srq_destroy(port->srq);
+	rdma_slots_free(port->srq_slots);
+	if (port->cq)
+		rnic_cq_destroy(port->cq);
+	free(port);
+}
+
+int rdma_port_get(struct rdma_group *group, struct rnic_device *device, const struct nvmf_transport_opts *opts,
+	     struct rdma_port **ret_port)
+{
+	struct rdma_port *port;
+	struct list *it;
+	int rc;
+
+	list_for_each(it, &group->ports) {
+		port = list_entry(it, struct rdma_port, link);
+		if (port->device == device) {
+			port->nr_conns++;
+			*ret_port = port;
+			return 0;
+		}
+	}
+	port = calloc(1, sizeof(*port));
+	if (!port)
+		return -ENOMEM;
+	port->group = group;
+	port->device = device;
+	port->info = rnic_info(device);
+	for (unsigned i = 0; i < RDMA_QP_BUCKETS; i++)
+		list_init(&port->conns_by_qp[i]);
+	list_add_tail(&group->ports, &port->link);
+	rc = port_open(port, opts);
+	if (rc) {
+		log_warning("RDMA device %s cannot be used: %s; see the limit on locked memory (ulimit -l) and max_srq_depth",
+			    port->info->name, strerror(-rc));
+		rdma_port_free(port);
+		return rc;
+	}
+	port->nr_conns = 1;
+	*ret_port = port;
+	return 0;
+}
+
+void rdma_port_put(struct rdma_port *port)
+{
+	if (--port->nr_conns == 0 && rnic_is_removed(port->device))
+		rdma_port_free(port);
+}

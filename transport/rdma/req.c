@@ -1,0 +1,323 @@
+/*
+ * Commands on their way through the transport: received, handed to nvmf, fetched data for by RDMA READ, answered with RDMA
+ * WRITE and a send behind it, and given back.  The states and their transitions stand at struct rdma_req.
+ *
+ * What is posted for a request at a time is a chain of which only the last piece is signaled.  Room in the send queue and
+ * credits for RDMA READ are taken for a chain and come back with its completion; who finds none waits in order.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/trace.h"
+#include "transport/rdma/internal.h"
+
+#define TAG_LAST 1u
+
+static struct rdma_req *req_of(struct nvmf_req *nreq)
+{
+	return container_of(nreq, struct rdma_req, nreq);
+}
+
+static void set_state(struct rdma_req *req, enum rdma_req_state state)
+{
+	static const uint8_t allowed[] = {
+		[REQ_FREE] = 1u << REQ_NVMF,
+		[REQ_NVMF] = 1u << REQ_READ_WAIT | 1u << REQ_SEND_WAIT | 1u << REQ_FREE,
+		[REQ_READ_WAIT] = 1u << REQ_READING | 1u << REQ_FREE,
+		[REQ_READING] = 1u << REQ_READ_WAIT | 1u << REQ_NVMF | 1u << REQ_FREE,
+		[REQ_SEND_WAIT] = 1u << REQ_SENDING | 1u << REQ_FREE,
+		[REQ_SENDING] = 1u << REQ_SEND_WAIT | 1u << REQ_FREE,
+	};
+
+	assert(allowed[req->state] & 1u << state);
+	TRACE(rdma, req_state, req, req->state, state);
+	req->state = state;
+}
+
+void rdma_req_init(struct rdma_req *req, struct rdma_conn *conn, uint16_t idx)
+{
+	req->conn = conn;
+	req->idx = idx;
+	req->nreq.qpair = &conn->qpair;
+	list_init(&req->nreq.link);
+	list_init(&req->nreq.wait_link);
+	fifo_push(&conn->free, &req->link);
+}
+
+int rdma_req_grow(struct rdma_conn *conn, uint32_t nr)
+{
+	if (nr <= 1)
+		return 0;
+	conn->reqs = calloc(nr - 1, sizeof(*conn->reqs));
+	if (!conn->reqs)
+		return -ENOMEM;
+	conn->nr_reqs = nr - 1;
+	for (uint32_t i = 0; i < conn->nr_reqs; i++)
+		rdma_req_init(&conn->reqs[i], conn, (uint16_t)(i + 1));
+	return 0;
+}
+
+static void drop_slot(struct rdma_req *req)
+{
+	if (req->slot)
+		rdma_slot_release(req->slot);
+	req->slot = NULL;
+}
+
+static void req_release(struct rdma_req *req)
+{
+	struct rdma_conn *conn = req->conn;
+
+	drop_slot(req);
+	count(&conn->port->stats.request_latency_ticks, clock_ticks() - req->nreq.start_ticks);
+	set_state(req, REQ_FREE);
+	fifo_push(&conn->free, &req->link);
+	nvmf_req_release(&req->nreq); /* last: it may be what the connection's end waited for */
+}
+
+static void release_if_held(struct rdma_req *req, bool force)
+{
+	if (req->state == REQ_READ_WAIT || req->state == REQ_SEND_WAIT) {
+		req_release(req);
+	} else if (force && (req->state == REQ_READING || req->state == REQ_SENDING)) {
+		req->conn->nr_busy--;
+		req_release(req);
+	}
+}
+
+void rdma_req_release_held(struct rdma_conn *conn, bool force)
+{
+	fifo_init(&conn->read_wait);
+	fifo_init(&conn->send_wait);
+	release_if_held(&conn->first_req, force);
+	for (uint32_t i = 0; i < conn->nr_reqs; i++)
+		release_if_held(&conn->reqs[i], force);
+}
+
+/* --- received -------------------------------------------------------------------------------------------------------------- */
+
+void rdma_req_capsule(struct rdma_conn *conn, struct rdma_slot *slot, uint32_t len)
+{
+	struct fifo_link *link;
+	struct rdma_req *req;
+
+	/* The capsule may overtake the news that the connection is there. */
+	if (conn->state == CONN_ACCEPTING)
+		rdma_conn_established(conn);
+	link = len >= sizeof(union nvme_cmd) ? fifo_pop(&conn->free) : NULL;
+	if (!link) {
+		rdma_slot_release(slot);
+		rdma_conn_fail(conn, len < sizeof(union nvme_cmd) ? "a capsule of less than a command" :
+							       "the host sends more commands than its queue holds");
+		return;
+	}
+	req = container_of(link, struct rdma_req, link);
+	req->nreq.cmd = *slot->cmd;
+	req->nreq.in_capsule = false;
+	req->nreq.iovcnt = 0;
+	req->capsule_len = len - (uint32_t)sizeof(union nvme_cmd);
+	req->response_posted = false;
+	req->sgl_status = rdma_sgl_parse(&req->nreq.cmd, slot->data, req->capsule_len, &req->sgl);
+	req->slot = slot;
+	if (!req->sgl.in_capsule)
+		drop_slot(req);
+	count(&conn->port->stats.requests, 1);
+	set_state(req, REQ_NVMF);
+	nvmf_req_begin(&req->nreq);
+}
+
+uint16_t rdma_req_parse_sgl(struct nvmf_req *nreq)
+{
+	struct rdma_req *req = req_of(nreq);
+
+	nreq->in_capsule = false;
+	nreq->sgl_len = 0;
+	if (req->sgl_status != NVME_SC_SUCCESS)
+		return req->sgl_status;
+	nreq->in_capsule = req->sgl.in_capsule;
+	nreq->sgl_len = req->sgl.len;
+	/* A capsule without data has nothing to point to, and nvmf nothing to do with none. */
+	if (nreq->in_capsule && nreq->sgl_len) {
+		nreq->iov[0].iov_base = req->slot->data + req->sgl.offset;
+		nreq->iov[0].iov_len = nreq->sgl_len;
+		nreq->iovcnt = 1;
+	}
+	return NVME_SC_SUCCESS;
+}
+
+/* --- posting ---------------------------------------------------------------------------------------------------------------- */
+
+struct chain {
+	struct rnic_send sends[RDMA_CHAIN_MAX];
+	struct rnic_sge sges[RDMA_CHAIN_MAX][RNIC_MAX_SGE];
+	unsigned nr;
+};
+
+static struct rnic_send *chain_add(struct chain *chain, uint8_t op)
+{
+	struct rnic_send *send = &chain->sends[chain->nr];
+
+	*send = (struct rnic_send){ .op = op, .sge = chain->sges[chain->nr] };
+	if (chain->nr)
+		chain->sends[chain->nr - 1].next = send;
+	chain->nr++;
+	return send;
+}
+
+static void chain_add_data(struct chain *chain, struct rdma_req *req, uint8_t op)
+{
+	const struct rnic_info *info = req->conn->port->info;
+	uint32_t max_sge = op == RNIC_READ ? info->max_read_sge : info->max_sge;
+
+	rdma_sgl_next_work(&req->sgl, req->nreq.iov, &req->cursor, max_sge < RNIC_MAX_SGE ? max_sge : RNIC_MAX_SGE,
+		      info->max_message_bytes, req->conn->port->pool_lkey, chain_add(chain, op));
+}
+
+static void chain_add_response(struct chain *chain, struct rdma_req *req)
+{
+	struct rdma_conn *conn = req->conn;
+	struct rnic_send *send = chain_add(chain, req->sgl.invalidate ? RNIC_SEND_INVALIDATE : RNIC_SEND);
+
+	conn->cqes[req->idx] = req->nreq.cqe;
+	send->remote_key = req->sgl.invalidate ? req->sgl.invalidate_key : 0;
+	send->sge[0] = (struct rnic_sge){ (uintptr_t)&conn->cqes[req->idx], sizeof(struct nvme_cqe), rnic_mr_lkey(conn->cqes_mr) };
+	send->nr_sge = 1;
+	req->response_posted = true;
+}
+
+static void chain_post(struct chain *chain, struct rdma_req *req)
+{
+	struct rdma_conn *conn = req->conn;
+	struct rdma_stats *stats = &conn->port->stats;
+	struct rnic_send *last = &chain->sends[chain->nr - 1];
+
+	last->signaled = true;
+	last->id = (uintptr_t)req | TAG_LAST;
+	req->nr_posted = (uint16_t)chain->nr;
+	conn->sq_free -= chain->nr;
+	conn->nr_busy++;
+	count(&stats->total_send_wrs, chain->nr);
+	count(&stats->send_doorbell_updates, 1);
+	if (rnic_post_send(conn->rnic, chain->sends))
+		rdma_conn_fail(conn, "work cannot be posted");
+}
+
+static void post_read(struct rdma_req *req)
+{
+	struct rdma_conn *conn = req->conn;
+	struct chain chain;
+
+	chain.nr = 0;
+	while (req->cursor.left && chain.nr < RDMA_CHAIN_MAX && chain.nr < conn->reads_free && chain.nr < conn->sq_free)
+		chain_add_data(&chain, req, RNIC_READ);
+	conn->reads_free -= chain.nr;
+	set_state(req, REQ_READING);
+	chain_post(&chain, req);
+}
+
+static void post_response(struct rdma_req *req)
+{
+	struct rdma_conn *conn = req->conn;
+	struct chain chain;
+
+	chain.nr = 0;
+	while (req->cursor.left && chain.nr < RDMA_CHAIN_MAX && chain.nr < conn->sq_free)
+		chain_add_data(&chain, req, RNIC_WRITE);
+	if (!req->cursor.left && chain.nr < RDMA_CHAIN_MAX && chain.nr < conn->sq_free)
+		chain_add_response(&chain, req);
+	set_state(req, REQ_SENDING);
+	chain_post(&chain, req);
+}
+
+void rdma_req_pump(struct rdma_conn *conn)
+{
+	/* What is answered frees buffers: it goes before what fills them. */
+	while (conn->state < CONN_CLOSING && conn->sq_free && !fifo_empty(&conn->send_wait))
+		post_response(container_of(fifo_pop(&conn->send_wait), struct rdma_req, link));
+	while (conn->state < CONN_CLOSING && conn->sq_free && conn->reads_free && !fifo_empty(&conn->read_wait))
+		post_read(container_of(fifo_pop(&conn->read_wait), struct rdma_req, link));
+}
+
+static void cursor_start(struct rdma_req *req, uint32_t len)
+{
+	req->cursor = (struct rdma_cursor){ .left = len };
+}
+
+void rdma_req_receive_data(struct nvmf_req *nreq)
+{
+	struct rdma_req *req = req_of(nreq);
+	struct rdma_conn *conn = req->conn;
+
+	set_state(req, REQ_READ_WAIT);
+	if (conn->state >= CONN_CLOSING) {
+		req_release(req);
+		return;
+	}
+	cursor_start(req, nreq->len);
+	fifo_push(&conn->read_wait, &req->link);
+	if (!conn->reads_free || !conn->sq_free)
+		count(&conn->port->stats.pending_rdma_read, 1);
+	rdma_req_pump(conn);
+}
+
+void rdma_req_complete(struct nvmf_req *nreq)
+{
+	struct rdma_req *req = req_of(nreq);
+	struct rdma_conn *conn = req->conn;
+	bool data = nreq->xfer == NVMF_XFER_TO_HOST && nreq->len > 0 && nvme_cqe_status(&nreq->cqe) == NVME_SC_SUCCESS;
+
+	/* The host may send the next command as soon as it has the answer. */
+	drop_slot(req);
+	if (conn->state >= CONN_CLOSING ||
+	    (conn->state == CONN_WAIT_CONNECT && conn->qpair.connected && rdma_conn_connected(conn))) {
+		req_release(req);
+		return;
+	}
+	cursor_start(req, data ? nreq->len : 0);
+	set_state(req, REQ_SEND_WAIT);
+	fifo_push(&conn->send_wait, &req->link);
+	if (!conn->sq_free)
+		count(data ? &conn->port->stats.pending_rdma_write : &conn->port->stats.pending_rdma_send, 1);
+	rdma_req_pump(conn);
+}
+
+/* --- done ------------------------------------------------------------------------------------------------------------------------ */
+
+static void portion_done(struct rdma_req *req)
+{
+	struct rdma_conn *conn = req->conn;
+
+	if (req->state == REQ_READING && req->cursor.left) {
+		set_state(req, REQ_READ_WAIT);
+		fifo_push(&conn->read_wait, &req->link);
+	} else if (req->state == REQ_READING) {
+		set_state(req, REQ_NVMF);
+		nvmf_req_data_received(&req->nreq);
+	} else if (!req->response_posted) {
+		set_state(req, REQ_SEND_WAIT);
+		fifo_push(&conn->send_wait, &req->link);
+	} else {
+		req_release(req);
+	}
+}
+
+void rdma_req_work_done(struct rdma_req *req, uint8_t status)
+{
+	struct rdma_conn *conn = req->conn;
+
+	assert(req->state == REQ_READING || req->state == REQ_SENDING);
+	conn->nr_busy--;
+	conn->sq_free += req->nr_posted;
+	if (req->state == REQ_READING)
+		conn->reads_free += req->nr_posted;
+	if (conn->state >= CONN_CLOSING || status != RNIC_OK) {
+		req_release(req);
+		rdma_conn_work_later(conn, WORK_ADVANCE);
+		return;
+	}
+	portion_done(req);
+	rdma_req_pump(conn);
+	if (conn->draining)
+		rdma_conn_work_later(conn, WORK_ADVANCE);
+}

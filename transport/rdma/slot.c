@@ -1,0 +1,98 @@
+/*
+ * Slots: the registered memory that capsules are received into, 64 bytes of command and the data behind it in a place of its
+ * own, so that data is aligned for the device it goes to.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "transport/rdma/internal.h"
+
+#define DATA_ALIGN 4096u
+
+int rdma_slots_create(struct rdma_port *port, struct rdma_conn *conn, uint32_t nr, uint32_t data_size, struct rdma_slots **ret_slots)
+{
+	size_t data_at = ((size_t)nr * sizeof(union nvme_cmd) + DATA_ALIGN - 1) & ~(size_t)(DATA_ALIGN - 1);
+	uint32_t step = (data_size + DATA_ALIGN - 1) & ~(DATA_ALIGN - 1);
+	struct rdma_slots *slots = calloc(1, sizeof(*slots) + nr * sizeof(slots->slot[0]));
+	int rc = -ENOMEM;
+
+	if (!slots)
+		return rc;
+	slots->port = port;
+	slots->conn = conn;
+	slots->nr = nr;
+	slots->memory = dma_alloc(data_at + (size_t)nr * step, DATA_ALIGN);
+	if (!slots->memory)
+		goto out_slots;
+	rc = rnic_mr_create(port->device, slots->memory, data_at + (size_t)nr * step, RNIC_LOCAL_WRITE, &slots->mr);
+	if (rc)
+		goto out_memory;
+	for (uint32_t i = 0; i < nr; i++) {
+		struct rdma_slot *slot = &slots->slot[i];
+
+		slot->slots = slots;
+		slot->cmd = (union nvme_cmd *)slots->memory + i;
+		slot->data = slots->memory + data_at + (size_t)i * step;
+		slot->sge[0] = (struct rnic_sge){ (uintptr_t)slot->cmd, sizeof(*slot->cmd), rnic_mr_lkey(slots->mr) };
+		slot->sge[1] = (struct rnic_sge){ (uintptr_t)slot->data, data_size, rnic_mr_lkey(slots->mr) };
+		slot->recv = (struct rnic_recv){ .id = (uintptr_t)slot | 2, .sge = slot->sge, .nr_sge = data_size ? 2 : 1 };
+	}
+	*ret_slots = slots;
+	return 0;
+
+out_memory:
+	dma_free(slots->memory);
+out_slots:
+	free(slots);
+	return rc;
+}
+
+void rdma_slots_free(struct rdma_slots *slots)
+{
+	while (slots) {
+		struct rdma_slots *next = slots->next;
+
+		rnic_mr_free(slots->mr);
+		dma_free(slots->memory);
+		free(slots);
+		slots = next;
+	}
+}
+
+static int post(struct rdma_slots *slots, struct rnic_recv *recv, uint32_t nr)
+{
+	struct rdma_port *port = slots->port;
+	int rc;
+
+	count(&port->stats.total_recv_wrs, nr);
+	count(&port->stats.recv_doorbell_updates, 1);
+	if (!slots->conn)
+		return rnic_srq_post(port->srq, recv);
+	rc = rnic_post_recv(slots->conn->rnic, recv);
+	if (!rc)
+		slots->conn->nr_recvs_posted += nr;
+	return rc;
+}
+
+int rdma_slots_post(struct rdma_slots *slots)
+{
+	int rc;
+
+	for (uint32_t i = 0; i + 1 < slots->nr; i++)
+		slots->slot[i].recv.next = &slots->slot[i + 1].recv;
+	rc = post(slots, &slots->slot[0].recv, slots->nr);
+	for (uint32_t i = 0; i < slots->nr; i++)
+		slots->slot[i].recv.next = NULL;
+	return rc;
+}
+
+void rdma_slot_release(struct rdma_slot *slot)
+{
+	struct rdma_conn *conn = slot->slots->conn;
+
+	/* A connection's own are not posted any more once it ends. */
+	if (conn && (conn->state >= CONN_CLOSING || conn->qp_gone))
+		return;
+	if (post(slot->slots, &slot->recv, 1) && conn)
+		rdma_conn_fail(conn, "a receive cannot be posted");
+}
