@@ -285,7 +285,7 @@ static fiber_fn void job_main(void *arg)
 		tell_end(job);
 		if (job->call)
 			answer_call(job);
-	} else if (job->has_place) {
+	} else if (job->kind->has_place) {
 		save_now(job);
 	}
 	job->in_fiber = false;

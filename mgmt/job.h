@@ -17,6 +17,7 @@ struct job;
 struct job_kind {
 	const char *name; /* "inflate"; also in the saved state */
 	const char *unit; /* of its progress: "clusters" */
+	bool has_place;	  /* run keeps in params where to go on: saved again when the daemon's end cuts it short */
 	/*
 	 * Does the work in a fiber of its own: looks up what params name, keeps job->progress true, ends when that asks it to.
 	 * Again from the start after a restart, so what has been done already must be found done.  0 or -errno.
@@ -45,7 +46,6 @@ struct job {
 	bool ended;	       /* as everybody may know */
 	bool resumed;	       /* begun before the last restart */
 	bool cancel_asked;     /* by a client */
-	bool has_place;	       /* params say where to go on: they are saved again when the daemon's end cuts it short */
 	int rc;
 	char detail[512];
 	json_t *result;
