@@ -50,13 +50,16 @@ static char *cell(json_t *row, const struct cli_column *column)
 		if (json_is_string(v))
 			rc = asprintf(&text, "%s", json_string_value(v));
 		else
-			text = v ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) : strdup("-");
+			text = v && !json_is_null(v) ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) : strdup("-");
 		break;
 	case CLI_COUNT:
 		rc = asprintf(&text, "%" PRIu64, number_at(row, column->path));
 		break;
 	case CLI_SIZE:
-		rc = asprintf(&text, "%s", cli_format_size(number_at(row, column->path), buf));
+		if (json_is_null(v))
+			text = strdup("-");
+		else
+			rc = asprintf(&text, "%s", cli_format_size(number_at(row, column->path), buf));
 		break;
 	case CLI_YES_NO:
 		text = strdup(json_is_true(v) ? "yes" : "no");

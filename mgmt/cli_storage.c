@@ -21,12 +21,13 @@ static const struct cli_column store_columns[] = {
 };
 
 static const struct cli_column volume_columns[] = {
-	{ "VOLUME", "aliases.0", CLI_TEXT },
-	{ "SIZE", "block_size*num_blocks", CLI_SIZE },
-	{ "CLUSTERS", "driver_specific.lvol.num_allocated_clusters", CLI_COUNT },
-	{ "THIN", "driver_specific.lvol.thin_provision", CLI_YES_NO },
-	{ "SNAPSHOT", "driver_specific.lvol.snapshot", CLI_YES_NO },
-	{ "PARENT", "driver_specific.lvol.base_snapshot", CLI_TEXT },
+	{ "VOLUME", "alias", CLI_TEXT },
+	{ "SIZE", "size_bytes", CLI_SIZE },
+	{ "SPACE", "referenced_bytes", CLI_SIZE },
+	{ "EXCLUSIVE", "exclusive_bytes", CLI_SIZE },
+	{ "THIN", "is_thin_provisioned", CLI_YES_NO },
+	{ "SNAPSHOT", "is_snapshot", CLI_YES_NO },
+	{ "PARENT", "parent", CLI_TEXT },
 	{ "UUID", "uuid", CLI_TEXT },
 	{ NULL, NULL, 0 },
 };
@@ -58,26 +59,6 @@ static int create_volume(struct cli *cli, json_t *args, const struct cli_verb *v
 				       json_object_get(args, "size_in_mib"), "thin_provision",
 				       !json_is_true(json_object_get(args, "thick")))),
 		    v);
-}
-
-static int list_volumes(struct cli *cli, json_t *args, const struct cli_verb *v)
-{
-	const char *store = text_of(args, "store");
-	json_t *bdevs = cli_call(cli, v->method, NULL), *volumes, *bdev;
-	size_t i, len = store ? strlen(store) : 0;
-
-	if (!bdevs)
-		return EXIT_FAILURE;
-	volumes = json_array();
-	json_array_foreach(bdevs, i, bdev) {
-		const char *alias = json_string_value(cli_at(bdev, "aliases.0"));
-
-		if (cli_at(bdev, "driver_specific.lvol") &&
-		    (!store || (alias && strncmp(alias, store, len) == 0 && alias[len] == '/')))
-			json_array_append(volumes, bdev);
-	}
-	json_decref(bdevs);
-	return cli_show(cli, volumes, v);
 }
 
 /* A volume keeps its store, and a copy is in the store of what it is made of: the store's name may be given with the new one or not. */
@@ -272,8 +253,9 @@ const struct cli_verb cli_storage_verbs[] = {
 	{ "store", "check", "checks every page and count: of one of the daemon's stores, or of a file that no daemon uses",
 	  { { "NAME|PATH", CLI_ARG_STRING, "path", true, "a store's name, or the path of a file or block device" } }, .run = cli_store_check },
 
-	{ "volume", "list", "lists volumes", { { "STORE", CLI_ARG_STRING, "store", false, "only of this store" } },
-	  .method = "bdev_get_bdevs", .columns = volume_columns, .what = "volumes", .run = list_volumes },
+	{ "volume", "list", "lists volumes, and what of the store they refer to",
+	  { { "STORE", CLI_ARG_STRING, "lvs_name", false, "only of this store" } }, .method = "bdev_lvol_get_lvols",
+	  .columns = volume_columns, .what = "volumes" },
 	{ "volume", "create", "makes a volume, thin unless --thick",
 	  { { "VOLUME", CLI_ARG_STRING, "volume", true, "STORE/VOLUME" }, { "SIZE", CLI_ARG_MIB, "size_in_mib", true, "such as 10G" },
 	    { "--thick", CLI_ARG_FLAG, "thick", false, "reserves all of its space now" } },

@@ -25,6 +25,18 @@ static json_t *exclusive_json(const struct lvol_info *info)
 	return info->exclusive_age_us == UINT64_MAX ? json_null() : json_integer((json_int_t)info->exclusive_bytes);
 }
 
+/* Of the snapshot that a volume comes from; null: none. */
+static json_t *parent_json(struct lvol *lvol)
+{
+	struct lvol *parent = lvol_parent(lvol);
+	struct lvol_info info;
+
+	if (!parent)
+		return json_null();
+	lvol_get_info(parent, &info);
+	return json_string(info.name);
+}
+
 static json_t *lvol_json(struct lvol *lvol)
 {
 	char uuid[UUID_STR_LEN], store_uuid[UUID_STR_LEN], alias[BDEV_NAME_MAX * 2];
@@ -40,6 +52,7 @@ static json_t *lvol_json(struct lvol *lvol)
 			"is_esnap_clone", info.external[0] != '\0', "is_degraded", info.degraded, "num_allocated_clusters",
 			(json_int_t)info.num_allocated_clusters, "lvs", "name", info.store_name, "uuid", store_uuid);
 	/* ours, not SPDK's */
+	json_object_set_new(out, "parent", parent_json(lvol));
 	json_object_set_new(out, "size_bytes", json_integer((json_int_t)info.size_bytes));
 	json_object_set_new(out, "referenced_bytes", json_integer((json_int_t)info.referenced_bytes));
 	json_object_set_new(out, "exclusive_bytes", exclusive_json(&info));
@@ -81,8 +94,8 @@ static json_t *xattrs_json(struct lvol *lvol)
 
 json_t *lvol_specific_json(const struct bdev *bdev)
 {
-	struct lvol *lvol = lvol_from_bdev(bdev), *parent;
-	struct lvol_info info, of_parent;
+	struct lvol *lvol = lvol_from_bdev(bdev);
+	struct lvol_info info;
 	char uuid[UUID_STR_LEN];
 	json_t *out;
 
@@ -93,11 +106,8 @@ json_t *lvol_specific_json(const struct bdev *bdev)
 	out = json_pack("{s:s,s:s,s:b,s:I,s:b,s:b}", "lvol_store_uuid", uuid, "base_bdev", info.base_bdev, "thin_provision",
 			info.thin, "num_allocated_clusters", (json_int_t)info.num_allocated_clusters, "snapshot", info.snapshot,
 			"clone", info.clone);
-	parent = lvol_parent(lvol);
-	if (parent) {
-		lvol_get_info(parent, &of_parent);
-		json_object_set_new(out, "base_snapshot", json_string(of_parent.name));
-	}
+	if (info.clone)
+		json_object_set_new(out, "base_snapshot", parent_json(lvol));
 	if (info.snapshot)
 		json_object_set_new(out, "clones", clones_json(lvol));
 	json_object_set_new(out, "esnap_clone", json_boolean(info.external[0]));
