@@ -63,3 +63,6 @@ check_PROGRAMS += %D%/threads_test
 check_PROGRAMS += %D%/format_test
 %C%_format_test_SOURCES = %D%/format_test.c
 %C%_format_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/snapshot_test
+%C%_snapshot_test_SOURCES = %D%/snapshot_test.c
+%C%_snapshot_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

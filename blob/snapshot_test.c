@@ -1,0 +1,269 @@
+/*
+ * Snapshots of a blob that threads are writing: each holds what had completed before it was asked for, nothing that was
+ * submitted after it was answered, and no write without those that had completed before that one was submitted;
+ * and what it holds never changes.
+ *
+ * A clock ticks at each submission and completion.  Each block has one writer, who writes one block at a time; what lies in a
+ * block is the number of its write.
+ */
+#include "blob/internal.h"
+#include "blob/testing.h"
+
+#define NR_THREADS   3u
+#define NR_WRITERS   8u /* on each thread */
+#define NR_ALL	     (NR_THREADS * NR_WRITERS)
+#define NR_BLOCKS    (NR_ALL * 4)
+#define MAX_WRITES   4000u
+#define SPREAD	     3u /* blocks lie so far apart: some share a sub-block, some a cluster */
+#define NR_SNAPSHOTS 8u
+
+struct write {
+	uint64_t submitted, completed;
+};
+
+struct history {
+	struct write write[MAX_WRITES]; /* 0: never written */
+	_Atomic uint32_t nr;
+};
+
+struct world {
+	struct bench b;
+	struct blob *blob;
+	_Atomic uint64_t clock;
+	_Atomic bool stop;
+	_Atomic unsigned nr_running;
+	struct fiber_wait all_done;
+	struct history blocks[NR_BLOCKS];
+};
+
+struct writer {
+	struct world *w;
+	unsigned id;
+	uint64_t seed;
+};
+
+static uint64_t next(struct writer *wr)
+{
+	wr->seed = wr->seed * 6364136223846793005ull + 1442695040888963407ull;
+	return wr->seed >> 33;
+}
+
+static void one_read(struct writer *wr, struct blob_channel *ch, unsigned block, uint8_t *buf)
+{
+	struct iovec iov = {buf, BLOCK};
+	struct blob_io io = {.blob = wr->w->blob,
+			     .op = BLOB_READ,
+			     .iov = &iov,
+			     .iovcnt = 1,
+			     .offset_blocks = block * SPREAD,
+			     .nr_blocks = 1};
+	int rc = blob_submit_wait(ch, &io);
+
+	if (rc || *(uint32_t *)(void *)buf != wr->w->blocks[block].nr)
+		ck_abort_msg("block %u holds %u after write %u; %d", block, *(uint32_t *)(void *)buf,
+			     wr->w->blocks[block].nr, rc);
+}
+
+static void one_write(struct writer *wr, struct blob_channel *ch, uint8_t *buf)
+{
+	struct world *w = wr->w;
+	unsigned block = next(wr) % (NR_BLOCKS / NR_ALL) * NR_ALL + wr->id;
+	struct history *h = &w->blocks[block];
+	struct iovec iov = {buf, BLOCK};
+	struct blob_io io = {.blob = w->blob,
+			     .op = BLOB_WRITE,
+			     .flags = next(wr) % 8 ? 0 : BLOB_IO_FUA,
+			     .iov = &iov,
+			     .iovcnt = 1,
+			     .offset_blocks = block * SPREAD,
+			     .nr_blocks = 1};
+	uint32_t nr = h->nr + 1;
+	int rc;
+
+	if (nr >= MAX_WRITES) {
+		w->stop = true;
+		return;
+	}
+	for (unsigned i = 0; i < BLOCK / 4; i++)
+		((uint32_t *)(void *)buf)[i] = nr;
+	h->write[nr].completed = UINT64_MAX;
+	h->write[nr].submitted = atomic_fetch_add(&w->clock, 1);
+	h->nr = nr;
+	rc = blob_submit_wait(ch, &io);
+	if (rc)
+		ck_abort_msg("write %u of block %u: %d", nr, block, rc);
+	h->write[nr].completed = atomic_fetch_add(&w->clock, 1);
+	if (next(wr) % 2)
+		one_read(wr, ch, block, buf);
+}
+
+static void writer_over(void *arg)
+{
+	struct world *w = arg;
+
+	if (atomic_fetch_sub(&w->nr_running, 1) == 1)
+		fiber_wake(&w->all_done, 0);
+}
+
+static void writer_fiber(void *arg)
+{
+	struct writer *wr = arg;
+	struct blob_channel *ch = blob_channel_get(wr->w->b.store);
+	uint8_t *buf = aligned_alloc(4096, 4096);
+
+	ck_assert_ptr_nonnull(ch);
+	while (!wr->w->stop) {
+		one_write(wr, ch, buf);
+		fiber_yield();
+	}
+	free(buf);
+	blob_channel_put(ch);
+	writer_over(wr->w);
+}
+
+/* --- snapshots --- */
+
+struct shot {
+	struct blob *blob;
+	uint64_t asked, answered;
+	uint32_t found[NR_BLOCKS];
+};
+
+static void read_all(struct world *w, struct blob *blob, uint32_t *found)
+{
+	uint8_t *buf = aligned_alloc(4096, 4096);
+
+	for (unsigned i = 0; i < NR_BLOCKS; i++) {
+		ck_assert_int_eq(blob_rw(&w->b, blob, BLOB_READ, 0, i * SPREAD, 1, buf), 0);
+		memcpy(&found[i], buf, 4);
+		for (unsigned k = 1; k < BLOCK / 4; k++)
+			if (((uint32_t *)(void *)buf)[k] != found[i])
+				ck_abort_msg("block %u is torn", i);
+	}
+	free(buf);
+}
+
+static void judge(struct world *w, const struct shot *s)
+{
+	uint64_t newest = s->asked;
+
+	for (unsigned i = 0; i < NR_BLOCKS; i++) {
+		const struct write *write = w->blocks[i].write;
+
+		if (!s->found[i])
+			continue;
+		ck_assert_uint_le(s->found[i], w->blocks[i].nr);
+		if (write[s->found[i]].submitted > s->answered)
+			ck_abort_msg("block %u: write %u was submitted after the snapshot", i, s->found[i]);
+		if (write[s->found[i]].submitted > newest)
+			newest = write[s->found[i]].submitted;
+	}
+	for (unsigned i = 0; i < NR_BLOCKS; i++) {
+		const struct write *write = w->blocks[i].write;
+
+		if (s->found[i] < w->blocks[i].nr && write[s->found[i] + 1].completed < newest)
+			ck_abort_msg("block %u: write %u is missing, which had completed at %lu; the snapshot has one "
+				     "of %lu, asked at %lu",
+				     i, s->found[i] + 1, (unsigned long)write[s->found[i] + 1].completed,
+				     (unsigned long)newest, (unsigned long)s->asked);
+	}
+}
+
+static void take(struct world *w, struct shot *s, unsigned nr)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "snap-%u", nr);
+	s->asked = atomic_fetch_add(&w->clock, 1);
+	ck_assert_int_eq(blob_snapshot(w->blob, &(struct blob_copy_opts){.name = name}, &s->blob), 0);
+	s->answered = atomic_fetch_add(&w->clock, 1);
+	blob_open(s->blob);
+	read_all(w, s->blob, s->found);
+}
+
+static void look_again(struct world *w, struct shot *s)
+{
+	uint32_t found[NR_BLOCKS];
+
+	read_all(w, s->blob, found);
+	for (unsigned i = 0; i < NR_BLOCKS; i++)
+		ck_assert_msg(found[i] == s->found[i], "block %u of a snapshot became %u from %u", i, found[i],
+			      s->found[i]);
+}
+
+static void run_world(void *arg)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	static struct shot shots[NR_SNAPSHOTS];
+	struct writer writers[NR_ALL];
+	struct thread *threads[NR_THREADS];
+
+	w->b.create.journal_pages = 64;
+	w->b.create.leaf_shift = 2;
+	w->b.create.inner_shift = 2;
+	bench_start(&w->b);
+	w->blob = make_blob(&w->b, "written", NR_BLOCKS * SPREAD * BLOCK);
+	fiber_wait_init(&w->all_done);
+	w->nr_running = NR_ALL;
+	for (unsigned t = 0; t < NR_THREADS; t++)
+		threads[t] = thread_create("io", t % runtime_nr_reactors());
+	for (unsigned i = 0; i < NR_ALL; i++) {
+		writers[i] = (struct writer){.w = w, .id = i};
+		rand_bytes(&writers[i].seed, sizeof(writers[i].seed));
+		ck_assert_int_eq(fiber_spawn(threads[i % NR_THREADS], "writer", writer_fiber, &writers[i]), 0);
+	}
+	for (unsigned i = 0; i < NR_SNAPSHOTS && !w->stop; i++) {
+		fiber_sleep(1000 + i * 500);
+		take(w, &shots[i], i);
+		judge(w, &shots[i]);
+		if (i % 3 == 2) { /* what was shared may become the blob's own again */
+			blob_close(shots[i - 1].blob);
+			ck_assert_int_eq(blob_delete(shots[i - 1].blob), 0);
+			shots[i - 1].blob = NULL;
+		}
+	}
+	w->stop = true;
+	fiber_wait(&w->all_done);
+	for (unsigned t = 0; t < NR_THREADS; t++)
+		thread_exit(threads[t]);
+	for (unsigned i = 0; i < NR_SNAPSHOTS; i++) {
+		if (!shots[i].blob)
+			continue;
+		look_again(w, &shots[i]);
+		blob_close(shots[i].blob);
+		shots[i].blob = NULL;
+	}
+	read_all(w, w->blob, shots[0].found);
+	for (unsigned i = 0; i < NR_BLOCKS; i++)
+		ck_assert_uint_eq(shots[0].found[i], w->blocks[i].nr);
+	ck_assert_uint_eq(store_check_memory(w->b.store, print_finding, NULL), 0);
+	blob_close(w->blob);
+	bench_close(&w->b);
+	bench_check(&w->b);
+	bench_end(&w->b);
+	free(w);
+}
+
+START_TEST(snapshots_of_a_blob_under_load_are_causal_and_whole_simulated)
+{
+	const char *text = getenv("SNAPSHOT_SEEDS");
+	unsigned nr = text ? atoi(text) : 20;
+
+	for (unsigned seed = 1; seed <= nr; seed++)
+		run_sim(seed, 3, run_world, NULL);
+}
+END_TEST
+
+START_TEST(snapshots_of_a_blob_under_load_are_causal_and_whole_on_two_cores)
+{
+	run_real("0,1", run_world, NULL);
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {snapshots_of_a_blob_under_load_are_causal_and_whole_simulated,
+				      snapshots_of_a_blob_under_load_are_causal_and_whole_on_two_cores};
+
+	return run_tests("snapshot", tests, sizeof(tests) / sizeof(tests[0]));
+}
