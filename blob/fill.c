@@ -303,6 +303,8 @@ static void fill_space(struct fill *f)
 	exclusive = !shared && (!old.own || s->counts[old.own] == 1);
 	f->copy = fill_must_copy(s, &old, exclusive);
 	f->map_seq = f->blob->map_seq;
+	f->read_own = f->copy;
+	f->in_place = f->stale = false;
 	if (must_relock(f)) {
 		range_unlock(f->blob, &f->lock);
 		fill_start(f);
@@ -442,6 +444,7 @@ static void edge_read(struct fill *f, unsigned which)
 	if (which)
 		f->read_tail = false;
 	s->stats.nr_copied_subs++;
+	f->read_own |= edge_source(f, which) == f->old_own;
 	f->edge_iov = (struct iovec){.iov_base = f->edge[which], .iov_len = BLOB_SUB_SIZE};
 	f->bio.done = edge_read_done;
 	f->bio.op = BDEV_READ;
@@ -483,6 +486,55 @@ void fill_go_on(struct fill *f)
 
 /* --- data and record --- */
 
+static bool is_alone(const struct fill *f, uint32_t *ret_own)
+{
+	struct node *leaf;
+	bool shared;
+	struct entry e = map_entry(f->blob, f->index, &leaf, &shared);
+
+	*ret_own = e.own;
+	return e.own && !shared && f->blob->store->counts[e.own] == 1;
+}
+
+/* What a fill read from a shared cluster is of no use any more if that became the blob's own meanwhile: who writes in place asks nobody. */
+static bool has_stale_copy(const struct fill *f)
+{
+	uint32_t own;
+
+	if (!f->read_own || f->own == f->old_own)
+		return false;
+	return f->stale || f->map_seq != f->blob->map_seq || (is_alone(f, &own) && own == f->old_own);
+}
+
+/* A record is about to end what other fills of the same cluster read from: they would not see that it was the blob's own. */
+static void mark_stale(struct fill *f)
+{
+	uint64_t base = f->index * f->blob->store->subs_a_cluster;
+	struct list *it;
+	uint32_t own;
+
+	if (!is_alone(f, &own) || own == f->own)
+		return;
+	list_for_each (it, &f->blob->locks) {
+		struct range_lock *l = list_entry(it, struct range_lock, link);
+
+		if (l->ready == lock_ready && l->first >= base && l->first < base + f->blob->store->subs_a_cluster)
+			container_of(l, struct fill, lock)->stale = true;
+	}
+}
+
+/* From the beginning, with a cluster of its own if need be. */
+static void fill_again(struct fill *f)
+{
+	struct store *s = f->blob->store;
+
+	if (f->own_held && !sibling(f))
+		cluster_release(s, f->blob, f->own);
+	f->own_held = false;
+	admit_release(s, &f->admission);
+	fill_space(f);
+}
+
 static void fill_record(struct fill *f)
 {
 	struct store *s = f->blob->store;
@@ -492,6 +544,7 @@ static void fill_record(struct fill *f)
 	bool shared, had;
 	struct entry e;
 
+	mark_stale(f);
 	e = map_entry(f->blob, f->index, &leaf, &shared);
 	journal_begin(s, leaf && !shared ? 32 + s->mask_bytes : 1400 + s->mask_bytes);
 	map_prepare_path(s, f->blob, f->index);
@@ -529,6 +582,10 @@ static void write_done(struct bdev_io *bio, int status)
 
 	if (!status && !f->in_place && f->index >= f->blob->nr_clusters)
 		status = -ERANGE; /* cut off meanwhile, and nobody would trim what we map now */
+	if (!status && !f->in_place && has_stale_copy(f)) {
+		fill_again(f);
+		return;
+	}
 	if (!status && !f->in_place && !BLOB_MUTANT(RECORD_BEFORE_DATA)) {
 		fill_record(f);
 		fill_recorded(f);

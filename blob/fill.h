@@ -30,6 +30,8 @@ struct fill {
 	bool own_held;	  /* own is allocated but not yet mapped */
 	bool copy;	  /* a shared cluster that is not full: its valid part comes along */
 	bool read_tail;   /* the tail is still to be read */
+	bool read_own;	  /* something was read from the cluster that the map had */
+	bool stale;	  /* which was written in place since, or may have been */
 	uint32_t old_own, old_base; /* what the map had when own was chosen */
 	struct range_lock lock;
 	struct admission admission;

@@ -298,7 +298,7 @@ static void some_snapshot(struct model *m)
 	struct model_blob *from = &m->blobs[pick(NR_BLOBS)], *to = &m->blobs[pick(NR_BLOBS)];
 	int rc;
 
-	if (!from->blob || to->blob)
+	if (!from->blob || to->blob || from->snapshot)
 		return;
 	verify(m, from, 0, from->nr_blocks, false);
 	do_flush(m);
