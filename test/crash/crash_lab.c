@@ -268,6 +268,8 @@ int main(int argc, char **argv)
 	if (opt.mutants)
 		return kill_mutants(argv[0]);
 	nr_bad = run_all(argv[0]);
+	printf("%lu calls on volumes, of which %lu snapshots, %lu clones, %lu reverts\n", (unsigned long)witness->nr_calls,
+	       (unsigned long)witness->nr_snapshots, (unsigned long)witness->nr_clones, (unsigned long)witness->nr_reverts);
 	printf("%lu histories from seed %lu, %lu scripts, %lu phases, %lu crash points, %lu looks (%lu within recoveries, %lu twice, "
 	       "%lu spared), %lu distinct crash states, %.0f s: %u failed\n",
 	       (unsigned long)witness->nr_histories, (unsigned long)opt.first_seed, (unsigned long)witness->nr_scripts,

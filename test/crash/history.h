@@ -83,6 +83,7 @@ struct scrutiny {
 /* What outlives the children: counts, and where the one at work is. */
 struct witness {
 	uint64_t nr_events, nr_looks, nr_distinct, nr_histories, nr_scripts, nr_phases, nr_nested, nr_again, nr_skipped;
+	uint64_t nr_snapshots, nr_clones, nr_reverts, nr_calls; /* calls: on volumes, of any kind, in work */
 	uint64_t seed, script, event;
 	unsigned phase, look;
 	bool nested;

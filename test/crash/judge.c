@@ -201,16 +201,40 @@ const char *oracle_judge_snapshot(struct oracle *o, unsigned volume, const void 
 
 /* --- volumes --- */
 
-int oracle_find(const struct oracle *o, const uuid_t uuid, const char *name)
+int oracle_find(const struct oracle *o, const uuid_t uuid)
 {
-	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++) {
-		const struct oracle_volume *v = &o->volumes[i];
-
-		if (v->generation && v->uuid_known ? !memcmp(v->uuid, uuid, sizeof(uuid_t))
-						    : v->generation && !strcmp(v->names[0], name))
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++)
+		if (o->volumes[i].generation && !memcmp(o->volumes[i].uuid, uuid, sizeof(uuid_t)))
 			return i;
-	}
 	return -1;
+}
+
+static const char *judge_parent(const struct oracle *o, unsigned i, int parent)
+{
+	const struct oracle_volume *v = &o->volumes[i];
+	uint32_t generation = parent < 0 ? 0 : o->volumes[parent].generation;
+
+	for (unsigned k = 0; k < v->nr_parents; k++)
+		if (v->parents[k] == generation)
+			return NULL;
+	snprintf(complaint, sizeof(complaint), ATOMIC "the parent of %s should be generation %u or %u, not %u", v->names[0],
+		 v->parents[0], v->parents[v->nr_parents - 1], generation);
+	return complaint;
+}
+
+const char *oracle_judge_parents(const struct oracle *o, const bool *present, const int *parents)
+{
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES && !o->parents_vague; i++) {
+		const struct oracle_volume *v = &o->volumes[i];
+		const char *wrong = present[i] ? judge_parent(o, i, parents[i]) : NULL;
+
+		if (wrong)
+			return wrong;
+		if (v->used && v->snapshot && v->taken_from >= 0 && present[v->taken_from] &&
+		    present[i] != (parents[v->taken_from] == (int)i))
+			return ATOMIC "a snapshot is there, and its volume has another parent; or the other way round";
+	}
+	return NULL;
 }
 
 static bool xattr_is(uint32_t number, const void *xattr, uint32_t len)

@@ -206,6 +206,8 @@ static fiber_fn void call_begin(unsigned i, const char *what)
 		fiber_sleep(5);
 	work.slots[i].controlled = true;
 	work.volume_call = what;
+	if (work.nr_calls++)
+		work.h->oracle->parents_vague = true;
 }
 
 static void call_end(unsigned i, int rc, bool may_lack_space)
@@ -214,6 +216,8 @@ static void call_end(unsigned i, int rc, bool may_lack_space)
 
 	work.slots[i].controlled = false;
 	work.volume_call = NULL;
+	work.nr_calls--;
+	witness->nr_calls++;
 	if (rc && !(may_lack_space && rc == -ENOSPC))
 		fail_errno(what ? what : "a call on a volume", rc);
 }
@@ -266,18 +270,13 @@ fiber_fn void op_rename(unsigned i)
 
 fiber_fn void op_xattr(unsigned i)
 {
-	struct store *store = lvol_store_blobstore(lvol_store_first());
 	char value[ORACLE_XATTR_MAX];
-	struct lvol_info info;
-	struct blob *blob;
 	uint32_t len;
 	int rc;
 
 	call_begin(i, "set attribute");
-	lvol_get_info(work.slots[i].lvol, &info);
-	blob = store_find_blob_uuid(store, info.uuid);
 	len = oracle_xattr_fill(oracle_xattr_begin(work.h->oracle, i), value);
-	rc = blob_set_xattr(blob, "lab", value, len);
+	rc = lvol_set_xattr(work.slots[i].lvol, "lab", value, len);
 	call_end(i, rc, false);
 	oracle_xattr_end(work.h->oracle, i, true);
 }
@@ -310,4 +309,134 @@ fiber_fn void op_resize(unsigned i, uint64_t clusters)
 	call_end(i, rc, true);
 	oracle_resize_end(work.h->oracle, i, rc == 0);
 	s->usable = rc ? old : blocks;
+}
+
+/* --- snapshots --- */
+
+bool slot_idle(unsigned i)
+{
+	const struct slot *s = &work.slots[i];
+
+	return s->desc && !s->closing && !s->controlled;
+}
+
+int slot_snapshot_of(unsigned i, bool newest)
+{
+	const struct oracle_volume *all = work.h->oracle->volumes;
+	int found = -1;
+
+	for (unsigned k = 0; k < ORACLE_MAX_VOLUMES; k++)
+		if (slot_idle(k) && all[k].snapshot && all[k].origin == all[i].generation &&
+		    (found < 0 || (all[k].generation > all[found].generation) == newest))
+			found = k;
+	return found;
+}
+
+static int free_slot(void)
+{
+	for (int k = ORACLE_MAX_VOLUMES - 1; k > 1; k--)
+		if (!work.slots[k].desc && !work.slots[k].controlled && !work.h->oracle->volumes[k].used)
+			return k;
+	return -1;
+}
+
+static fiber_fn void judge_snapshot(unsigned i)
+{
+	uint32_t nr = work.h->oracle->volumes[i].sizes[0], n;
+	char *buf = aligned_alloc(4096, (size_t)nr * ORACLE_BLOCK);
+	const char *wrong;
+
+	for (uint32_t b = 0; b < nr; b += n) {
+		n = nr - b < OPS_MAX_IO_BLOCKS ? nr - b : OPS_MAX_IO_BLOCKS;
+		op_read(&(struct range){ i, b, n }, buf + (size_t)b * ORACLE_BLOCK);
+	}
+	wrong = oracle_judge_snapshot(work.h->oracle, i, buf);
+	if (wrong)
+		workload_fail(wrong);
+	free(buf);
+}
+
+static fiber_fn int take(unsigned from, unsigned to, bool snapshot, struct lvol **ret_lvol)
+{
+	struct lvol_copy_opts opts = { 0 };
+	char name[ORACLE_NAME_MAX];
+
+	new_name(name, snapshot ? 's' : 'c');
+	oracle_take_begin(work.h->oracle, to, from, snapshot, name);
+	opts.name = name;
+	uuid_copy(opts.uuid, work.h->oracle->volumes[to].uuid);
+	return snapshot ? lvol_snapshot(work.slots[from].lvol, &opts, ret_lvol) :
+			  lvol_clone(work.slots[from].lvol, &opts, ret_lvol);
+}
+
+static fiber_fn void take_into_slot(unsigned from, bool snapshot)
+{
+	struct lvol *lvol;
+	int to, rc;
+
+	call_begin(from, snapshot ? "snapshot" : "clone");
+	to = free_slot();
+	if (to < 0 || !oracle_can_take(work.h->oracle, from)) {
+		call_end(from, 0, true);
+		return;
+	}
+	rc = take(from, to, snapshot, &lvol);
+	oracle_take_end(work.h->oracle, to, rc == 0);
+	if (!rc) {
+		slot_open(to, lvol);
+		witness->nr_snapshots += snapshot;
+		witness->nr_clones += !snapshot;
+	}
+	work.slots[to].controlled = !rc && snapshot;
+	call_end(from, rc, true);
+	if (rc || !snapshot)
+		return;
+	judge_snapshot(to);
+	work.slots[to].controlled = false;
+}
+
+fiber_fn void op_snapshot(unsigned i)
+{
+	take_into_slot(i, true);
+}
+
+fiber_fn void op_clone(unsigned i)
+{
+	take_into_slot(i, false);
+}
+
+fiber_fn void op_revert(unsigned i, unsigned snapshot)
+{
+	struct slot *s = &work.slots[i];
+	int rc;
+
+	call_begin(i, "revert");
+	call_begin(snapshot, "revert");
+	work.nr_calls--; /* one call, on two */
+	s->closing = true; /* nothing is in flight: what a write would do to which of the two is not for us to say */
+	while (s->nr_users)
+		fiber_sleep(5);
+	oracle_revert_begin(work.h->oracle, i, snapshot);
+	rc = lvol_revert(s->lvol, work.slots[snapshot].lvol);
+	oracle_revert_end(work.h->oracle, i, rc == 0);
+	witness->nr_reverts += rc == 0;
+	s->usable = work.h->oracle->volumes[i].sizes[0];
+	s->closing = false;
+	work.slots[snapshot].controlled = false;
+	call_end(i, rc, true);
+}
+
+fiber_fn void op_decouple(unsigned i)
+{
+	int rc;
+
+	call_begin(i, "decouple");
+	if (!lvol_parent(work.slots[i].lvol)) {
+		call_end(i, 0, false);
+		return;
+	}
+	oracle_decouple_begin(work.h->oracle, i);
+	rc = lvol_decouple(work.slots[i].lvol);
+	oracle_decouple_end(work.h->oracle, i, rc == 0);
+	call_end(i, rc, false);
 }

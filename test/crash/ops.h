@@ -29,6 +29,7 @@ struct work {
 	/* what each kind of call is waiting for now, should it never end */
 	unsigned nr_waiting[BDEV_NR_OPS];
 	const char *volume_call;
+	unsigned nr_calls; /* operations on volumes under way */
 };
 
 extern struct work work;
@@ -55,5 +56,12 @@ fiber_fn void op_delete(unsigned i);
 fiber_fn void op_rename(unsigned i);
 fiber_fn void op_resize(unsigned i, uint64_t clusters);
 fiber_fn void op_xattr(unsigned i);
+/* Into a free slot, if there is one. */
+fiber_fn void op_snapshot(unsigned i);
+fiber_fn void op_clone(unsigned i); /* of the snapshot in slot i */
+fiber_fn void op_revert(unsigned i, unsigned snapshot);
+fiber_fn void op_decouple(unsigned i);
+int slot_snapshot_of(unsigned i, bool newest); /* -1: it has none */
+bool slot_idle(unsigned i); /* a volume is there, and no operation on it is under way */
 
 #endif

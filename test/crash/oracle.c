@@ -211,19 +211,18 @@ static struct oracle_volume *volume_init(struct oracle *o, unsigned volume, cons
 	v->may_be_absent = v->may_be_present = true;
 	snprintf(v->names[0], ORACLE_NAME_MAX, "%s", name);
 	v->sizes[0] = blocks;
-	v->nr_names = v->nr_sizes = v->nr_xattrs = 1;
+	memset(v->uuid, 0x42, sizeof(v->uuid));
+	memcpy(v->uuid, &v->generation, sizeof(v->generation));
+	v->nr_names = v->nr_sizes = v->nr_xattrs = v->nr_parents = 1;
 	v->reverting = v->taken_from = -1;
 	return v;
 }
 
 void oracle_create_begin(struct oracle *o, unsigned volume, const char *name, uint64_t blocks)
 {
-	struct oracle_volume *v = volume_init(o, volume, name, blocks);
 	struct oracle_block *b = oracle_blocks(o, volume);
 
-	memset(v->uuid, 0x42, sizeof(v->uuid));
-	memcpy(v->uuid, &v->generation, sizeof(v->generation));
-	v->uuid_known = true;
+	volume_init(o, volume, name, blocks);
 	memset(b, 0, o->max_blocks * sizeof(*b));
 	for (unsigned i = 0; i < o->max_blocks; i++)
 		b[i].floor_zero = b[i].latest_zero = true;
@@ -236,14 +235,49 @@ void oracle_create_end(struct oracle *o, unsigned volume, bool ok)
 	o->volumes[volume].used = ok;
 }
 
+static void parent_may(struct oracle_volume *v, uint32_t parent)
+{
+	v->parents[1] = parent;
+	v->nr_parents = 2;
+}
+
+static void parent_is(struct oracle_volume *v, bool ok)
+{
+	if (ok && v->nr_parents == 2)
+		v->parents[0] = v->parents[1];
+	v->nr_parents = 1;
+}
+
 void oracle_delete_begin(struct oracle *o, unsigned volume)
 {
-	o->volumes[volume].may_be_absent = true;
+	struct oracle_volume *v = &o->volumes[volume];
+
+	v->may_be_absent = true;
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++)
+		if (o->volumes[i].used && o->volumes[i].parents[0] == v->generation)
+			parent_may(&o->volumes[i], v->parents[0]);
 }
 
 void oracle_delete_end(struct oracle *o, unsigned volume, bool ok)
 {
 	oracle_create_end(o, volume, !ok);
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++)
+		if (o->volumes[i].used && o->volumes[i].parents[0] == o->volumes[volume].generation)
+			parent_is(&o->volumes[i], ok);
+}
+
+void oracle_decouple_begin(struct oracle *o, unsigned volume)
+{
+	struct oracle_volume *v = &o->volumes[volume];
+
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++)
+		if (o->volumes[i].used && o->volumes[i].generation == v->parents[0])
+			parent_may(v, o->volumes[i].parents[0]);
+}
+
+void oracle_decouple_end(struct oracle *o, unsigned volume, bool ok)
+{
+	parent_is(&o->volumes[volume], ok);
 }
 
 void oracle_rename_begin(struct oracle *o, unsigned volume, const char *name)
@@ -345,10 +379,9 @@ void oracle_take_begin(struct oracle *o, unsigned volume, unsigned origin, bool 
 	v->origin = from->generation;
 	v->own_from = o->next_version;
 	v->taken_from = origin;
-	/* Whether attributes go along is for the store to say, and to stay with. */
-	v->xattrs[0] = 0;
-	v->xattrs[1] = from->xattrs[0];
-	v->nr_xattrs = 2;
+	v->parents[0] = snapshot ? from->parents[0] : from->generation;
+	if (snapshot)
+		parent_may(&o->volumes[origin], v->generation);
 	memcpy(b, oracle_blocks(o, origin), o->max_blocks * sizeof(*b));
 	for (uint32_t i = 0; i < o->max_blocks; i++) {
 		b[i].busy = false;
@@ -356,23 +389,26 @@ void oracle_take_begin(struct oracle *o, unsigned volume, unsigned origin, bool 
 	}
 }
 
-void oracle_take_end(struct oracle *o, unsigned volume, bool ok, const uuid_t uuid)
+void oracle_take_end(struct oracle *o, unsigned volume, bool ok)
 {
 	struct oracle_volume *v = &o->volumes[volume];
-	struct oracle_block *b = oracle_blocks(o, volume), *from;
+	struct oracle_block *b = oracle_blocks(o, volume), *from = oracle_blocks(o, v->taken_from);
 
 	oracle_create_end(o, volume, ok);
-	if (ok && uuid) {
-		uuid_copy(v->uuid, uuid);
-		v->uuid_known = true;
-	}
+	if (v->snapshot)
+		parent_is(&o->volumes[v->taken_from], ok);
 	if (v->nr_windows && v->windows[v->nr_windows - 1].end == UINT32_MAX)
 		v->windows[v->nr_windows - 1].end = o->next_version;
-	from = oracle_blocks(o, v->taken_from);
-	/* What was zeroed while it was taken, it may have caught. */
-	for (uint32_t i = 0; i < v->sizes[0]; i++)
+	for (uint32_t i = 0; i < v->sizes[0]; i++) {
+		/* What was zeroed while it was taken, it may have caught. */
 		if (from[i].zeroed > b[i].zeroed)
 			b[i].zeroed = from[i].zeroed;
+		/* What is in a snapshot is durable with it. */
+		if (v->snapshot && ok) {
+			b[i].floor = b[i].latest;
+			b[i].floor_zero = b[i].latest_zero;
+		}
+	}
 	v->taken_from = -1;
 }
 
@@ -383,15 +419,22 @@ void oracle_revert_begin(struct oracle *o, unsigned volume, unsigned snapshot)
 	v->reverting = snapshot;
 	v->sizes[1] = o->volumes[snapshot].sizes[0];
 	v->nr_sizes = 2;
+	parent_may(v, o->volumes[snapshot].generation);
 }
 
 void oracle_revert_end(struct oracle *o, unsigned volume, bool ok)
 {
 	struct oracle_volume *v = &o->volumes[volume], *snap = &o->volumes[v->reverting];
+	struct oracle_block *b = oracle_blocks(o, volume);
 
 	v->nr_sizes = 1;
+	parent_is(v, ok);
 	if (ok) {
-		memcpy(oracle_blocks(o, volume), oracle_blocks(o, v->reverting), o->max_blocks * sizeof(o->blocks[0]));
+		memcpy(b, oracle_blocks(o, v->reverting), o->max_blocks * sizeof(*b));
+		for (uint32_t i = 0; i < o->max_blocks; i++) {
+			b[i].busy = false;
+			b[i].nr_readers = 0;
+		}
 		memcpy(v->windows, snap->windows, sizeof(v->windows));
 		v->nr_windows = snap->nr_windows;
 		v->own_from = o->next_version;
@@ -409,8 +452,19 @@ static bool is_zero(const void *buf)
 	return !*p && !memcmp(p, p + 1, ORACLE_BLOCK - 1);
 }
 
-void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, const uuid_t uuid, uint64_t blocks,
-			  uint32_t xattr_number, const void *seen)
+void oracle_rebase_parents(struct oracle *o, const bool *present, const int *parents)
+{
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++) {
+		if (!present[i])
+			continue;
+		o->volumes[i].parents[0] = parents[i] < 0 ? 0 : o->volumes[parents[i]].generation;
+		o->volumes[i].nr_parents = 1;
+	}
+	o->parents_vague = false;
+}
+
+void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, uint64_t blocks, uint32_t xattr_number,
+			  const void *seen)
 {
 	struct oracle_volume *v = &o->volumes[volume];
 	struct oracle_block *all = oracle_blocks(o, volume);
@@ -422,8 +476,6 @@ void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, c
 	if (!seen)
 		return;
 	snprintf(v->names[0], ORACLE_NAME_MAX, "%s", name);
-	uuid_copy(v->uuid, uuid);
-	v->uuid_known = true;
 	v->nr_names = v->nr_sizes = v->nr_xattrs = 1;
 	v->sizes[0] = blocks;
 	v->xattrs[0] = xattr_number;

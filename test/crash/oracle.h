@@ -35,14 +35,15 @@ struct oracle_window {
 };
 
 struct oracle_volume {
-	bool used, snapshot, uuid_known;
+	bool used, snapshot;
 	uint32_t generation; /* of the volume in this slot; in its blocks and its UUID */
 	uuid_t uuid;
 	bool may_be_absent, may_be_present;
 	char names[2][ORACLE_NAME_MAX];
 	uint64_t sizes[2];  /* blocks of 512 bytes */
-	uint32_t xattrs[2]; /* numbers; 0: none */
-	unsigned nr_names, nr_sizes, nr_xattrs;
+	uint32_t xattrs[2];  /* numbers; 0: none */
+	uint32_t parents[2]; /* generations; 0: none */
+	unsigned nr_names, nr_sizes, nr_xattrs, nr_parents;
 	uint32_t own_from; /* its own versions from here on count: what came before was reverted */
 	struct oracle_window windows[ORACLE_MAX_WINDOWS];
 	unsigned nr_windows;
@@ -60,6 +61,7 @@ struct oracle_change {
 struct oracle {
 	uint32_t max_blocks, max_changes;
 	bool may_lack_store, may_have_store;
+	bool parents_vague; /* since the last recovery several operations at once have changed them: they are not judged */
 	bool power_lost; /* since the last recovery; otherwise what has completed is there, durable or not */
 	uint32_t next_version; /* also the number of changes */
 	uint32_t epoch;	       /* versions from here on were issued since the last crash */
@@ -106,10 +108,13 @@ uint32_t oracle_xattr_fill(uint32_t number, void *buf); /* its value, at most OR
 /* A snapshot of origin, or a clone of a snapshot, in a free slot. */
 bool oracle_can_take(const struct oracle *o, unsigned origin);
 void oracle_take_begin(struct oracle *o, unsigned volume, unsigned origin, bool snapshot, const char *name);
-void oracle_take_end(struct oracle *o, unsigned volume, bool ok, const uuid_t uuid);
+void oracle_take_end(struct oracle *o, unsigned volume, bool ok);
 /* A volume goes back to a snapshot of its, while nothing is in flight to it. */
 void oracle_revert_begin(struct oracle *o, unsigned volume, unsigned snapshot);
 void oracle_revert_end(struct oracle *o, unsigned volume, bool ok);
+/* Its parent's parent becomes its parent. */
+void oracle_decouple_begin(struct oracle *o, unsigned volume);
+void oracle_decouple_end(struct oracle *o, unsigned volume, bool ok);
 
 /* What a block must hold at least: taken before a read under which changes may be in flight. */
 struct oracle_least {
@@ -128,14 +133,16 @@ const char *oracle_judge(const struct oracle *o, unsigned volume, uint32_t first
 /* A whole snapshot, before any crash: nothing in it without what had completed before that was issued; from now on it is
  * what was seen. */
 const char *oracle_judge_snapshot(struct oracle *o, unsigned volume, const void *buf);
-/* The slot of the volume with this UUID, or of that name if its UUID is not known yet; -1: none, now or ever. */
-int oracle_find(const struct oracle *o, const uuid_t uuid, const char *name);
+int oracle_find(const struct oracle *o, const uuid_t uuid); /* the slot of the volume with this UUID; -1: none, now or ever */
+/* parents: by slot, for those that are present: the slot of its parent; -1: none. */
+const char *oracle_judge_parents(const struct oracle *o, const bool *present, const int *parents);
 const char *oracle_judge_volume(const struct oracle *o, int volume, const char *name, uint64_t blocks, const void *xattr,
 				uint32_t xattr_len);
 
 /* After a recovery: what is seen now is what is.  seen: contents of the volume's blocks, or NULL for a volume not there. */
-void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, const uuid_t uuid, uint64_t blocks,
-			  uint32_t xattr_number, const void *seen);
+void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, uint64_t blocks, uint32_t xattr_number,
+			  const void *seen);
+void oracle_rebase_parents(struct oracle *o, const bool *present, const int *parents);
 void oracle_rebase_end(struct oracle *o);
 uint32_t oracle_xattr_number(const void *value, uint32_t len); /* 0: none */
 

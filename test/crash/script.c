@@ -105,38 +105,33 @@ static void create(unsigned slot, char *buf)
 		op_create(slot, slot ? work.h->max_blocks / cluster_blocks() : 2, slot != 1);
 }
 
-static bool there(unsigned slot)
-{
-	return work.slots[slot].desc && !work.slots[slot].closing && !work.slots[slot].controlled;
-}
-
 static void delete(unsigned slot, char *buf)
 {
-	if (there(slot))
+	if (slot_idle(slot))
 		op_delete(slot);
 }
 
 static void rename_it(unsigned slot, char *buf)
 {
-	if (there(slot))
+	if (slot_idle(slot))
 		op_rename(slot);
 }
 
 static void shrink(unsigned slot, char *buf)
 {
-	if (there(slot))
+	if (slot_idle(slot))
 		op_resize(slot, 1);
 }
 
 static void grow(unsigned slot, char *buf)
 {
-	if (there(slot))
+	if (slot_idle(slot))
 		op_resize(slot, work.h->max_blocks / cluster_blocks());
 }
 
 static void attribute(unsigned slot, char *buf)
 {
-	if (there(slot))
+	if (slot_idle(slot))
 		op_xattr(slot);
 }
 
@@ -145,13 +140,51 @@ static void checkpoint(unsigned slot, char *buf)
 	store_checkpoint(lvol_store_blobstore(lvol_store_first()));
 }
 
+static void snapshot(unsigned slot, char *buf)
+{
+	if (slot_idle(slot))
+		op_snapshot(slot);
+}
+
+static void clone_newest(unsigned slot, char *buf)
+{
+	int i = slot_snapshot_of(slot, true);
+
+	if (i >= 0)
+		op_clone(i);
+}
+
+static void revert_oldest(unsigned slot, char *buf)
+{
+	int i = slot_snapshot_of(slot, false);
+
+	if (i >= 0 && slot_idle(slot))
+		op_revert(slot, i);
+}
+
+static void delete_oldest(unsigned slot, char *buf)
+{
+	int i = slot_snapshot_of(slot, false);
+
+	if (i >= 0)
+		op_delete(i);
+}
+
+static void decouple(unsigned slot, char *buf)
+{
+	if (slot_idle(slot))
+		op_decouple(slot);
+}
+
 static const struct step steps[] = {
 	{ "write-head", write_head, false },	 { "write-tiny", write_tiny, false },	{ "write-across", write_across, false },
 	{ "write-fua", write_fua, false },	 { "write-cluster", write_cluster, false }, { "unmap-cluster", unmap_cluster, false },
 	{ "unmap-across", unmap_across, false }, { "zeroes-fua", zeroes_fua, false },	{ "read", read_head, false },
 	{ "flush", flush, false },		 { "create", create, true },		{ "delete", delete, true },
 	{ "rename", rename_it, true },		 { "shrink", shrink, true },		{ "grow", grow, true },
-	{ "attribute", attribute, true },	 { "checkpoint", checkpoint, true },
+	{ "attribute", attribute, true },	 { "checkpoint", checkpoint, true },	{ "snapshot", snapshot, true },
+	{ "clone", clone_newest, true },	 { "revert", revert_oldest, true },	{ "delete-snapshot", delete_oldest, true },
+	{ "decouple", decouple, true },
 };
 
 #define NR_STEPS (sizeof(steps) / sizeof(steps[0]))

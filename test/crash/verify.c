@@ -137,19 +137,19 @@ static const char *read_volume(struct bdev_channel *ch, struct bdev *bdev, const
 	return NULL;
 }
 
-static void get_xattr(struct lvol *lvol, const void **ret_value, uint16_t *ret_len)
+static int parent_slot(const struct history *h, struct lvol *lvol)
 {
+	struct lvol *parent = lvol_parent(lvol);
 	struct lvol_info info;
-	struct blob *blob;
 
-	lvol_get_info(lvol, &info);
-	blob = store_find_blob_uuid(lvol_store_blobstore(lvol_store_first()), info.uuid);
-	if (!blob || blob_get_xattr(blob, "lab", ret_value, ret_len))
-		*ret_len = 0;
+	if (!parent)
+		return -1;
+	lvol_get_info(parent, &info);
+	return oracle_find(h->oracle, info.uuid);
 }
 
 static const char *judge_one(struct history *h, struct lvol *lvol, bool after_crash, bool rebase, char *buf, bool *present,
-			     uint64_t *answer)
+			     int *parents, uint64_t *answer)
 {
 	struct bdev *bdev = lvol_bdev(lvol);
 	struct bdev_desc *desc = NULL;
@@ -163,13 +163,15 @@ static const char *judge_one(struct history *h, struct lvol *lvol, bool after_cr
 	int slot;
 
 	lvol_get_info(lvol, &info);
-	slot = oracle_find(h->oracle, info.uuid, info.name);
-	get_xattr(lvol, &xattr, &xattr_len);
+	slot = oracle_find(h->oracle, info.uuid);
+	if (lvol_get_xattr(lvol, "lab", &xattr, &xattr_len))
+		xattr_len = 0;
 	wrong = oracle_judge_volume(h->oracle, slot, info.name, nr, xattr, xattr_len);
 	if (wrong)
 		return wrong;
 	xattr_number = oracle_xattr_number(xattr, xattr_len);
 	present[slot] = true;
+	parents[slot] = parent_slot(h, lvol);
 	if (bdev_open_bdev(bdev, false, NULL, NULL, &desc))
 		return "a volume cannot be opened";
 	ch = bdev_channel_get(desc);
@@ -183,7 +185,7 @@ static const char *judge_one(struct history *h, struct lvol *lvol, bool after_cr
 	if (!wrong)
 		wrong = oracle_judge(h->oracle, slot, 0, nr, buf, after_crash);
 	if (!wrong && rebase)
-		oracle_rebase_volume(h->oracle, slot, info.name, info.uuid, nr, xattr_number, buf);
+		oracle_rebase_volume(h->oracle, slot, info.name, nr, xattr_number, buf);
 	/* The order of volumes is the store's, and the same for the same store. */
 	*answer = mix(*answer, info.name, strlen(info.name));
 	*answer = mix(*answer, &xattr_number, sizeof(xattr_number));
@@ -195,13 +197,14 @@ const char *verify_volumes(struct history *h, bool after_crash, bool rebase, uin
 {
 	char *buf = aligned_alloc(4096, h->oracle->max_blocks * ORACLE_BLOCK);
 	bool present[ORACLE_MAX_VOLUMES] = { false };
+	int parents[ORACLE_MAX_VOLUMES];
 	struct lvol_store *store = lvol_store_first();
 	const char *wrong = NULL;
 	struct lvol *lvol;
 
 	*ret_answer = 0;
 	for (lvol = lvol_first(store); lvol && !wrong; lvol = lvol_next(lvol))
-		wrong = judge_one(h, lvol, after_crash, rebase, buf, present, ret_answer);
+		wrong = judge_one(h, lvol, after_crash, rebase, buf, present, parents, ret_answer);
 	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES && !wrong; i++) {
 		const struct oracle_volume *v = &h->oracle->volumes[i];
 
@@ -212,11 +215,15 @@ const char *verify_volumes(struct history *h, bool after_crash, bool rebase, uin
 				 v->names[0], v->generation);
 			wrong = problem;
 		} else if (rebase && v->used) {
-			oracle_rebase_volume(h->oracle, i, "", NULL, 0, 0, NULL);
+			oracle_rebase_volume(h->oracle, i, "", 0, 0, NULL);
 		}
 	}
-	if (!wrong && rebase)
+	if (!wrong)
+		wrong = oracle_judge_parents(h->oracle, present, parents);
+	if (!wrong && rebase) {
+		oracle_rebase_parents(h->oracle, present, parents);
 		oracle_rebase_end(h->oracle);
+	}
 	free(buf);
 	return wrong;
 }
@@ -266,7 +273,7 @@ static const char *verify_use(struct history *h, uint64_t seed)
 			lvol_get_info(lvol, &info);
 			if (info.snapshot || info.read_only)
 				continue;
-			rc = write_some(h, lvol, oracle_find(h->oracle, info.uuid, info.name), &rng);
+			rc = write_some(h, lvol, oracle_find(h->oracle, info.uuid), &rng);
 			if (rc && rc != -ENOSPC)
 				return problem_errno("invariant 4: a recovered volume cannot be written", rc, info.name);
 		}

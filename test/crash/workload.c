@@ -105,21 +105,49 @@ static fiber_fn void shrink_and_grow(unsigned i)
 		op_resize(i, work.h->max_blocks / cluster_blocks());
 }
 
+static fiber_fn void control_volume(unsigned i, unsigned what)
+{
+	int snapshot = slot_snapshot_of(i, sim_rand() % 2);
+
+	if (what < 15)
+		op_delete(i);
+	else if (what < 30)
+		shrink_and_grow(i);
+	else if (what < 40)
+		op_rename(i);
+	else if (what < 50)
+		op_xattr(i);
+	else if (what < 70)
+		op_snapshot(i);
+	else if (what < 75)
+		op_decouple(i);
+	else if (what < 90 && snapshot >= 0)
+		op_revert(i, snapshot);
+}
+
+static fiber_fn void control_snapshot(unsigned i, unsigned what)
+{
+	if (what < 30)
+		op_delete(i);
+	else if (what < 70)
+		op_clone(i);
+	else if (what < 75)
+		op_rename(i);
+	else if (what < 80)
+		op_xattr(i);
+}
+
 static void control_main(void *arg)
 {
 	while (work.ops_left) {
-		unsigned i = sim_rand() % 6, what = sim_rand() % 100;
+		unsigned i = sim_rand() % ORACLE_MAX_VOLUMES, what = sim_rand() % 100;
 
-		if (!work.slots[i].desc)
+		if (!work.slots[i].desc && i < 6 && !work.h->oracle->volumes[i].used)
 			op_create(i, random_clusters(), sim_rand() % 4);
-		else if (what < 25)
-			op_delete(i);
-		else if (what < 50)
-			shrink_and_grow(i);
-		else if (what < 65)
-			op_rename(i);
-		else if (what < 80)
-			op_xattr(i);
+		else if (work.slots[i].desc && work.h->oracle->volumes[i].snapshot)
+			control_snapshot(i, what);
+		else if (work.slots[i].desc)
+			control_volume(i, what);
 		fiber_sleep(sim_rand() % work.h->control_pause_us);
 	}
 	ended(NULL);
@@ -168,7 +196,7 @@ static fiber_fn void begin_again(struct history *h)
 		struct lvol_info info;
 
 		lvol_get_info(lvol, &info);
-		slot_open(oracle_find(h->oracle, info.uuid, info.name), lvol);
+		slot_open(oracle_find(h->oracle, info.uuid), lvol);
 	}
 }
 
