@@ -132,7 +132,8 @@ void cluster_ref(struct store *s, uint32_t c)
 {
 	if (!(s->loading && BLOB_MUTANT(COUNT_NOT_REPLAYED))) {
 		mpage_touch(s, TABLE_COUNTS, c / COUNTS_A_PAGE);
-		s->counts[c]++;
+		if (!s->counts[c]++ && s->csum)
+			csum_cluster_new(s, c);
 	}
 }
 
@@ -141,6 +142,8 @@ void cluster_unref(struct store *s, uint32_t c)
 	mpage_touch(s, TABLE_COUNTS, c / COUNTS_A_PAGE);
 	if (s->counts[c] == 2 && !s->loading)
 		atomic_store(&s->unshared_seq, s->journal.open_seq);
+	if (s->csum && s->counts[c] == 1)
+		csum_cluster_gone(s, c);
 	if (s->counts[c] && s->counts[c] < COUNT_MAX && --s->counts[c] == 0 && !s->loading) {
 		if (BLOB_MUTANT(EARLY_REUSE)) {
 			cluster_available(s, c);

@@ -146,6 +146,7 @@ struct store_info {
 	bool checksums;
 	uint64_t nr_bad;	/* sub-blocks read since the open that did not match their checksum */
 	uint64_t nr_unverified; /* sub-blocks of clusters that a crash left dirty, that did not match and were stamped anew */
+	uint64_t nr_unknown;	/* sub-blocks whose checksum was lost, and taken as they were */
 };
 
 void store_get_info(struct store *store, struct store_info *ret_info); /* owner */
@@ -172,6 +173,7 @@ struct store_stats {
 	uint64_t nr_checkpoints, nr_checkpoint_pages;
 	uint64_t nr_reaped_nodes, nr_freed_clusters;
 	uint64_t nr_space_waits, nr_admit_waits, nr_pool_waits;
+	uint64_t nr_sum_reads, nr_sum_writes, nr_sum_marks; /* pages of checksums; marks of clusters made durable */
 	uint64_t recovery_us, recovered_records;
 	uint64_t resident_bytes; /* of maps and counts */
 };

@@ -16,7 +16,11 @@ static fiber_fn int copy_run(struct fill *f, uint8_t *buf, uint32_t first, uint3
 	int rc = bdev_read(s->bch, buf, cluster_block(s, f->old_own) + in, blocks);
 
 	s->stats.nr_copied_subs += nr;
-	return rc ? rc : bdev_write(s->bch, buf, cluster_block(s, f->own) + in, blocks, 0);
+	if (!rc)
+		rc = bdev_write(s->bch, buf, cluster_block(s, f->own) + in, blocks, 0);
+	if (!rc && s->csum)
+		rc = csum_copied(f->blob, f->index, f->old_own, f->own, first, nr, buf);
+	return rc;
 }
 
 static void copy_fiber(void *arg)

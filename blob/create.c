@@ -9,6 +9,10 @@
 static int choose_journal(struct super *super, uint32_t wanted, struct blob_reason *reason)
 {
 	uint64_t most = super->nr_pages / 32, pages = wanted;
+	unsigned shift = super->cluster_shift - PAGE_SHIFT_BITS;
+
+	if (super_has_sums(super) && most >> shift > SUM_GROUP - 2) /* before the next group's checksums */
+		most = (uint64_t)(SUM_GROUP - 2) << shift;
 
 	if (!pages)
 		pages = most < JOURNAL_DEFAULT_MAX ? most : JOURNAL_DEFAULT_MAX;
@@ -27,8 +31,20 @@ static int choose_journal(struct super *super, uint32_t wanted, struct blob_reas
 	super->journal_page = pages <= SUPER_PAGE_1 - 1 ? 1 : SUPER_PAGE_1 + 1;
 	if (super->cluster_shift >= 20)
 		super->journal_page = SUPER_PAGE_1 + 1;
+	if (super_has_sums(super))
+		super->journal_page = (super->sums_first + 2ull) << shift;
 	super->journal_pages = pages;
 	return 0;
+}
+
+/* The first group's behind the second superblock; its other copy at the device's end. */
+static void choose_sums(struct super *super)
+{
+	super->incompat |= FORMAT_INCOMPAT_SUMS;
+	super->sums_first = (SUPER_PAGE_1 >> (super->cluster_shift - PAGE_SHIFT_BITS)) + 1;
+	super->sums_b0 = super->nr_clusters - 1;
+	while (super->sums_b0 > super->sums_first && (super->sums_b0 - super->sums_first) % SUM_GROUP < 2)
+		super->sums_b0--;
 }
 
 static int choose(struct store *s, const struct store_create_opts *opts, struct blob_reason *reason)
@@ -68,6 +84,8 @@ static int choose(struct store *s, const struct store_create_opts *opts, struct 
 	if (uuid_is_null(super->uuid))
 		store_new_uuid(super->uuid);
 	snprintf(super->name, sizeof(super->name), "%s", opts->name);
+	if (opts->checksums)
+		choose_sums(super);
 	rc = choose_journal(super, opts->journal_pages, reason);
 	if (rc)
 		return rc;
@@ -98,6 +116,23 @@ static fiber_fn int clear_journal(struct store *s, const uint8_t *zeroes)
 	return s->has_cache ? bdev_flush(s->bch) : 0;
 }
 
+fiber_fn int sums_clear(struct store *s, const struct super *super, uint64_t from)
+{
+	uint64_t nr_groups = (super->nr_clusters + SUM_GROUP - 1) / SUM_GROUP;
+	int rc = 0;
+
+	for (uint64_t g = from; g < nr_groups && !rc; g++)
+		for (unsigned copy = 0; copy < 2 && !rc; copy++) {
+			struct bdev_io io = {.op = BDEV_WRITE_ZEROES,
+					     .offset_blocks = cluster_block(s, sums_cluster(super, g, copy)),
+					     .nr_blocks = cluster_block(s, 1)};
+
+			if (sums_cluster(super, g, copy) < super->nr_clusters)
+				rc = bdev_submit_wait(s->bch, &io);
+		}
+	return rc;
+}
+
 static fiber_fn int write_supers(struct store *s)
 {
 	uint8_t *zeroes = dma_alloc(ZERO_PAGES * PAGE_BYTES, PAGE_BYTES);
@@ -109,6 +144,8 @@ static fiber_fn int write_supers(struct store *s)
 	rc = bdev_write(s->bch, zeroes, page_block(s, SUPER_PAGE_1), page_block(s, 1), BDEV_IO_FUA);
 	if (!rc)
 		rc = bdev_write(s->bch, zeroes, page_block(s, SUPER_PAGE_0), page_block(s, 1), BDEV_IO_FUA);
+	if (!rc && super_has_sums(&s->super))
+		rc = sums_clear(s, &s->super, 0);
 	if (!rc)
 		rc = clear_journal(s, zeroes);
 	dma_free(zeroes);

@@ -1,15 +1,18 @@
 /*
- * First writes: what changes a map, on the store's owner thread.  A request is cut at clusters; each part is
- * a fill.
+ * Writes on the store's owner thread: first writes, which change a map, and in a store with checksums all others.  A request is cut at
+ * clusters; each part is a fill.
  *
  *   LOCK   nobody else changes these sub-blocks
- *   SPACE  the cluster to write: the one mapped, if it is this blob's alone; one that another fill of the
- * same cluster has just allocated; or a new one ADMIT  room in the journal and for the next checkpoint's
- * pages COPY   only where a third source would be needed (cow.c) READ   a sub-block that is written in part
- * only is completed: from its base, or with zeros WRITE  the data goes to the device, whole sub-blocks where
- * they are new DONE   the record is made and the map shows the data; FUA then waits for the commit, together
- * with its request
+ *   SPACE  the cluster to write: the one mapped, if it is this blob's alone; one that another fill of the same cluster has just
+ *          allocated; or a new one
+ *   SUMS   in a store with checksums: the cluster is marked, and their pages are here (csum_fill.c)
+ *   ADMIT  room in the journal and for the next checkpoint's pages
+ *   COPY   only where a third source would be needed (cow.c)
+ *   READ   a sub-block that is written in part only is completed: from its base, or with zeros
+ *   WRITE  the data goes to the device, whole sub-blocks where they are new
+ *   DONE   the record is made and the map shows the data; FUA then waits for the commit, together with its request
  */
+#include "blob/csum.h"
 #include "blob/fill.h"
 
 static void fill_space(struct fill *f);
@@ -151,7 +154,7 @@ static void write_go_on(struct req *req)
 		if (left > a_cluster - f->in_block)
 			left = a_cluster - f->in_block;
 		f->nr_blocks = fill_segments(req, f, left);
-		f->own_held = f->copy = f->in_place = f->in_own = f->read_tail = false;
+		f->own_held = f->copy = f->in_place = f->in_own = f->read_tail = f->sums_held = false;
 		f->admission.held = false;
 		f->own = 0;
 		if (!f->nr_blocks) {
@@ -173,13 +176,16 @@ void owner_start(void *arg)
 	struct store *s = req->ch->store;
 	int failed = atomic_load(&s->failed);
 
-	if (failed) {
+	if (failed && req->io->op != BLOB_READ) {
 		req_return(req, failed == -ENODEV || req->io->op == BLOB_FLUSH ? failed : -EROFS);
 		return;
 	}
 	switch (req->io->op) {
 	case BLOB_FLUSH:
 		commit_then_return(req, true);
+		return;
+	case BLOB_READ:
+		csum_read_owner(req);
 		return;
 	case BLOB_WRITE:
 		req->pos = 0;
@@ -213,7 +219,7 @@ static struct fill *sibling(const struct fill *f)
 		    l != &f->lock) {
 			struct fill *o = container_of(l, struct fill, lock);
 
-			if (o->own_held && o->state >= FILL_ADMIT)
+			if (o->own_held && o->state >= FILL_SUMS)
 				return o;
 		}
 	}
@@ -231,6 +237,8 @@ void fill_over(struct fill *f, int status)
 	f->own_held = false;
 	if (f->in_own && --b->nr_in_own == 0)
 		fiber_cond_broadcast(&b->own_idle);
+	if (s->csum)
+		csum_fill_over(f);
 	f->state = FILL_FREE;
 	range_unlock(b, &f->lock);
 	admit_release(s, &f->admission);
@@ -275,6 +283,39 @@ static bool own_enter(struct fill *f)
 	return true;
 }
 
+static void retry_sums(struct waiter *w);
+
+static void retry_marked(struct commit_wait *c, int status)
+{
+	struct fill *f = container_of(c, struct fill, commit);
+
+	if (!status)
+		csum_marked_durably(f->blob->store, f->own);
+	retry_settled(c, status);
+}
+
+/* It has its cluster: its checksums are needed before anything is written there. */
+static void fill_sums(struct fill *f)
+{
+	if (f->blob->store->csum && !csum_fill_ready(f, retry_sums, retry_marked))
+		return;
+	if (!f->in_place)
+		fill_admit(f);
+	else if (own_enter(f))
+		fill_go_on(f);
+}
+
+/* What it found in the map may have changed while it waited, unless the cluster is its own. */
+static void retry_sums(struct waiter *w)
+{
+	struct fill *f = container_of(w, struct fill, waiter);
+
+	if (f->own_held)
+		fill_sums(f);
+	else
+		fill_space(f);
+}
+
 static bool must_relock(const struct fill *f)
 {
 	return f->copy && f->lock.end - f->lock.first != f->blob->store->subs_a_cluster;
@@ -290,6 +331,8 @@ static void fill_space(struct fill *f)
 	struct entry old;
 	struct fill *o;
 
+	if (s->csum)
+		csum_fill_over(f); /* of the cluster that it had chosen before */
 	f->state = FILL_SPACE;
 	old = map_entry(f->blob, f->index, &leaf, &shared);
 	if ((leaf && leaf->lost) || f->index >= f->blob->nr_clusters) {
@@ -335,11 +378,8 @@ static void fill_space(struct fill *f)
 		fiber_cond_signal(&s->free_wake);
 	} else if (!f->own) {
 		fill_over(f, -ENOSPC);
-	} else if (f->in_place) {
-		if (own_enter(f))
-			fill_go_on(f);
 	} else {
-		fill_admit(f);
+		fill_sums(f);
 	}
 }
 
@@ -408,7 +448,7 @@ static uint32_t edge_bytes(const struct fill *f, unsigned which)
 	uint64_t at = which ? end - 1 : start;
 	uint32_t sub = at / BLOB_SUB_SIZE;
 
-	if (f->in_place || (f->old_own == f->own && fill_old_has(f, sub)))
+	if (!s->csum && (f->in_place || (f->old_own == f->own && fill_old_has(f, sub))))
 		return 0;
 	return which ? (BLOB_SUB_SIZE - end % BLOB_SUB_SIZE) % BLOB_SUB_SIZE : start % BLOB_SUB_SIZE;
 }
@@ -424,10 +464,30 @@ static uint32_t edge_source(const struct fill *f, unsigned which)
 
 static void edge_read(struct fill *f, unsigned which);
 
+static void edge_read_done(struct bdev_io *bio, int status);
+
+static void retry_edge(struct waiter *w)
+{
+	edge_read_done(&container_of(w, struct fill, waiter)->bio, 0);
+}
+
+/* As csum_edge(), for the edge that has just been read. */
+static int edge_judge(struct fill *f)
+{
+	unsigned which = f->edge_iov.iov_base == f->edge[1];
+	uint64_t block = which ? f->in_block + f->nr_blocks - 1 : f->in_block;
+
+	return csum_edge(f, edge_source(f, which), block / f->blob->store->blocks_a_sub, f->edge[which], retry_edge);
+}
+
 static void edge_read_done(struct bdev_io *bio, int status)
 {
 	struct fill *f = container_of(bio, struct fill, bio);
 
+	if (!status && f->blob->store->csum)
+		status = edge_judge(f);
+	if (status == -EAGAIN)
+		return;
 	if (status)
 		fill_over(f, status);
 	else if (f->read_tail)
@@ -586,6 +646,8 @@ static void write_done(struct bdev_io *bio, int status)
 		fill_again(f);
 		return;
 	}
+	if (!status && f->blob->store->csum)
+		csum_fill_written(f);
 	if (!status && !f->in_place && !BLOB_MUTANT(RECORD_BEFORE_DATA)) {
 		fill_record(f);
 		fill_recorded(f);

@@ -8,6 +8,7 @@ enum fill_state {
 	FILL_FREE,
 	FILL_LOCK,  /* waits for its range of sub-blocks */
 	FILL_SPACE, /* waits for a cluster, or until the one it has is durably nobody else's */
+	FILL_SUMS,  /* waits for pages of checksums */
 	FILL_ADMIT, /* waits for metadata pages and journal room */
 	FILL_COPY,  /* the valid sub-blocks of a shared cluster are being copied */
 	FILL_READ,  /* its first and last sub-block are being read from the base */
@@ -32,6 +33,7 @@ struct fill {
 	bool read_tail;   /* the tail is still to be read */
 	bool read_own;	  /* something was read from the cluster that the map had */
 	bool stale;	  /* which was written in place since, or may have been */
+	bool sums_held;	  /* its pages of checksums are pinned */
 	uint32_t old_own, old_base; /* what the map had when own was chosen */
 	struct range_lock lock;
 	struct admission admission;

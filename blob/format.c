@@ -141,6 +141,8 @@ void super_encode(const struct super *s, unsigned which, void *page)
 	put64(p + 120, s->created_ms);
 	put64(p + 128, s->written_ms);
 	put16(p + 136, name_len);
+	put16(p + 138, s->sums_first);
+	put32(p + 140, s->sums_b0);
 	for (unsigned i = 0; i < NR_TABLES; i++) {
 		uint8_t *t = p + SUPER_TABLES + i * 40;
 
@@ -178,6 +180,8 @@ static void super_take(const uint8_t *p, struct super *s)
 	s->next_blob_id = get64(p + 112);
 	s->created_ms = get64(p + 120);
 	s->written_ms = get64(p + 128);
+	s->sums_first = get16(p + 138);
+	s->sums_b0 = get32(p + 140);
 	for (unsigned i = 0; i < NR_TABLES; i++) {
 		const uint8_t *t = p + SUPER_TABLES + i * 40;
 
@@ -229,11 +233,22 @@ uint8_t format_leaf_shift_max(uint8_t cluster_shift)
 	return shift;
 }
 
+static bool sums_reserve(const struct super *s, uint64_t cluster)
+{
+	if (cluster == s->sums_b0)
+		return true;
+	if (cluster >= s->sums_first && (cluster - s->sums_first) % SUM_GROUP < 2)
+		return true;
+	return sums_cluster(s, cluster / SUM_GROUP, false) >= s->nr_clusters;
+}
+
 bool super_cluster_reserved(const struct super *s, uint64_t cluster)
 {
 	unsigned pages_shift = s->cluster_shift - PAGE_SHIFT_BITS;
 
 	if (cluster == SUPER_PAGE_0 >> pages_shift || cluster == SUPER_PAGE_1 >> pages_shift)
+		return true;
+	if (super_has_sums(s) && sums_reserve(s, cluster))
 		return true;
 	return cluster >= s->journal_page >> pages_shift &&
 	       cluster <= (s->journal_page + s->journal_pages - 1) >> pages_shift;
@@ -263,6 +278,20 @@ static int check_tables(const struct super *s, struct blob_reason *why)
 	return 0;
 }
 
+static int check_sums(const struct super *s, struct blob_reason *why)
+{
+	unsigned shift = s->cluster_shift - PAGE_SHIFT_BITS;
+	uint64_t journal = s->journal_page >> shift, journal_end = (s->journal_page + s->journal_pages - 1) >> shift;
+
+	if (s->sums_first <= SUPER_PAGE_1 >> shift || s->sums_first + 2u > s->nr_clusters ||
+	    journal < s->sums_first + 2u || journal_end >= s->sums_first + SUM_GROUP ||
+	    s->sums_b0 <= s->sums_first || s->sums_b0 >= s->nr_clusters ||
+	    (s->sums_b0 >= journal && s->sums_b0 <= journal_end) || (s->sums_b0 - s->sums_first) % SUM_GROUP < 2)
+		return refuse(why, "the checksums, from cluster %u on and in %u, lie where they cannot", s->sums_first,
+			      s->sums_b0);
+	return 0;
+}
+
 int super_check_geometry(const struct super *s, uint64_t device_pages, struct blob_reason *why)
 {
 	uint64_t pages_a_cluster;
@@ -288,5 +317,35 @@ int super_check_geometry(const struct super *s, uint64_t device_pages, struct bl
 	    (s->journal_page <= SUPER_PAGE_1 && s->journal_page + s->journal_pages > SUPER_PAGE_1))
 		return refuse(why, "the journal, %llu pages at %llu, lies where it cannot",
 			      (unsigned long long)s->journal_pages, (unsigned long long)s->journal_page);
+	if (super_has_sums(s) && check_sums(s, why))
+		return -EUCLEAN;
 	return check_tables(s, why);
+}
+
+/* --- checksums --- */
+
+void sum_unit_encode(uint8_t *unit, uint64_t store, uint64_t index, const uint32_t sums[SUMS_A_UNIT])
+{
+	put32(unit + 4, store);
+	put64(unit + 8, index);
+	for (unsigned i = 0; i < SUMS_A_UNIT; i++)
+		put32(unit + 16 + 4 * i, sums[i]);
+	put32(unit, ~crc32_iscsi(unit + 4, SUM_UNIT_BYTES - 4, 0xFFFFFFFFu));
+}
+
+static bool is_zero(const uint8_t *p, size_t n)
+{
+	return !p[0] && !memcmp(p, p + 1, n - 1);
+}
+
+int sum_unit_decode(const uint8_t *unit, uint64_t store, uint64_t index, uint32_t ret_sums[SUMS_A_UNIT])
+{
+	if (is_zero(unit, SUM_UNIT_BYTES))
+		return -ENODATA;
+	if (get32(unit) != (uint32_t)~crc32_iscsi((unsigned char *)(uintptr_t)unit + 4, SUM_UNIT_BYTES - 4, 0xFFFFFFFFu) ||
+	    get32(unit + 4) != (uint32_t)store || get64(unit + 8) != index)
+		return -EUCLEAN;
+	for (unsigned i = 0; i < SUMS_A_UNIT; i++)
+		ret_sums[i] = get32(unit + 16 + 4 * i);
+	return 0;
 }

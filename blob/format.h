@@ -117,7 +117,8 @@ int page_identify(const void *page, struct page_id *id, uint32_t *ret_used_bytes
 
 #define FORMAT_VERSION		    1u
 #define FORMAT_INCOMPAT_PRELIMINARY 1ull
-#define FORMAT_INCOMPAT_KNOWN	    FORMAT_INCOMPAT_PRELIMINARY
+#define FORMAT_INCOMPAT_SUMS	    2ull /* checksums of data */
+#define FORMAT_INCOMPAT_KNOWN	    (FORMAT_INCOMPAT_PRELIMINARY | FORMAT_INCOMPAT_SUMS)
 
 struct page_ref {
 	uint64_t a, b, generation; /* page addresses; a 0: none */
@@ -142,6 +143,8 @@ struct super {
 	uint64_t epoch, journal_start;
 	uint64_t next_blob_id;
 	uint64_t created_ms, written_ms;
+	uint16_t sums_first; /* clusters of checksums: see sums_cluster() */
+	uint32_t sums_b0;
 	struct table_root table[NR_TABLES];
 	char name[BLOB_NAME_MAX + 1];
 };
@@ -158,8 +161,34 @@ int super_decode(const void *page, unsigned which, struct super *ret_super, stru
 int super_check_geometry(const struct super *super, uint64_t device_pages, struct blob_reason *why);
 /* The greatest leaf shift that fits a page. */
 uint8_t format_leaf_shift_max(uint8_t cluster_shift);
-/* Whether a cluster holds a superblock or a part of the journal. */
+/* Whether a cluster holds a superblock, a part of the journal or checksums, or has no place for its checksums. */
 bool super_cluster_reserved(const struct super *super, uint64_t cluster);
+
+/* --- checksums --- */
+
+#define SUM_UNIT_BYTES 512u
+#define SUMS_A_UNIT    124u
+#define UNITS_A_PAGE   (PAGE_BYTES / SUM_UNIT_BYTES)
+#define SUMS_A_PAGE    (SUMS_A_UNIT * UNITS_A_PAGE)
+#define SUM_GROUP      SUMS_A_PAGE /* clusters whose checksums fill a cluster */
+#define COUNT_MARK     0x80000000u /* in a stored count: the cluster's checksums may lag behind its data */
+
+static inline bool super_has_sums(const struct super *super)
+{
+	return super->incompat & FORMAT_INCOMPAT_SUMS;
+}
+
+/* The cluster that holds the checksums of a group of clusters, in copy A or B. */
+static inline uint32_t sums_cluster(const struct super *super, uint64_t group, bool copy_b)
+{
+	if (!copy_b)
+		return super->sums_first + group * SUM_GROUP;
+	return group ? super->sums_first + 1 + (group - 1) * SUM_GROUP : super->sums_b0;
+}
+
+void sum_unit_encode(uint8_t *unit, uint64_t store, uint64_t index, const uint32_t sums[SUMS_A_UNIT]);
+/* 0; -ENODATA (never written: all zero); -EUCLEAN.  Without 0, sums are left alone. */
+int sum_unit_decode(const uint8_t *unit, uint64_t store, uint64_t index, uint32_t ret_sums[SUMS_A_UNIT]);
 
 /* --- payloads --- */
 

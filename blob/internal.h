@@ -156,6 +156,8 @@ struct req {
 	enum req_state state;
 	uint8_t parity;
 	bool bio_busy, go_slow, group_flush, counted;
+	bool sum_bad;	 /* what was read did not match its checksum */
+	uint8_t *edge;	 /* bytes around a read that is not whole sub-blocks; DMA, or NULL */
 	struct task task;
 	struct list list;
 	struct waiter waiter;
@@ -231,6 +233,8 @@ struct store {
 	uint32_t subs_a_cluster, mask_words, mask_bytes, blocks_a_sub, slots_a_cluster;
 	uint64_t nr_clusters, nr_data_clusters;
 	bool has_cache, can_unmap, opened_read_only;
+	struct csums *csum; /* NULL: a store without checksums */
+	uint64_t sum_cache_bytes;
 
 	struct task kick_task, event_task;
 	int failed_told; /* what the opener was told of failed */
@@ -495,6 +499,8 @@ enum record_type {
 	REC_STORE_NAME,
 	REC_BLOB_REVERT,
 	REC_BLOB_PARENT,
+	REC_SUMS_MARK = 32,
+	REC_SUMS_CLEAN,
 };
 #define RECORD_HEADER 4u
 int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct blob_reason *why);
@@ -510,6 +516,7 @@ void rec_blob_delete(struct store *s, struct blob *b);
 void rec_blob_resize(struct store *s, struct blob *b, uint64_t nr_clusters);
 void rec_reap(struct store *s, uint32_t node);
 void rec_store_name(struct store *s, const char *name);
+void rec_sums(struct store *s, uint8_t type, const uint32_t *clusters, uint32_t nr);
 void rec_blob_snapshot(struct store *s, struct blob *b, uint32_t slot, const struct blob_image *image);
 void rec_blob_revert(struct store *s, struct blob *b, const struct blob *snapshot);
 void rec_blob_parent(struct store *s, struct blob *b, uint64_t parent_id);
@@ -642,6 +649,7 @@ int blob_channel_init(struct blob_channel *ch, struct store *s, uint32_t nr_reqs
 void blob_channel_fini(struct blob_channel *ch);
 void req_finish(struct req *req, int status); /* on its thread, not within blob_submit() */
 void req_return(struct req *req, int status); /* from the owner, to its thread */
+void req_restart(struct req *req);	     /* the same, to begin again */
 /* Up to iovs pieces of iov, from byte skip on, for at most bytes; their number, and *ret_bytes what they hold. */
 unsigned blob_iov_slice(const struct iovec *iov, unsigned iovcnt, uint64_t skip, uint64_t bytes, struct iovec *out, unsigned max,
 		   uint64_t *ret_bytes);
@@ -685,9 +693,36 @@ fiber_fn int pages_read(struct store *s, const struct page_read *reads, uint64_t
 fiber_fn int load_tables(struct store *s);
 fiber_fn int load_all(struct store *s);
 
+/* create.c */
+fiber_fn int sums_clear(struct store *s, const struct super *super, uint64_t from); /* checksums of groups from that one on */
+
 /* recover.c */
 fiber_fn int supers_read(struct store *s, struct blob_reason *reason);
 fiber_fn int journal_replay(struct store *s, struct blob_reason *reason);
+
+/* csum.c, csum_mark.c, csum_read.c, csum_fill.c: what others call; the rest is in csum.h.  s->csum is not NULL */
+int csum_init(struct store *s);
+int csum_resize(struct store *s, uint64_t nr_clusters);
+void csum_destroy(struct store *s);
+void csum_cluster_new(struct store *s, uint32_t cluster);  /* its count is no longer 0 */
+void csum_cluster_gone(struct store *s, uint32_t cluster); /* its count is 0 */
+void csum_mark(struct store *s, uint32_t cluster);	   /* by a record */
+void csum_clean(struct store *s, uint32_t cluster);
+bool csum_is_marked(const struct store *s, uint32_t cluster);
+void csum_load_mark(struct store *s, uint32_t cluster);
+void csum_loaded(struct store *s);
+void csum_fiber(void *arg);
+void csum_kick(struct store *s);
+void csum_get_info(const struct store *s, struct store_info *info); /* of any store */
+fiber_fn void csum_clean_all(struct store *s); /* no I/O is left: takes back all marks it can */
+int csum_read_wrap(struct req *carrier);
+bool csum_resident(const struct store *s, uint64_t block, uint64_t nr);
+bool csum_matches(const struct store *s, const struct bdev_io *bio);
+void csum_read_owner(struct req *req);
+/* What was read from one cluster of blob b (or of who shares it), at index, and is written to another under its lock: the
+ * checksums come along. */
+fiber_fn int csum_copied(struct blob *b, uint64_t index, uint32_t from, uint32_t to, uint32_t first, uint32_t nr,
+			 const uint8_t *buf);
 
 /* check.c */
 __attribute__((format(printf, 4, 5))) void check_found(struct store *s, enum store_finding_kind kind, uint64_t page,

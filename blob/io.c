@@ -50,6 +50,9 @@ void blob_channel_fini(struct blob_channel *ch)
 {
 	if (ch->bch)
 		bdev_channel_put(ch->bch);
+	for (uint32_t i = 0; i < ch->nr_reqs; i++)
+		if (ch->reqs[i].edge)
+			dma_free(ch->reqs[i].edge);
 	free(ch->reqs);
 }
 
@@ -372,7 +375,10 @@ static void piece_done(struct bdev_io *bio, int status)
 {
 	struct req *piece = container_of(bio, struct req, bio);
 	struct req *req = piece->parent ? piece->parent : piece;
+	struct store *s = req->ch->store;
 
+	if (s->csum && !status && !csum_matches(s, bio))
+		req->sum_bad = req->go_slow = true;
 	if (piece == req) {
 		req->bio_busy = false;
 	} else {
@@ -405,7 +411,8 @@ static struct req *piece_get(struct req *req)
 	return container_of(link, struct req, link);
 }
 
-static bool piece_submit(struct req *req, struct req *carrier, struct piece *piece)
+/* 0, or why it cannot be. */
+static int piece_submit(struct req *req, struct req *carrier, struct piece *piece)
 {
 	const struct blob_io *io = req->io;
 	struct store *s = req->ch->store;
@@ -413,7 +420,8 @@ static bool piece_submit(struct req *req, struct req *carrier, struct piece *pie
 	uint64_t bytes, mask = (1ull << s->block_shift) - 1;
 
 	bio->iovcnt = blob_iov_slice(io->iov, io->iovcnt, req->pos << s->block_shift,
-				     piece->nr_blocks << s->block_shift, carrier->iov, REQ_IOVS, &bytes);
+				     piece->nr_blocks << s->block_shift, carrier->iov,
+				     s->csum ? REQ_IOVS - 2 : REQ_IOVS, &bytes);
 	while (bytes & mask) { /* segments that end within a block: leave what is over for the next piece */
 		struct iovec *last = &carrier->iov[bio->iovcnt - 1];
 		uint64_t cut = bytes & mask;
@@ -427,17 +435,19 @@ static bool piece_submit(struct req *req, struct req *carrier, struct piece *pie
 		}
 	}
 	if (!bytes)
-		return false;
+		return -EINVAL;
 	bio->done = piece_done;
 	bio->iov = carrier->iov;
 	bio->op = io->op == BLOB_READ ? BDEV_READ : BDEV_WRITE;
 	bio->flags = io->flags & BLOB_IO_FUA && !req->group_flush ? BDEV_IO_FUA : 0;
 	bio->offset_blocks = piece->block;
 	bio->nr_blocks = bytes >> s->block_shift;
+	if (s->csum && csum_read_wrap(carrier))
+		return -ENOMEM;
 	req->pending++;
-	req->pos += bio->nr_blocks;
+	req->pos += bytes >> s->block_shift;
 	bdev_submit(req->ch->bch, bio);
-	return true;
+	return 0;
 }
 
 static void pieces_go_on(struct req *req, bool in_submit)
@@ -448,6 +458,7 @@ static void pieces_go_on(struct req *req, bool in_submit)
 	while (req->pos < io->nr_blocks && !req->status && !req->go_slow) {
 		struct req *carrier;
 		struct piece piece;
+		int rc;
 
 		if (io->op == BLOB_READ)
 			read_piece(io->blob, io->offset_blocks + req->pos, io->nr_blocks - req->pos, &piece);
@@ -462,17 +473,19 @@ static void pieces_go_on(struct req *req, bool in_submit)
 		}
 		if (piece.kind == PIECE_LOST)
 			req->status = -EIO;
-		else if (piece.kind == PIECE_SLOW)
+		else if (piece.kind == PIECE_SLOW ||
+			 (piece.kind == PIECE_DEVICE && s->csum && !csum_resident(s, piece.block, piece.nr_blocks)))
 			req->go_slow = true;
-		if (piece.kind != PIECE_DEVICE)
+		if (piece.kind != PIECE_DEVICE || req->go_slow)
 			break;
 		carrier = piece_get(req);
 		if (!carrier) {
 			req->ch->nr_pool_waits++;
 			break; /* its own bdev_io is under way, and goes on when that is done */
 		}
-		if (!piece_submit(req, carrier, &piece)) {
-			req->status = -EINVAL;
+		rc = piece_submit(req, carrier, &piece);
+		if (rc) {
+			req->status = rc;
 			if (carrier == req)
 				req->bio_busy = false;
 			else
@@ -490,9 +503,29 @@ static void fast_done(struct bdev_io *bio, int status)
 	req_finish(container_of(bio, struct req, bio), status);
 }
 
+static void fast_sums_done(struct bdev_io *bio, int status)
+{
+	struct req *req = container_of(bio, struct req, bio);
+
+	if (!status && !csum_matches(req->ch->store, bio)) {
+		req->sum_bad = true;
+		req_to_owner(req);
+		return;
+	}
+	req_finish(req, status);
+}
+
+/* Whether a read of a store with checksums needs nothing but the comparison. */
+static bool sums_fast(const struct store *s, const struct blob_io *io, const struct piece *piece)
+{
+	return io->op == BLOB_READ && !((piece->block | piece->nr_blocks) & (s->blocks_a_sub - 1)) &&
+	       csum_resident(s, piece->block, piece->nr_blocks);
+}
+
 /* Almost every I/O: one full cluster, nothing to wait for. */
 static bool start_fast(struct req *req, struct blob_io *io)
 {
+	const struct store *s = req->ch->store;
 	struct bdev_io *bio = &req->bio;
 	struct piece piece;
 
@@ -502,7 +535,9 @@ static bool start_fast(struct req *req, struct blob_io *io)
 		write_piece(io->blob, io->offset_blocks, io->nr_blocks, false, &piece);
 	if (piece.kind != PIECE_DEVICE || piece.nr_blocks != io->nr_blocks)
 		return false;
-	bio->done = fast_done;
+	if (s->csum && !sums_fast(s, io, &piece))
+		return false;
+	bio->done = s->csum ? fast_sums_done : fast_done;
 	bio->iov = io->iov;
 	bio->iovcnt = io->iovcnt;
 	bio->op = io->op == BLOB_READ ? BDEV_READ : BDEV_WRITE;
@@ -530,6 +565,11 @@ static void start_data(struct req *req, struct blob_io *io)
 	req->counted = true;
 	req->parity = in_flight_get(req->ch);
 	req->state = REQ_DEVICE;
+	req->sum_bad = false;
+	if (s->csum && io->op == BLOB_WRITE) { /* whole sub-blocks, one at a time (csum_fill.c) */
+		req_to_owner(req);
+		return;
+	}
 	if (!(io->flags & BLOB_IO_FUA) && start_fast(req, io))
 		return;
 	req->pos = 0;
@@ -539,6 +579,21 @@ static void start_data(struct req *req, struct blob_io *io)
 	req->group_flush = io->op == BLOB_WRITE && io->flags & BLOB_IO_FUA && s->has_cache &&
 			   req->ch->nr_fua >= FUA_GROUP_FROM;
 	pieces_go_on(req, true);
+}
+
+static void restart_task(void *arg)
+{
+	struct req *req = arg;
+
+	start_data(req, req->io);
+}
+
+void req_restart(struct req *req)
+{
+	if (req->ch->thread == thread_current())
+		task_run_later(&req->task, restart_task, req);
+	else
+		thread_send(req->ch->thread, restart_task, req);
 }
 
 static void req_start(struct req *req, struct blob_io *io)

@@ -320,8 +320,15 @@ static int take_counts(struct store *s, const struct page_read *read, const uint
 
 	if (!payload)
 		lose(s, read);
-	for (uint64_t i = 0; payload && i < COUNTS_A_PAGE && first + i < s->nr_clusters; i++)
-		s->counts[first + i] = get32(payload + 4 * i);
+	for (uint64_t i = 0; payload && i < COUNTS_A_PAGE && first + i < s->nr_clusters; i++) {
+		uint32_t v = get32(payload + 4 * i);
+
+		if (s->csum && v & COUNT_MARK && v < COUNT_MAX) {
+			v &= ~COUNT_MARK;
+			csum_load_mark(s, first + i);
+		}
+		s->counts[first + i] = v;
+	}
 	return 0;
 }
 
@@ -660,8 +667,12 @@ static void rebuild_counts(struct store *s)
 
 			if (e.own && mpage_get(s, TABLE_COUNTS, e.own / COUNTS_A_PAGE)->lost)
 				s->counts[e.own]++;
+			if (e.own && s->csum && mpage_get(s, TABLE_COUNTS, e.own / COUNTS_A_PAGE)->lost)
+				csum_load_mark(s, e.own); /* nobody knows */
 			if (e.base && mpage_get(s, TABLE_COUNTS, e.base / COUNTS_A_PAGE)->lost)
 				s->counts[e.base]++;
+			if (e.base && s->csum && mpage_get(s, TABLE_COUNTS, e.base / COUNTS_A_PAGE)->lost)
+				csum_load_mark(s, e.base);
 		}
 	}
 	for (uint64_t c = 0; c < s->nr_clusters; c++)

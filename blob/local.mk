@@ -8,6 +8,11 @@ BLOB_SOURCES = \
 	%D%/control.c \
 	%D%/cow.c \
 	%D%/create.c \
+	%D%/csum.c \
+	%D%/csum.h \
+	%D%/csum_fill.c \
+	%D%/csum_mark.c \
+	%D%/csum_read.c \
 	%D%/drain.c \
 	%D%/entry.c \
 	%D%/figures.c \
@@ -51,6 +56,9 @@ check_PROGRAMS += %D%/store_test
 check_PROGRAMS += %D%/model_test
 %C%_model_test_SOURCES = %D%/model_test.c
 %C%_model_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/csum_test
+%C%_csum_test_SOURCES = %D%/csum_test.c
+%C%_csum_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
 check_PROGRAMS += %D%/damage_test
 %C%_damage_test_SOURCES = %D%/damage_test.c
 %C%_damage_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

@@ -30,6 +30,7 @@ static const char *const names[BLOB_MUTANT_NR] = {
 	[BLOB_MUTANT_RESIZE_KEEPS_TAIL] = "resize-keeps-tail",
 	[BLOB_MUTANT_DELETE_BEFORE_COMMIT] = "delete-before-commit",
 	[BLOB_MUTANT_MIRROR_IGNORED] = "mirror-ignored",
+	[BLOB_MUTANT_SUMS_LATE_MARK] = "sums-late-mark",
 };
 
 const char *blob_mutant_name(enum blob_mutant mutant)

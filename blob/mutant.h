@@ -28,6 +28,7 @@ enum blob_mutant {
 	BLOB_MUTANT_RESIZE_KEEPS_TAIL,	     /* a shrink leaves the tail mapped, and a later growth shows it */
 	BLOB_MUTANT_DELETE_BEFORE_COMMIT,    /* deletion is answered before it is durable */
 	BLOB_MUTANT_MIRROR_IGNORED,	     /* what the process before had acknowledged is not taken over */
+	BLOB_MUTANT_SUMS_LATE_MARK,	     /* a clean cluster is overwritten before its mark is durable */
 	BLOB_MUTANT_NR
 };
 

@@ -123,6 +123,8 @@ static bool encode_counts(struct store *s, uint64_t index, uint8_t *payload)
 		uint32_t v = first + i < s->nr_clusters ? s->counts[first + i] : 0;
 
 		any |= v;
+		if (s->csum && v && v < COUNT_MARK && csum_is_marked(s, first + i))
+			v |= COUNT_MARK;
 		put32(payload + 4 * i, v);
 	}
 	return any;

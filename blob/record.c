@@ -211,6 +211,25 @@ static int apply_store_name(struct store *s, const uint8_t *body, uint32_t len, 
 	return 0;
 }
 
+static int apply_sums(struct store *s, uint8_t type, const uint8_t *body, uint32_t len, struct blob_reason *why)
+{
+	uint32_t nr = len < 4 ? 0 : get32(body);
+
+	if (!nr || nr > (len - 4) / 4 || !s->csum)
+		return refuse(why, "a record about the checksums of %u clusters", nr);
+	for (uint32_t i = 0; i < nr; i++) {
+		uint32_t cluster = get32(body + 4 + 4 * i);
+
+		if (cluster >= s->nr_clusters || super_cluster_reserved(&s->super, cluster))
+			return refuse(why, "names cluster %u, which holds no data", cluster);
+		if (type == REC_SUMS_MARK)
+			csum_mark(s, cluster);
+		else
+			csum_clean(s, cluster);
+	}
+	return 0;
+}
+
 int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct blob_reason *why)
 {
 	const uint8_t *body = record + RECORD_HEADER;
@@ -237,6 +256,9 @@ int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct bl
 			       : map_apply_reap(s, get32(body), why);
 	case REC_STORE_NAME:
 		return apply_store_name(s, body, len, why);
+	case REC_SUMS_MARK:
+	case REC_SUMS_CLEAN:
+		return apply_sums(s, record[0], body, len, why);
 	}
 	return refuse(why, "a record of type %u", record[0]);
 }
@@ -386,6 +408,16 @@ void rec_store_name(struct store *s, const char *name)
 
 	put32(p, len);
 	memcpy(p + 4, name, len);
+	apply_own(s, p);
+}
+
+void rec_sums(struct store *s, uint8_t type, const uint32_t *clusters, uint32_t nr)
+{
+	uint8_t *p = journal_record(s, type, 4 + 4 * nr);
+
+	put32(p, nr);
+	for (uint32_t i = 0; i < nr; i++)
+		put32(p + 4 + 4 * i, clusters[i]);
 	apply_own(s, p);
 }
 

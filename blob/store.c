@@ -126,6 +126,8 @@ void store_start_fibers(struct store *s)
 {
 	core_start(s, "blob-commit", commit_fiber);
 	core_start(s, "blob-checkpoint", checkpoint_fiber);
+	if (s->csum)
+		store_fiber_start(s, "blob-sums", csum_fiber);
 	store_fiber_start(s, "blob-free", free_fiber);
 	store_fiber_start(s, "blob-reap", reap_fiber);
 }
@@ -136,6 +138,8 @@ fiber_fn void store_stop_fibers(struct store *s)
 	while (s->nr_fibers) {
 		fiber_cond_broadcast(&s->free_wake);
 		fiber_cond_broadcast(&s->reap_wake);
+		if (s->csum)
+			csum_kick(s);
 		kick_all(s);
 		fiber_cond_timedwait(&s->fibers_gone, 1000);
 	}
@@ -225,6 +229,7 @@ fiber_fn void store_free(struct store *s)
 		blob_channel_fini(&s->internal);
 	free_maps(s);
 	pages_destroy(s);
+	csum_destroy(s);
 	alloc_destroy(s);
 	mirror_close(s, false);
 	if (s->journal.ram)
@@ -313,6 +318,8 @@ static void loaded(struct store *s)
 		if (!s->nodes[id])
 			vec_push(&s->free_node_ids, id);
 	blobs_sort(s);
+	if (s->csum)
+		csum_loaded(s);
 	alloc_build_available(s);
 	figures_of_all(s);
 	list_for_each (it, &s->blobs) {
@@ -347,6 +354,8 @@ fiber_fn int store_load(struct store *s, bool journal, struct blob_reason *reaso
 	store_set_geometry(s);
 	s->loading = true;
 	rc = alloc_init(s);
+	if (!rc && super_has_sums(&s->super))
+		rc = csum_init(s);
 	if (!rc)
 		rc = load_tables(s);
 	if (!rc)
@@ -420,6 +429,7 @@ fiber_fn int store_open(const char *bdev_name, const struct store_open_opts *opt
 		return -ENOMEM;
 	}
 	s->opened_read_only = opts && opts->read_only;
+	s->sum_cache_bytes = opts ? opts->checksum_cache_bytes : 0;
 	s->max_dirty = opts && opts->max_dirty_pages ? opts->max_dirty_pages : 4096;
 	s->event = opts ? opts->event : NULL;
 	s->event_arg = opts ? opts->event_arg : NULL;
@@ -475,6 +485,8 @@ static fiber_fn int shut_down(struct store *s, bool wipe)
 	fiber_wait_init(&wait);
 	device_unregister(s, unregistered, &wait);
 	fiber_wait(&wait);
+	if (s->csum)
+		csum_clean_all(s);
 	store_stop_fibers(s);
 	if (s->opened_read_only)
 		return 0;
@@ -572,6 +584,7 @@ void store_get_info(struct store *s, struct store_info *info)
 	info->nr_healed = s->nr_healed;
 	info->write_unit_blocks = s->bdev->write_unit_blocks;
 	info->has_write_cache = s->has_cache;
+	csum_get_info(s, info);
 }
 
 const char *store_degraded(struct store *s, uint32_t idx)

@@ -134,7 +134,8 @@ fiber_fn int lvol_store_create(const struct lvol_store_create_opts *opts, struct
 			       struct blob_reason *reason)
 {
 	struct store_create_opts create = { .name = opts->name, .cluster_size_bytes = opts->cluster_size_bytes,
-					    .overwrite = opts->overwrite };
+					    .overwrite = opts->overwrite,
+					    .checksums = opts->checksums };
 	struct store_open_opts open = { .event = store_event };
 	struct bdev *base = bdev_find(opts->base_bdev);
 	struct lvol_store *store;
@@ -352,4 +353,5 @@ void lvol_store_get_info(struct lvol_store *store, struct lvol_store_info *ret_i
 	ret_info->cluster_size_bytes = info.cluster_size_bytes;
 	ret_info->nr_lvols = info.nr_blobs;
 	ret_info->read_only = info.read_only;
+	ret_info->checksums = info.checksums;
 }

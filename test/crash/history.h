@@ -18,6 +18,7 @@ struct history {
 	struct crash_disk_opts disk_opts;
 	uint32_t cluster_bytes, journal_pages;
 	uint8_t leaf_shift, inner_shift;
+	bool checksums;
 	unsigned nr_threads, nr_fibers, nr_ops; /* nr_ops: of all fibers in one phase */
 	uint64_t max_blocks;			/* of a volume */
 	unsigned flush_percent, fua_one_in;	/* of operations; of changes */

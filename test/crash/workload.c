@@ -159,7 +159,8 @@ static fiber_fn void begin_store(struct history *h)
 {
 	const struct store_create_opts create = { .name = "store", .cluster_size_bytes = h->cluster_bytes,
 						  .journal_pages = h->journal_pages, .leaf_shift = h->leaf_shift,
-						  .inner_shift = h->inner_shift, .overwrite = true };
+						  .inner_shift = h->inner_shift, .overwrite = true,
+						  .checksums = h->checksums };
 	struct blob_reason reason = { "" };
 	struct store *store;
 	int rc;

@@ -1,0 +1,190 @@
+/*
+ * Writes in a store with checksums.  All of them are fills, so that what is written to a sub-block, and its checksum, change under
+ * one lock and on one thread; each writes whole sub-blocks, so that what it stamps it has seen.
+ */
+#include "blob/csum.h"
+#include "blob/fill.h"
+
+bool csum_fill_holds(struct store *s, uint32_t cluster)
+{
+	for (unsigned i = 0; i < NR_FILLS; i++) {
+		const struct fill *f = &s->fills[i];
+
+		if (f->state >= FILL_SUMS && f->own == cluster)
+			return true;
+	}
+	return false;
+}
+
+/* Records the mark of a cluster that is clean, unless somebody has. -EAGAIN: f waits for admission. */
+static int record_mark(struct fill *f, void (*again)(struct waiter *waiter))
+{
+	struct store *s = f->blob->store;
+	struct admission admission = {0};
+	int rc;
+
+	if (sum_bit(s->csum->marking, f->own))
+		return 0;
+	rc = admit(s, &admission, 1, OP_FREEING);
+	if (rc == -EAGAIN) {
+		f->waiter.retry = again;
+		list_add_tail(&s->admit_waiters, &f->waiter.link);
+	}
+	if (rc)
+		return rc;
+	journal_begin(s, 32);
+	rec_sums(s, REC_SUMS_MARK, &f->own, 1);
+	journal_end(s);
+	admit_release(s, &admission);
+	s->stats.nr_sum_marks++;
+	return 0;
+}
+
+static uint64_t fill_pages(const struct fill *f, uint64_t *ret_last)
+{
+	struct store *s = f->blob->store;
+	uint32_t first = f->in_block / s->blocks_a_sub, last = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub, slot;
+
+	*ret_last = sum_page_of(s, f->own, last, &slot);
+	return sum_page_of(s, f->own, first, &slot);
+}
+
+static bool pin_pages(struct fill *f, void (*again)(struct waiter *waiter))
+{
+	struct csums *c = f->blob->store->csum;
+	uint64_t last, first = fill_pages(f, &last);
+
+	f->waiter.retry = again;
+	for (uint64_t i = first; i <= last; i++) {
+		struct sum_page *page = sum_page_get(c, i, &f->waiter);
+
+		if (page && page->broken)
+			fill_over(f, -EIO);
+		if (!page || page->broken)
+			return false;
+	}
+	for (uint64_t i = first; i <= last; i++)
+		sum_page_find(c, i)->nr_pins++;
+	f->sums_held = true;
+	return true;
+}
+
+bool csum_fill_ready(struct fill *f, void (*again)(struct waiter *waiter),
+		     void (*committed)(struct commit_wait *wait, int status))
+{
+	struct store *s = f->blob->store;
+	struct csums *c = s->csum;
+
+	if (f->sums_held)
+		return true;
+	/* A cluster that is not mapped yet is marked by the record that will map it. */
+	if (f->own == f->old_own && !sum_bit(c->marked, f->own)) {
+		int rc = record_mark(f, again);
+
+		if (!rc && !BLOB_MUTANT(SUMS_LATE_MARK)) {
+			f->commit.flush = false;
+			f->commit.done = committed;
+			journal_wait_add(s, &f->commit);
+		} else if (rc != -EAGAIN && rc) {
+			fill_over(f, rc);
+		}
+		if (rc || !BLOB_MUTANT(SUMS_LATE_MARK))
+			return false;
+		csum_marked_durably(s, f->own);
+	}
+	f->state = FILL_SUMS;
+	if (!pin_pages(f, again))
+		return false;
+	sum_bit_set(c->touched, f->own, true);
+	sum_bit_set(c->cleaning, f->own, false);
+	return true;
+}
+
+/* The checksum of bytes [skip, skip + 4 KiB) of a vector. */
+uint32_t csum_of_iov(const struct iovec *iov, unsigned iovcnt, uint64_t skip)
+{
+	uint64_t left = BLOB_SUB_SIZE;
+	uint32_t crc = ~0u;
+
+	for (unsigned i = 0; i < iovcnt && left; i++) {
+		uint64_t n = iov[i].iov_len;
+
+		if (skip >= n) {
+			skip -= n;
+			continue;
+		}
+		n -= skip;
+		n = n < left ? n : left;
+		crc = csum_crc(crc, (char *)iov[i].iov_base + skip, n);
+		left -= n;
+		skip = 0;
+	}
+	crc = ~crc;
+	return crc ? crc : 1;
+}
+
+void csum_fill_written(struct fill *f)
+{
+	struct store *s = f->blob->store;
+	struct csums *c = s->csum;
+	uint32_t first = f->in_block / s->blocks_a_sub, last = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub, slot;
+
+	for (uint32_t sub = first; sub <= last; sub++) {
+		struct sum_page *page = sum_page_find(c, sum_page_of(s, f->own, sub, &slot));
+		uint32_t crc = csum_of_iov(f->bio.iov, f->bio.iovcnt, (uint64_t)(sub - first) * BLOB_SUB_SIZE);
+
+		atomic_store_explicit(&page->sum[slot], crc, memory_order_release);
+		sum_page_changed(c, page);
+	}
+}
+
+void csum_fill_over(struct fill *f)
+{
+	struct csums *c = f->blob->store->csum;
+	uint64_t last, first;
+
+	if (!f->sums_held)
+		return;
+	first = fill_pages(f, &last);
+	for (uint64_t i = first; i <= last; i++)
+		sum_page_find(c, i)->nr_pins--;
+	f->sums_held = false;
+	waiters_kick(&c->no_load);
+}
+
+int csum_edge(struct fill *f, uint32_t cluster, uint32_t sub, const void *buf, void (*again)(struct waiter *waiter))
+{
+	struct store *s = f->blob->store;
+	struct sum_page *page;
+	uint32_t slot;
+
+	f->waiter.retry = again;
+	page = sum_page_get(s->csum, sum_page_of(s, cluster, sub, &slot), &f->waiter);
+	if (!page)
+		return -EAGAIN;
+	return csum_judge(f->blob, f->index * s->subs_a_cluster + sub, cluster, sub, page, slot, csum_of_sub(buf));
+}
+
+fiber_fn int csum_copied(struct blob *b, uint64_t index, uint32_t from, uint32_t to, uint32_t first, uint32_t nr,
+			 const uint8_t *buf)
+{
+	struct store *s = b->store;
+	struct csums *c = s->csum;
+
+	for (uint32_t sub = first; sub < first + nr; sub++, buf += BLOB_SUB_SIZE) {
+		uint32_t slot, crc = csum_of_sub(buf);
+		struct sum_page *page = sum_page_wait(c, sum_page_of(s, from, sub, &slot));
+
+		if (page->broken)
+			return -EIO;
+		/* What is bad stays so in the copy, and is found there. */
+		if (csum_judge(b, index * s->subs_a_cluster + sub, from, sub, page, slot, crc))
+			crc = atomic_load_explicit(&page->sum[slot], memory_order_relaxed);
+		page = sum_page_wait(c, sum_page_of(s, to, sub, &slot));
+		if (page->broken)
+			return -EIO;
+		atomic_store_explicit(&page->sum[slot], crc, memory_order_release);
+		sum_page_changed(c, page);
+	}
+	return 0;
+}
