@@ -275,13 +275,14 @@ static int vectored(uint8_t opcode, struct iovec *iov, unsigned iovcnt, uint32_t
 
 static void odd_vectors(void)
 {
-	/* Pages that fit together; pieces that do not, and are whole dwords; pieces that are not. */
+	/* Pages that fit together; pieces that do not, and are whole dwords; pieces that are not; a page that begins late. */
 	struct iovec fit[] = {{data + 512, 4096 - 512}, {data + 16384, 8192}, {data + 65536, 512}};
 	struct iovec dwords[] = {{data + 100, 1000}, {data + 8192 + 4, 3000}, {data + 32768, 96}};
 	struct iovec odd[] = {{data + 101, 1001}, {data + 8192 + 3, 2999}, {data + 32768, 96}};
-	struct iovec *sets[] = {fit, dwords, odd};
+	struct iovec late[] = {{data, 4096}, {data + 8192 + 8, 4096}, {data + 32768, 512}};
+	struct iovec *sets[] = {fit, dwords, odd, late};
 
-	for (unsigned s = 0; s < 3; s++) {
+	for (unsigned s = 0; s < 4; s++) {
 		uint8_t *at = soft_ns_data(drive, 1) + 40 * 512;
 		struct iovec to[3];
 		uint32_t len = 0;
@@ -319,7 +320,7 @@ SIM_TEST(vectors_of_any_pieces_are_moved_with_sgls)
 	start_ok(8);
 	odd_vectors();
 	soft_get_counters(drive, &c);
-	ck_assert_uint_eq(c.nr_sgl, 3); /* the dwords alone: pages are PRPs, odd bytes are bounced */
+	ck_assert_uint_eq(c.nr_sgl, 6); /* three for each set of dwords that do not fit: pages are PRPs, odd bytes are bounced */
 	stop();
 }
 
@@ -408,6 +409,15 @@ SIM_TEST(a_drive_pulled_out_under_load_ends_everything_within_two_seconds)
 {
 	start_ok(64);
 	fault(SOFT_UNPLUG, false, NVME_IO_READ, 20, 0);
+	under_load_everything_ends_within(2 * SECOND);
+	ck_assert_int_eq(nvme_qpair_error(qpair)->err, -ENODEV);
+	stop();
+}
+
+SIM_TEST(a_drive_that_goes_without_a_word_is_noticed_within_two_seconds)
+{
+	start_ok(64);
+	fault(SOFT_UNPLUG, false, NVME_IO_READ, 20, 1);
 	under_load_everything_ends_within(2 * SECOND);
 	ck_assert_int_eq(nvme_qpair_error(qpair)->err, -ENODEV);
 	stop();
@@ -670,6 +680,7 @@ int main(void)
 		a_compare_that_fails_says_so,
 		a_namespace_that_comes_is_told_of_and_listed,
 		a_drive_pulled_out_under_load_ends_everything_within_two_seconds,
+		a_drive_that_goes_without_a_word_is_noticed_within_two_seconds,
 		a_fatal_status_under_load_ends_everything,
 		a_fatal_drive_that_cannot_be_switched_off_is_stopped_as_a_function,
 		a_completion_for_no_command_ends_the_queue_and_hits_nobody,

@@ -48,6 +48,7 @@ struct soft_drive {
 	struct soft_opts opts;
 	struct thread *thread;
 	bool plugged;
+	bool gone; /* atomic: pulled out */
 	/* any thread, atomic */
 	uint32_t cc, csts;
 	uint32_t cc_asked;

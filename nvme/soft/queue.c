@@ -40,7 +40,7 @@ static void post_entry(struct soft_drive *drive, uint16_t cqid, struct nvme_cqe 
 	struct soft_queue *cq = &drive->cq[cqid];
 	uint32_t head = doorbell(drive, 2u * cqid + 1), used;
 
-	if (!cq->used || drive->silent || !drive->plugged || nvme_bar_removed(&drive->bar))
+	if (!cq->used || drive->silent || !drive->plugged || drive->gone)
 		return;
 	if (head >= cq->size) {
 		soft_host_error(drive, "completion queue %u: head doorbell %u of %u", cqid, head, cq->size);
@@ -282,7 +282,10 @@ static void begin(struct soft_drive *drive, uint16_t sqid, const union nvme_cmd 
 			soft_set_fatal(drive);
 			return;
 		case SOFT_UNPLUG:
-			soft_unplug(drive);
+			if (command->fault.arg)
+				soft_pull(drive);
+			else
+				soft_unplug(drive);
 			return;
 		default:
 			break;

@@ -107,7 +107,7 @@ static void process_kick(void *arg)
 	struct soft_drive *drive = arg;
 
 	__atomic_store_n(&drive->kicked, false, __ATOMIC_SEQ_CST);
-	if (drive->plugged) {
+	if (drive->plugged && !__atomic_load_n(&drive->gone, __ATOMIC_ACQUIRE)) {
 		take_cc(drive);
 		if ((drive->csts & (NVME_CSTS_RDY | NVME_CSTS_CFS)) == NVME_CSTS_RDY)
 			soft_process(drive);
@@ -135,7 +135,7 @@ static uint64_t soft_read64(struct nvme_bar *bar, uint32_t offset)
 {
 	struct soft_drive *drive = drive_of(bar);
 
-	if (nvme_bar_removed(bar))
+	if (__atomic_load_n(&drive->gone, __ATOMIC_ACQUIRE))
 		return UINT64_MAX;
 	switch (offset) {
 	case NVME_PROP_CAP:
@@ -152,7 +152,7 @@ static uint32_t soft_read32(struct nvme_bar *bar, uint32_t offset)
 {
 	struct soft_drive *drive = drive_of(bar);
 
-	if (nvme_bar_removed(bar))
+	if (__atomic_load_n(&drive->gone, __ATOMIC_ACQUIRE))
 		return UINT32_MAX;
 	switch (offset) {
 	case NVME_PROP_CAP:
@@ -186,7 +186,7 @@ static void soft_write32(struct nvme_bar *bar, uint32_t offset, uint32_t value)
 	struct soft_drive *drive = drive_of(bar);
 	uint32_t idx;
 
-	if (nvme_bar_removed(bar))
+	if (__atomic_load_n(&drive->gone, __ATOMIC_ACQUIRE))
 		return;
 	if (offset == NVME_PROP_AQA) {
 		drive->aqa = value;
@@ -276,7 +276,7 @@ static fiber_fn int soft_stop(struct nvme_bar *bar)
 {
 	struct soft_drive *drive = drive_of(bar);
 
-	if (nvme_bar_removed(bar))
+	if (__atomic_load_n(&drive->gone, __ATOMIC_ACQUIRE))
 		return 0;
 	drive->counters.nr_stops++;
 	soft_reset(drive);
@@ -314,7 +314,7 @@ struct nvme_bar *soft_plug(struct soft_drive *drive, const char *name)
 	soft_reset(drive);
 	drive->cc = drive->cc_asked = drive->csts = drive->aqa = 0;
 	drive->asq = drive->acq = 0;
-	drive->stuck = false;
+	drive->stuck = drive->gone = false;
 	memset(drive->irqs, 0, sizeof(drive->irqs));
 	memset(drive->irq_pending, 0, sizeof(drive->irq_pending));
 	drive->bar = (struct nvme_bar){
@@ -336,13 +336,19 @@ static void tell_removed(void *arg)
 	__atomic_fetch_sub(&drive->nr_kicks, 1, __ATOMIC_RELEASE);
 }
 
-void soft_unplug(struct soft_drive *drive)
+void soft_pull(struct soft_drive *drive)
 {
 	assert(thread_current() == drive->thread);
-	if (!drive->plugged || nvme_bar_removed(&drive->bar))
-		return;
-	__atomic_store_n(&drive->bar.removed, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&drive->gone, true, __ATOMIC_RELEASE);
 	soft_reset(drive);
+}
+
+void soft_unplug(struct soft_drive *drive)
+{
+	if (!drive->plugged || drive->gone)
+		return;
+	soft_pull(drive);
+	__atomic_store_n(&drive->bar.removed, true, __ATOMIC_RELEASE);
 	__atomic_fetch_add(&drive->nr_kicks, 1, __ATOMIC_RELAXED);
 	thread_send(runtime_app_thread(), tell_removed, drive);
 }

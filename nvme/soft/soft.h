@@ -41,6 +41,8 @@ void soft_destroy(struct soft_drive *drive);
 struct nvme_bar *soft_plug(struct soft_drive *drive, const char *name);
 /* Pulls it out, whatever it is doing: registers read all ones, nothing completes any more, on_removed is told. */
 void soft_unplug(struct soft_drive *drive);
+/* The same without a word to anybody: the driver has to find out. */
+void soft_pull(struct soft_drive *drive);
 /* Power fails: what was neither flushed nor written with FUA is, block by block, kept or lost at random; the controller is as
  * after power on. */
 void soft_power_cut(struct soft_drive *drive);
@@ -62,7 +64,7 @@ enum soft_fault_kind {
 	SOFT_TWICE,	 /* completed twice */
 	SOFT_BAD_PHASE,	 /* an entry whose phase is wrong comes in its stead, and the completion after it */
 	SOFT_FATAL,	 /* CSTS.CFS, and nothing completes any more */
-	SOFT_UNPLUG,
+	SOFT_UNPLUG,	 /* arg 1: without a word */
 	SOFT_GARBAGE,	 /* to the host: the data is random bytes */
 };
 
