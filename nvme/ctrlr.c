@@ -374,10 +374,13 @@ fiber_fn unsigned nvme_ctrlr_nr_io_queues(struct nvme_ctrlr *ctrlr)
 
 static void keep_alive_done(struct nvme_request *req, uint16_t status)
 {
-	container_of(req, struct nvme_ctrlr, keep_alive)->keep_alive_busy = false;
+	struct nvme_ctrlr *ctrlr = container_of(req, struct nvme_ctrlr, keep_alive);
+
+	ctrlr->keep_alive_busy = false;
+	ctrlr->nr_keep_alives_missed = 0;
 }
 
-/* Twice in each KATO.  One that is not answered ends the queue by its time limit. */
+/* Twice in each KATO.  One that has not been answered for a KATO ends the queue: by then the target has given us up, too. */
 static void keep_alive_due(void *arg)
 {
 	struct nvme_ctrlr *ctrlr = arg;
@@ -385,8 +388,12 @@ static void keep_alive_due(void *arg)
 	if (!nvme_qpair_is_live(ctrlr->admin))
 		return;
 	timer_arm(&ctrlr->keep_alive_timer, ctrlr->opts.kato_ms * 500ull);
-	if (ctrlr->keep_alive_busy)
+	if (ctrlr->keep_alive_busy) {
+		if (++ctrlr->nr_keep_alives_missed >= 2)
+			qpair_fail(ctrlr->admin, -ETIMEDOUT, "the target did not answer Keep Alive for %u ms",
+				   ctrlr->opts.kato_ms);
 		return;
+	}
 	ctrlr->keep_alive_busy = true;
 	ctrlr->keep_alive.cmd = (union nvme_cmd){.opcode = NVME_ADMIN_KEEP_ALIVE};
 	ctrlr->keep_alive.done = keep_alive_done;

@@ -166,6 +166,7 @@ struct nvme_ctrlr {
 	struct timer keep_alive_timer;
 	struct nvme_request keep_alive, aer;
 	bool keep_alive_busy, aer_busy;
+	unsigned nr_keep_alives_missed;
 	bool failed; /* opts.failed was called, or there is nobody to call any more */
 	struct nvme_error error;
 	uint32_t nr_told; /* atomic: messages from queues under way, and the Aborts they asked for */

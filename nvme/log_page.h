@@ -124,6 +124,34 @@ static_assert(sizeof(struct nvme_log_feature_effects) == 1024, "feature identifi
 #define NVME_FEATURE_EFFECTS_SCOPE_NS    (1u << 20)
 #define NVME_FEATURE_EFFECTS_SCOPE_CTRLR (1u << 21)
 
+/* 0Ch: a head, and groups one after the other, each with its namespaces behind it */
+struct nvme_log_ana {
+	uint64_t change_count;
+	uint16_t nr_groups;
+	uint8_t rsvd10[6];
+};
+
+static_assert(sizeof(struct nvme_log_ana) == 16, "ANA log");
+
+struct nvme_ana_group {
+	uint32_t grpid;
+	uint32_t nr_nsids;
+	uint64_t change_count;
+	uint8_t state; /* four bits */
+	uint8_t rsvd17[15];
+	uint32_t nsids[];
+};
+
+static_assert(sizeof(struct nvme_ana_group) == 32, "ANA group descriptor");
+
+enum nvme_ana_state {
+	NVME_ANA_OPTIMIZED = 1,
+	NVME_ANA_NON_OPTIMIZED = 2,
+	NVME_ANA_INACCESSIBLE = 3,
+	NVME_ANA_PERSISTENT_LOSS = 4,
+	NVME_ANA_CHANGE = 15,
+};
+
 /* --- features (Base 2.0, 5.27.1) -------------------------------------------------------------- */
 
 enum nvme_fid {

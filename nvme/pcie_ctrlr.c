@@ -27,9 +27,9 @@ static int reg_get(struct nvme_ctrlr *ctrlr, uint32_t offset, uint64_t *ret_valu
 	else
 		*ret_value = bar->ops->read32(bar, offset);
 	/* No register is all ones: nobody is there. */
-	if (*ret_value == (wide(offset) ? UINT64_MAX : UINT32_MAX) || nvme_bar_removed(bar))
-		return -ENODEV;
-	return 0;
+	if (*ret_value == (wide(offset) ? UINT64_MAX : UINT32_MAX))
+		__atomic_store_n(&bar->removed, true, __ATOMIC_RELEASE);
+	return nvme_bar_removed(bar) ? -ENODEV : 0;
 }
 
 static int reg_set(struct nvme_ctrlr *ctrlr, uint32_t offset, uint64_t value)

@@ -1,0 +1,114 @@
+/*
+ * NVMe namespaces as bdevs: drives over PCIe and namespaces of other targets over fabrics, Nvme0n1 and so on.
+ *
+ * A controller here is a name (Nvme0) with one or more paths to the same subsystem.  Each path is a fiber on the app thread
+ * that connects, watches, and connects anew; I/O waits meanwhile, in order, until a path is back or the time is up.
+ */
+#ifndef BDEV_NVME_H
+#define BDEV_NVME_H
+
+#include "bdev/bdev.h"
+#include "nvme/initiator.h"
+
+struct bdev_nvme_ctrlr;
+struct nvme_bar;
+
+#define BDEV_NVME_MAX_PATHS 8u
+
+enum bdev_nvme_multipath {
+	BDEV_NVME_FAILOVER,	 /* one path at a time */
+	BDEV_NVME_ACTIVE_ACTIVE, /* all usable paths in turn */
+	BDEV_NVME_SINGLE,	 /* a second path of the same name is refused */
+};
+
+/*
+ * What to do when a path is lost.  Seconds; all of it counted from the loss of the last path that could take I/O.
+ */
+struct bdev_nvme_loss {
+	bool never_reconnect;
+	uint32_t reconnect_delay_s; /* between tries; 0: one second */
+	uint32_t fast_io_fail_s;    /* then waiting I/O fails with -EIO; 0: never before the controller is given up */
+	int32_t ctrlr_loss_s;	    /* then the path is given up, and with the last of them the bdevs; -1: never */
+};
+
+struct bdev_nvme_attach_opts {
+	const char *name; /* of the controller; its bdevs are called name + "n" + NSID */
+	struct nvme_connect_opts connect; /* its event, failed and bar are filled here */
+	struct bdev_nvme_loss loss;
+	enum bdev_nvme_multipath multipath;
+	unsigned nr_io_queues; /* at most; 0: as many as there are threads */
+	uint32_t queue_size;   /* entries; 0: 256 */
+	bool background;       /* do not wait for the first connection, and keep trying */
+	/* PCIe: finds and opens the function, now and again after it was removed.  address is copied. */
+	int (*bar_open)(const char *address, void *arg, struct nvme_bar **ret_bar);
+	void *bar_arg;
+	char address[64];
+};
+
+/* Defaults: reconnect each two seconds, give up after ten minutes, failover. */
+void bdev_nvme_attach_opts_init(struct bdev_nvme_attach_opts *opts);
+
+/**
+ * bdev_nvme_attach - connect, and show the namespaces as bdevs
+ *
+ * Another path of the same subsystem when the name is there already: -EEXIST for the same path again, -EALREADY where one
+ * path is all there may be, -EINVAL for another subsystem.
+ * Thread: app.  Return: 0, or -errno with *error filled.
+ */
+fiber_fn int bdev_nvme_attach(const struct bdev_nvme_attach_opts *opts, struct nvme_error *error);
+
+/* Which path; NULL or empty members match any. */
+struct bdev_nvme_path_match {
+	enum nvme_trtype trtype; /* 0: any */
+	const char *address, *service, *subnqn;
+};
+
+/* Lets go of a controller, or of the paths that match.  Bdevs go with the last path; returns when they are gone.  -ENODEV. */
+fiber_fn int bdev_nvme_detach(const char *name, const struct bdev_nvme_path_match *match);
+/* Resets all paths one after the other; I/O waits.  0, -ENODEV, or why the last one is not back. */
+fiber_fn int bdev_nvme_reset(const char *name);
+/* At shutdown: everything goes. */
+fiber_fn void bdev_nvme_detach_all(void);
+
+/* --- looking: all on the app thread, valid until the fiber suspends --------------------------------------------- */
+
+enum bdev_nvme_path_state { BDEV_NVME_CONNECTING, BDEV_NVME_LIVE, BDEV_NVME_DOWN, BDEV_NVME_ENDING };
+
+struct bdev_nvme_path_info {
+	enum bdev_nvme_path_state state;
+	const struct nvme_connect_opts *connect;
+	const char *address; /* PCIe */
+	uint16_t cntlid;
+	const struct nvme_id_ctrlr *id; /* NULL while there is no controller */
+	uint32_t vs;
+	uint64_t nr_resets;
+	const char *error; /* why it is down; "" */
+};
+
+struct bdev_nvme_ctrlr *bdev_nvme_find(const char *name);
+struct bdev_nvme_ctrlr *bdev_nvme_first(void);
+struct bdev_nvme_ctrlr *bdev_nvme_next(struct bdev_nvme_ctrlr *ctrlr);
+const char *bdev_nvme_name(const struct bdev_nvme_ctrlr *ctrlr);
+bool bdev_nvme_path(const struct bdev_nvme_ctrlr *ctrlr, unsigned idx, struct bdev_nvme_path_info *ret_info);
+/* Of a bdev whose module is "nvme". */
+struct bdev_nvme_ctrlr *bdev_nvme_of(const struct bdev *bdev, uint32_t *ret_nsid);
+/* The SMART log of a live path's controller; status as nvme_execute, -ENODEV when none is live. */
+fiber_fn int bdev_nvme_smart(const char *name, struct nvme_log_smart *ret_smart);
+fiber_fn int bdev_nvme_admin(const char *name, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
+			     struct nvme_cqe *ret_cqe);
+
+/* For all that is attached from now on.  Microseconds, milliseconds. */
+struct bdev_nvme_options {
+	uint64_t timeout_us;	   /* of a command, until it is aborted */
+	uint64_t abort_timeout_us; /* after the Abort, until the controller is reset; 0: at once, without an Abort */
+	uint32_t keep_alive_ms;
+	unsigned retry_count; /* of what a live controller refused for the moment */
+	struct bdev_nvme_loss loss;
+};
+
+void bdev_nvme_get_options(struct bdev_nvme_options *ret_options);
+void bdev_nvme_set_options(const struct bdev_nvme_options *options);
+/* Whether drives that were pulled out are attached again when they are back, and how often that is looked for. */
+void bdev_nvme_set_hotplug(bool enable, uint64_t period_us);
+
+#endif

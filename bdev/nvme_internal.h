@@ -1,0 +1,153 @@
+/* What the files of the nvme device share: nvme.c (controllers and paths), nvme_channel.c, nvme_ns.c, nvme_io.c (I/O). */
+#ifndef BDEV_NVME_INTERNAL_H
+#define BDEV_NVME_INTERNAL_H
+
+#include "bdev/internal.h"
+#include "bdev/nvme.h"
+
+#define BDEV_NVME_IOVS	     64u  /* of a piece of an operation */
+#define BDEV_NVME_REQUESTS   512u /* a channel's */
+#define BDEV_NVME_MAX_NS     1024u
+#define BDEV_NVME_QUEUE_SIZE 256u
+#define BDEV_NVME_MAX_QID    1024u
+
+enum bdev_nvme_fate {
+	BDEV_NVME_WAIT, /* I/O without a path waits */
+	BDEV_NVME_FAIL, /* -EIO */
+	BDEV_NVME_GONE, /* -ENODEV */
+};
+
+enum bdev_nvme_access { ACCESS_NONE, ACCESS_NON_OPTIMIZED, ACCESS_OPTIMIZED };
+
+/* One way to the subsystem.  Owner: its fiber on the app thread; others set what it is asked and signal. */
+struct bdev_nvme_path {
+	struct bdev_nvme_ctrlr *ctrlr;
+	unsigned idx;
+	struct bdev_nvme_attach_opts opts;
+	char name[BDEV_NAME_MAX]; /* what opts.name points to */
+	enum bdev_nvme_path_state state;
+	struct nvme_ctrlr *nvme;
+	struct nvme_bar *bar;
+	unsigned nr_queues; /* that the controller gives */
+	uint8_t qid_used[BDEV_NVME_MAX_QID];
+	struct nvme_error error;
+	uint64_t nr_resets, down_since_us;
+	bool was_live; /* ever */
+	/* asked of the fiber */
+	bool failed, removed, reset_asked, rescan_asked, end_asked;
+	struct fiber_cond asked;
+	struct fiber_cond changed; /* state, nr_tries */
+	unsigned nr_tries;
+	struct bdev_nvme_attaching *attaching; /* whoever waits for the first try; NULL: nobody */
+};
+
+/* A namespace.  Owner: app thread; what I/O reads is constant but for access. */
+struct bdev_nvme_ns {
+	struct bdev bdev;
+	struct bdev_ops ops; /* what this one supports */
+	struct list link;    /* bdev_nvme_ctrlr.namespaces */
+	struct bdev_nvme_ctrlr *ctrlr;
+	struct nvme_ns ns;
+	bool seen; /* by the scan under way */
+	bool unregistering;
+	uint32_t max_blocks, boundary_blocks;
+	uint32_t max_zeroes_blocks, max_unmap_blocks;
+	bool zeroes_deac;
+	uint8_t access[BDEV_NVME_MAX_PATHS]; /* atomic; enum bdev_nvme_access */
+};
+
+struct bdev_nvme_ctrlr {
+	struct list link;
+	char name[BDEV_NAME_MAX];
+	char subnqn[NVME_NQN_FIELD_SIZE];
+	enum bdev_nvme_multipath multipath;
+	struct bdev_nvme_path *paths[BDEV_NVME_MAX_PATHS];
+	struct list namespaces;
+	struct list channels; /* bdev_nvme_channel.link */
+	uint32_t nr_channels; /* atomic: with those that are on their way in or out */
+	struct fiber_mutex mutex; /* passes over channels, scans */
+	uint32_t fate;		  /* atomic */
+	bool any_live;		  /* atomic: a path is connected */
+	struct timer fail_timer;
+	unsigned nr_users; /* fibers that hold on to it for a command */
+	bool ending;
+	struct fiber_cond gone; /* a namespace is, or the whole */
+};
+
+/* A thread's queues to a controller's paths.  Owner: its thread; the app thread lists it. */
+struct bdev_nvme_channel {
+	struct list link; /* ctrlr->channels; app thread */
+	struct bdev_nvme_ctrlr *ctrlr;
+	struct thread *thread;
+	struct nvme_qpair *qpairs[BDEV_NVME_MAX_PATHS];
+	uint16_t qids[BDEV_NVME_MAX_PATHS]; /* app thread's */
+	unsigned last_path;
+	struct list free;	/* bdev_nvme_request.link */
+	struct list parked;	/* requests that wait for a path, or for a while */
+	struct fifo waiting;	/* bdev_io.leaf_link: wait for requests */
+	struct timer park_timer;
+	struct bdev_nvme_request *requests;
+	unsigned nr_busy;
+	bool dying;
+	struct fiber_cond wake;
+	struct task kick_task;
+	bool kicking;
+};
+
+struct bdev_nvme_ns_channel {
+	struct bdev_nvme_ns *ns;
+	struct channel *channel;
+	struct bdev_nvme_channel *nch;
+};
+
+/*
+ * One command of an operation.  States: free; in flight; parked, until a path is usable or its time is up.
+ */
+struct bdev_nvme_request {
+	struct nvme_request req;
+	struct list link;
+	struct bdev_nvme_channel *nch;
+	struct bdev_nvme_ns *ns;
+	struct bdev_io *io;
+	unsigned path, nr_retries;
+	uint64_t parked_us; /* since when nothing took it; 0: it was taken */
+	struct iovec iov[BDEV_NVME_IOVS];
+	struct nvme_dsm_range range; /* of DSM: the request's memory is DMA memory */
+	struct iovec range_iov;
+};
+
+/* In bdev_io.scratch: an operation cut into commands. */
+struct bdev_nvme_io {
+	struct bdev_nvme_ns_channel *ch;
+	uint64_t next; /* blocks given to commands so far */
+	uint32_t nr_out;
+	int status;
+	uint32_t iov_idx, iov_skip; /* where next is in the vector */
+	bool flushing;		    /* the flush that ends an unmap with FUA */
+	bool queued;
+};
+
+static_assert(sizeof(struct bdev_nvme_io) <= BDEV_IO_SCRATCH, "the scratch holds it");
+
+extern struct bdev_nvme_options bdev_nvme_options;
+
+/* nvme_channel.c */
+extern const struct device_ops bdev_nvme_device_ops;
+/* On the app thread, with the controller's mutex held: gives each channel a queue on the path, or takes it away. */
+fiber_fn void bdev_nvme_channels_connect(struct bdev_nvme_path *path);
+fiber_fn void bdev_nvme_channels_disconnect(struct bdev_nvme_path *path);
+/* Has every channel look at what waits; app thread. */
+void bdev_nvme_channels_kick(struct bdev_nvme_ctrlr *ctrlr);
+
+/* nvme_ns.c; mutex held */
+fiber_fn int bdev_nvme_scan(struct bdev_nvme_path *path);
+fiber_fn void bdev_nvme_read_ana(struct bdev_nvme_path *path);
+void bdev_nvme_path_access_none(struct bdev_nvme_path *path);
+fiber_fn void bdev_nvme_unregister_all(struct bdev_nvme_ctrlr *ctrlr);
+
+/* nvme_io.c */
+void bdev_nvme_submit(struct bdev_io *io, void *channel_ctx);
+void bdev_nvme_channel_run(struct bdev_nvme_channel *nch); /* parked and waiting ones, as far as they can go */
+int bdev_nvme_channel_requests_init(struct bdev_nvme_channel *nch);
+
+#endif

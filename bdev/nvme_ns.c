@@ -1,0 +1,376 @@
+/*
+ * Namespaces: what Identify says of one becomes a bdev's limits, honestly; a scan finds those that came, went or changed their
+ * size; ANA says which path may be used for which.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bdev/leaf.h"
+#include "bdev/nvme_internal.h"
+
+#define ANA_LOG_MAX (1u << 20)
+
+/* --- as a bdev ------------------------------------------------------------------------------------ */
+
+static int ns_channel_create(struct bdev *bdev, void *ctx)
+{
+	struct bdev_nvme_ns_channel *ch = ctx;
+
+	ch->ns = container_of(bdev, struct bdev_nvme_ns, bdev);
+	ch->channel = channel_get(ch->ns->ctrlr);
+	if (!ch->channel)
+		return -ENOMEM;
+	ch->nch = *(struct bdev_nvme_channel **)channel_ctx(ch->channel);
+	return 0;
+}
+
+static void ns_channel_destroy(struct bdev *bdev, void *channel_ctx)
+{
+	channel_put(((struct bdev_nvme_ns_channel *)channel_ctx)->channel);
+}
+
+static void ns_destroy(struct bdev *bdev)
+{
+	struct bdev_nvme_ns *ns = container_of(bdev, struct bdev_nvme_ns, bdev);
+
+	bdev_destroy_done(bdev);
+	list_del(&ns->link);
+	if (list_empty(&ns->ctrlr->namespaces))
+		fiber_cond_broadcast(&ns->ctrlr->gone);
+	free(ns);
+}
+
+static const struct bdev_ops ns_ops = {
+	.submit = bdev_nvme_submit,
+	.destroy = ns_destroy,
+	.channel_create = ns_channel_create,
+	.channel_destroy = ns_channel_destroy,
+	.channel_ctx_size = sizeof(struct bdev_nvme_ns_channel),
+	.supported = OP_BIT(BDEV_READ) | OP_BIT(BDEV_WRITE),
+};
+
+/* --- limits --------------------------------------------------------------------------------------- */
+
+/*
+ * The unit that a power failure does not tear: the namespace's own when it has one, else the controller's; never more than a
+ * boundary lets through, and one block where boundaries do not begin at block 0.
+ * Source: NVM Command Set 1.0, 2.1.4 "Atomic Operation".
+ */
+static uint32_t atomic_blocks(const struct nvme_id_ctrlr *id, const struct nvme_id_ns *ns)
+{
+	uint32_t unit = id->awupf + 1u, boundary = 0;
+
+	if (ns->nsfeat & NVME_NSFEAT_NSABP) {
+		unit = ns->nawupf + 1u;
+		boundary = ns->nabspf ? ns->nabspf + 1u : 0;
+		if (boundary && ns->nabo)
+			return 1;
+	}
+	if (boundary && boundary < unit)
+		unit = boundary;
+	/* Those above align to it: a power of two. */
+	while (unit & (unit - 1))
+		unit &= unit - 1;
+	return unit;
+}
+
+/* What commands without data take; a controller that does not say has no limit but the fields' own. */
+static fiber_fn void read_limits(struct bdev_nvme_path *path, struct bdev_nvme_ns *ns)
+{
+	struct nvme_id_ctrlr_nvm *nvm = calloc(1, sizeof(*nvm));
+	unsigned page_shift = 12 + (unsigned)((nvme_ctrlr_cap(path->nvme) >> NVME_CAP_MPSMIN_SHIFT) & 0xf);
+	uint32_t bs = ns->bdev.block_size;
+
+	ns->max_zeroes_blocks = 65536;
+	ns->max_unmap_blocks = 1u << 30;
+	if (nvm && !nvme_identify(path->nvme, NVME_CNS_IOCS_CTRLR, 0, NVME_CSI_NVM, nvm)) {
+		if (nvm->wzsl && nvm->wzsl + page_shift < 48 && (1ull << (nvm->wzsl + page_shift)) / bs < 65536)
+			ns->max_zeroes_blocks = (uint32_t)((1ull << (nvm->wzsl + page_shift)) / bs);
+		if (nvm->dmrsl && nvm->dmrsl < ns->max_unmap_blocks)
+			ns->max_unmap_blocks = nvm->dmrsl;
+	}
+	if (!ns->max_zeroes_blocks)
+		ns->max_zeroes_blocks = 1;
+	free(nvm);
+}
+
+static void set_identity(struct bdev_nvme_ns *ns, const struct nvme_id_ctrlr *id)
+{
+	static const uuid_t space = { 0x9e, 0x51, 0x3f, 0x02, 0x6a, 0x77, 0x45, 0x1c,
+				      0x8d, 0x0e, 0x2b, 0x94, 0xc3, 0x18, 0xe5, 0x60 };
+	static const uint8_t none[16];
+	char text[128];
+
+	if (ns->ns.has_uuid && memcmp(ns->ns.uuid, none, 16)) {
+		memcpy(ns->bdev.uuid, ns->ns.uuid, 16);
+	} else if (ns->ns.has_nguid && memcmp(ns->ns.nguid, none, 16)) {
+		memcpy(ns->bdev.uuid, ns->ns.nguid, 16);
+	} else {
+		snprintf(text, sizeof(text), "%.20s:%.40s:%u", id->sn, id->mn, ns->ns.nsid);
+		uuid_generate_sha1(ns->bdev.uuid, space, text, strlen(text));
+	}
+}
+
+static fiber_fn void describe(struct bdev_nvme_path *path, struct bdev_nvme_ns *ns)
+{
+	const struct nvme_id_ctrlr *id = nvme_ctrlr_id(path->nvme);
+	const struct nvme_id_ns *nid = &ns->ns.id;
+	bool optperf = nid->nsfeat & NVME_NSFEAT_OPTPERF;
+
+	ns->bdev.product_name = "NVMe disk";
+	ns->bdev.module = "nvme";
+	ns->bdev.block_size = ns->ns.block_size;
+	ns->bdev.nr_blocks = ns->ns.nr_blocks;
+	ns->bdev.write_unit_blocks = atomic_blocks(id, nid);
+	ns->bdev.optimal_blocks = optperf ? nid->npwg + 1u : nid->noiob;
+	ns->bdev.unmap_granularity_blocks = optperf ? nid->npdg + 1u : 0;
+	ns->bdev.has_write_cache = id->vwc & NVME_VWC_PRESENT;
+	ns->bdev.unmap_zeroes = false; /* Dataset Management is a hint: what it leaves alone reads as before */
+	ns->bdev.read_only = nid->nsattr & NVME_NSATTR_WRITE_PROTECTED;
+	ns->bdev.thin = nid->nsfeat & NVME_NSFEAT_THIN;
+	ns->max_blocks = ns->ns.max_xfer_blocks ? ns->ns.max_xfer_blocks : 1;
+	ns->boundary_blocks = nid->noiob;
+	ns->zeroes_deac = nid->dlfeat & NVME_DLFEAT_WZ_DEAC;
+	ns->ops = ns_ops;
+	if (ns->bdev.has_write_cache)
+		ns->ops.supported |= OP_BIT(BDEV_FLUSH);
+	if (id->oncs & NVME_ONCS_DSM)
+		ns->ops.supported |= OP_BIT(BDEV_UNMAP);
+	if (id->oncs & NVME_ONCS_WRITE_ZEROES)
+		ns->ops.supported |= OP_BIT(BDEV_WRITE_ZEROES);
+	if (id->oncs & NVME_ONCS_COMPARE)
+		ns->ops.supported |= OP_BIT(BDEV_COMPARE);
+	ns->bdev.ops = &ns->ops;
+	set_identity(ns, id);
+	read_limits(path, ns);
+}
+
+/* --- scanning ------------------------------------------------------------------------------------- */
+
+static struct bdev_nvme_ns *find_ns(struct bdev_nvme_ctrlr *ctrlr, uint32_t nsid)
+{
+	struct list *it;
+
+	list_for_each(it, &ctrlr->namespaces) {
+		struct bdev_nvme_ns *ns = list_entry(it, struct bdev_nvme_ns, link);
+
+		if (ns->ns.nsid == nsid && !ns->unregistering)
+			return ns;
+	}
+	return NULL;
+}
+
+static void ns_unregister(struct bdev_nvme_ns *ns)
+{
+	ns->unregistering = true;
+	log_notice("%s: the namespace is gone", ns->bdev.name);
+	bdev_unregister(&ns->bdev, NULL, NULL);
+}
+
+static fiber_fn void add_ns(struct bdev_nvme_path *path, const struct nvme_ns *found)
+{
+	struct bdev_nvme_ctrlr *ctrlr = path->ctrlr;
+	struct bdev_nvme_ns *ns = calloc(1, sizeof(*ns));
+	int rc = -ENOMEM;
+
+	if (ns) {
+		ns->ns = *found;
+		ns->ctrlr = ctrlr;
+		ns->seen = true;
+		snprintf(ns->bdev.name, sizeof(ns->bdev.name), "%.200sn%u", ctrlr->name, found->nsid);
+		describe(path, ns);
+		rc = leaf_check(ns->bdev.name, ns->bdev.nr_blocks, ns->bdev.block_size);
+	}
+	if (!rc) {
+		ns->access[path->idx] = ACCESS_OPTIMIZED;
+		list_add_tail(&ctrlr->namespaces, &ns->link);
+		rc = bdev_register(&ns->bdev);
+		if (rc)
+			list_del(&ns->link);
+	}
+	if (!rc)
+		return;
+	log_error("%sn%u: the namespace cannot be shown: %s", ctrlr->name, found->nsid, strerror(-rc));
+	free(ns);
+}
+
+/* The same namespace as before, by what it says of itself. */
+static bool is_same(const struct bdev_nvme_ns *ns, const struct nvme_ns *found)
+{
+	return ns->ns.block_size == found->block_size && ns->ns.has_uuid == found->has_uuid &&
+	       ns->ns.has_nguid == found->has_nguid && !memcmp(ns->ns.uuid, found->uuid, 16) &&
+	       !memcmp(ns->ns.nguid, found->nguid, 16);
+}
+
+static fiber_fn void take_ns(struct bdev_nvme_path *path, uint32_t nsid)
+{
+	struct bdev_nvme_ns *ns;
+	struct nvme_ns found;
+	struct nvme_error error;
+
+	if (nvme_ns_open(path->nvme, nsid, &found, &error)) {
+		log_warning("%sn%u: %s", path->ctrlr->name, nsid, error.text);
+		return;
+	}
+	ns = find_ns(path->ctrlr, nsid);
+	if (ns && !is_same(ns, &found)) {
+		log_warning("%s: another namespace is there now", ns->bdev.name);
+		ns_unregister(ns); /* its name is taken until it is gone: the next scan adds the other */
+		return;
+	}
+	if (!ns) {
+		add_ns(path, &found);
+		return;
+	}
+	ns->seen = true;
+	__atomic_store_n(&ns->access[path->idx], ACCESS_OPTIMIZED, __ATOMIC_RELAXED);
+	if (found.max_xfer_blocks && found.max_xfer_blocks < ns->max_blocks)
+		ns->max_blocks = found.max_xfer_blocks;
+	if (found.nr_blocks != ns->ns.nr_blocks) {
+		log_notice("%s: %llu blocks, and were %llu", ns->bdev.name, (unsigned long long)found.nr_blocks,
+			   (unsigned long long)ns->ns.nr_blocks);
+		ns->ns.nr_blocks = found.nr_blocks;
+		bdev_notify_resize(&ns->bdev, found.nr_blocks);
+	}
+}
+
+/* Whether another path than this shows the namespace. */
+static bool elsewhere(const struct bdev_nvme_ns *ns, unsigned idx)
+{
+	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++) {
+		if (i != idx && ns->ctrlr->paths[i] && ns->ctrlr->paths[i]->state == BDEV_NVME_LIVE && ns->access[i])
+			return true;
+	}
+	return false;
+}
+
+/* What has changed is seen by the scan; reading the page lets the controller tell of the next change. */
+static fiber_fn void read_changed(struct bdev_nvme_path *path)
+{
+	struct nvme_ns_list *list;
+
+	if (!(nvme_ctrlr_id(path->nvme)->oaes & NVME_OAES_NS_ATTR))
+		return;
+	list = calloc(1, sizeof(*list));
+	if (list)
+		nvme_get_log(path->nvme, NVME_LID_CHANGED_NS, 0, NVME_NSID_ALL, 0, list, sizeof(*list));
+	free(list);
+}
+
+fiber_fn int bdev_nvme_scan(struct bdev_nvme_path *path)
+{
+	struct bdev_nvme_ctrlr *ctrlr = path->ctrlr;
+	uint32_t *nsids = calloc(BDEV_NVME_MAX_NS, sizeof(*nsids));
+	struct list *it, *tmp;
+	int nr;
+
+	if (!nsids)
+		return -ENOMEM;
+	read_changed(path);
+	nr = nvme_ns_list(path->nvme, 0, nsids, BDEV_NVME_MAX_NS);
+	list_for_each(it, &ctrlr->namespaces)
+		list_entry(it, struct bdev_nvme_ns, link)->seen = false;
+	for (int i = 0; i < nr; i++)
+		take_ns(path, nsids[i]);
+	free(nsids);
+	if (nr < 0 || !nvme_qpair_is_live(nvme_ctrlr_admin(path->nvme)))
+		return nr < 0 ? nr : -ENODEV; /* what was not seen may well be there */
+	list_for_each_safe(it, tmp, &ctrlr->namespaces) {
+		struct bdev_nvme_ns *ns = list_entry(it, struct bdev_nvme_ns, link);
+
+		if (ns->seen || ns->unregistering)
+			continue;
+		__atomic_store_n(&ns->access[path->idx], ACCESS_NONE, __ATOMIC_RELAXED);
+		if (!elsewhere(ns, path->idx))
+			ns_unregister(ns);
+	}
+	bdev_nvme_read_ana(path);
+	return 0;
+}
+
+void bdev_nvme_path_access_none(struct bdev_nvme_path *path)
+{
+	struct list *it;
+
+	list_for_each(it, &path->ctrlr->namespaces) {
+		struct bdev_nvme_ns *ns = list_entry(it, struct bdev_nvme_ns, link);
+
+		__atomic_store_n(&ns->access[path->idx], ACCESS_NONE, __ATOMIC_RELAXED);
+	}
+}
+
+fiber_fn void bdev_nvme_unregister_all(struct bdev_nvme_ctrlr *ctrlr)
+{
+	struct list *it, *tmp;
+
+	list_for_each_safe(it, tmp, &ctrlr->namespaces) {
+		struct bdev_nvme_ns *ns = list_entry(it, struct bdev_nvme_ns, link);
+
+		if (!ns->unregistering && !bdev_is_removed(&ns->bdev)) {
+			ns->unregistering = true;
+			bdev_unregister(&ns->bdev, NULL, NULL);
+		}
+	}
+	while (!list_empty(&ctrlr->namespaces))
+		fiber_cond_wait(&ctrlr->gone);
+}
+
+/* --- ANA ------------------------------------------------------------------------------------------ */
+
+static void apply_group(struct bdev_nvme_path *path, const struct nvme_ana_group *group, const uint8_t *nsids)
+{
+	uint8_t access = ACCESS_NONE;
+
+	if (group->state == NVME_ANA_OPTIMIZED)
+		access = ACCESS_OPTIMIZED;
+	else if (group->state == NVME_ANA_NON_OPTIMIZED)
+		access = ACCESS_NON_OPTIMIZED;
+	for (uint32_t i = 0; i < group->nr_nsids; i++) {
+		struct bdev_nvme_ns *ns;
+		uint32_t nsid;
+
+		memcpy(&nsid, nsids + 4 * i, sizeof(nsid));
+		ns = find_ns(path->ctrlr, nsid);
+		if (ns)
+			__atomic_store_n(&ns->access[path->idx], access, __ATOMIC_RELAXED);
+	}
+}
+
+/* The log is the target's: every length is compared with what is left. */
+static void apply_log(struct bdev_nvme_path *path, const uint8_t *log, uint32_t len)
+{
+	struct nvme_log_ana head;
+	struct nvme_ana_group group;
+	uint32_t at = sizeof(head);
+
+	memcpy(&head, log, sizeof(head));
+	for (unsigned i = 0; i < head.nr_groups && len - at >= sizeof(group); i++) {
+		memcpy(&group, log + at, sizeof(group));
+		at += sizeof(group);
+		if (group.nr_nsids > (len - at) / 4)
+			return;
+		group.state &= 0xf;
+		apply_group(path, &group, log + at);
+		at += group.nr_nsids * 4;
+	}
+}
+
+fiber_fn void bdev_nvme_read_ana(struct bdev_nvme_path *path)
+{
+	const struct nvme_id_ctrlr *id = nvme_ctrlr_id(path->nvme);
+	uint64_t len;
+	uint8_t *log;
+
+	if (!(id->cmic & NVME_CMIC_ANA))
+		return;
+	len = sizeof(struct nvme_log_ana) + (uint64_t)id->nanagrpid * sizeof(struct nvme_ana_group) +
+	      (uint64_t)(id->mnan ? id->mnan : id->nn) * 4;
+	if (len > ANA_LOG_MAX)
+		len = ANA_LOG_MAX;
+	log = calloc(1, len);
+	if (log && !nvme_get_log(path->nvme, NVME_LID_ANA, 0, 0, 0, log, (uint32_t)len))
+		apply_log(path, log, (uint32_t)len);
+	free(log);
+}

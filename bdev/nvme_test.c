@@ -1,0 +1,623 @@
+/*
+ * Namespaces as bdevs, on drives of software in simulations: data, limits, caches, events; and what happens to I/O when a drive
+ * is reset, dies, hangs, is pulled out and comes back.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bdev/nvme.h"
+#include "bdev/testing.h"
+#include "nvme/soft/soft.h"
+
+#define SEEDS	 4
+#define DATA_LEN (4u << 20)
+#define BS	 512u
+#define MS	 1000ull
+#define SECOND	 1000000ull
+
+static struct soft_opts sopts;
+static struct soft_drive *drive;
+static bool present;
+static struct bdev_nvme_attach_opts opts;
+static struct nvme_error error;
+static struct bdev_desc *desc;
+static struct bdev_channel *ch;
+static unsigned nr_removals, nr_resizes;
+static uint8_t *data, *back;
+static void (*test_body)(void);
+
+static int open_soft(const char *address, void *arg, struct nvme_bar **ret_bar)
+{
+	if (!present)
+		return -ENOENT;
+	*ret_bar = soft_plug(drive, address);
+	return 0;
+}
+
+static void world(void *arg)
+{
+	data = dma_alloc(DATA_LEN, 4096);
+	back = dma_alloc(DATA_LEN, 4096);
+	for (uint32_t i = 0; i < DATA_LEN; i++)
+		data[i] = (uint8_t)((i * 2654435761u) >> 13);
+	sopts = (struct soft_opts){ .jitter_us = 100 };
+	bdev_nvme_attach_opts_init(&opts);
+	opts.name = "Nvme0";
+	opts.connect.trtype = NVME_TRTYPE_PCIE;
+	opts.bar_open = open_soft;
+	strcpy(opts.address, "0000:01:00.0");
+	present = true;
+	nr_removals = nr_resizes = 0;
+	drive = NULL;
+	desc = NULL;
+	ch = NULL;
+	test_body();
+	bdev_nvme_detach_all();
+	ck_assert_msg(!soft_host_errors(drive), "%s", soft_last_host_error(drive));
+	soft_destroy(drive);
+	dma_free(data);
+	dma_free(back);
+}
+
+#define SIM_TEST(name)                                              \
+	static void name##_body(void);                              \
+	START_TEST(name)                                            \
+	{                                                           \
+		for (uint64_t seed = 0; seed < SEEDS; seed++) {     \
+			test_body = name##_body;                    \
+			run_sim(900 + seed, 1 + seed % 2, world, NULL); \
+		}                                                   \
+	}                                                           \
+	END_TEST                                                    \
+	static void name##_body(void)
+
+static void shut(void)
+{
+	if (ch)
+		bdev_channel_put(ch);
+	if (desc)
+		bdev_close(desc);
+	ch = NULL;
+	desc = NULL;
+}
+
+static void on_event(struct bdev *bdev, enum bdev_event event, void *arg)
+{
+	if (event == BDEV_EVENT_RESIZE) {
+		nr_resizes++;
+		return;
+	}
+	nr_removals++;
+	shut();
+}
+
+static void open_ns(const char *name)
+{
+	ck_assert_int_eq(bdev_open(name, true, on_event, NULL, &desc), 0);
+	ch = bdev_channel_get(desc);
+	ck_assert_ptr_nonnull(ch);
+}
+
+static void attach_only(void)
+{
+	ck_assert_int_eq(soft_create(&sopts, &drive), 0);
+	ck_assert_msg(!bdev_nvme_attach(&opts, &error), "%s", error.text);
+}
+
+static void attach(void)
+{
+	attach_only();
+	open_ns("Nvme0n1");
+}
+
+static void fault(enum soft_fault_kind kind, unsigned opcode, unsigned skip, unsigned count, uint64_t arg)
+{
+	struct soft_fault f = { .kind = kind, .opcode = (uint16_t)opcode, .skip = skip, .count = count, .arg = arg };
+
+	soft_fault_add(drive, &f);
+}
+
+/* --- many at a time --------------------------------------------------------------------------------- */
+
+#define MANY 1500u
+
+struct many {
+	struct bdev_io io;
+	struct iovec iov;
+	int status;
+	bool done;
+};
+
+static struct many *many;
+static unsigned nr_done, nr_want;
+
+static void many_done(struct bdev_io *io, int status)
+{
+	struct many *m = container_of(io, struct many, io);
+
+	ck_assert(!m->done);
+	m->done = true;
+	m->status = status;
+	nr_done++;
+}
+
+static void submit_many(unsigned nr, enum bdev_op op, uint8_t *buf, unsigned blocks)
+{
+	free(many);
+	many = calloc(nr, sizeof(*many));
+	nr_done = 0;
+	nr_want = nr;
+	for (unsigned i = 0; i < nr; i++) {
+		struct many *m = &many[i];
+
+		m->iov = (struct iovec){ buf + (size_t)i * blocks * BS, blocks * BS };
+		m->io = (struct bdev_io){ .op = op,
+					  .iov = &m->iov,
+					  .iovcnt = 1,
+					  .offset_blocks = (uint64_t)i * blocks,
+					  .nr_blocks = blocks,
+					  .done = many_done };
+		bdev_submit(ch, &m->io);
+		ck_assert(!m->done);
+	}
+}
+
+static void wait_many(uint64_t limit_us)
+{
+	uint64_t until_us = clock_now_us() + limit_us;
+
+	while (nr_done < nr_want) {
+		ck_assert_msg(clock_now_us() < until_us, "%u of %u done", nr_done, nr_want);
+		fiber_sleep(100);
+	}
+}
+
+static unsigned nr_with_status(int status)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < nr_want; i++)
+		n += many[i].status == status;
+	return n;
+}
+
+/* --- what a namespace is ------------------------------------------------------------------------------ */
+
+SIM_TEST(a_namespace_is_a_bdev_with_its_limits)
+{
+	struct bdev *bdev;
+	uint32_t nsid;
+
+	sopts.awupf = 7;
+	sopts.npwg = 15;
+	attach();
+	bdev = bdev_find("Nvme0n1");
+	ck_assert_ptr_nonnull(bdev);
+	ck_assert_str_eq(bdev->product_name, "NVMe disk");
+	ck_assert_uint_eq(bdev->block_size, 512);
+	ck_assert_uint_eq(bdev->nr_blocks, 8192);
+	ck_assert_uint_eq(bdev->write_unit_blocks, 8);
+	ck_assert_uint_eq(bdev->optimal_blocks, 16);
+	ck_assert_uint_eq(bdev->unmap_granularity_blocks, 16);
+	ck_assert(bdev->has_write_cache && !bdev->unmap_zeroes && !bdev->read_only);
+	ck_assert(!uuid_is_null(bdev->uuid));
+	ck_assert_ptr_eq(bdev_nvme_of(bdev, &nsid), bdev_nvme_find("Nvme0"));
+	ck_assert_uint_eq(nsid, 1);
+	shut();
+}
+
+SIM_TEST(a_drive_without_a_cache_is_one_without_a_cache)
+{
+	sopts.no_write_cache = true;
+	attach();
+	ck_assert(!bdev_find("Nvme0n1")->has_write_cache);
+	ck_assert_int_eq(bdev_flush(ch), 0);
+	shut();
+}
+
+SIM_TEST(transfers_of_any_size_read_back)
+{
+	static const unsigned lens[] = { 1, 8, 9, 255, 256, 257, 1024, 2048, 2051 };
+
+	sopts.noiob = 100;
+	attach();
+	for (unsigned i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		unsigned at = 37 * i;
+
+		ck_assert_int_eq(bdev_write(ch, data + i, at, lens[i], 0), 0);
+		ck_assert(!memcmp(soft_ns_data(drive, 1) + at * BS, data + i, lens[i] * BS));
+		memset(back, 0xa5, DATA_LEN);
+		ck_assert_int_eq(bdev_read(ch, back + 3, at, lens[i]), 0);
+		ck_assert(!memcmp(back + 3, data + i, lens[i] * BS));
+	}
+	shut();
+}
+
+SIM_TEST(a_vector_of_many_pieces_is_cut_at_whole_blocks)
+{
+	struct iovec iov[1200];
+	struct bdev_io io = { .op = BDEV_WRITE, .iov = iov, .iovcnt = 1200, .offset_blocks = 11 };
+	uint64_t len = 0;
+
+	attach();
+	for (unsigned i = 0; i < 1200; i++) {
+		iov[i] = (struct iovec){ data + len, 100 + i % 500 };
+		len += iov[i].iov_len;
+	}
+	while (len % BS) {
+		len--;
+		if (!--iov[io.iovcnt - 1].iov_len)
+			io.iovcnt--;
+	}
+	io.nr_blocks = len / BS;
+	ck_assert_int_eq(bdev_submit_wait(ch, &io), 0);
+	ck_assert(!memcmp(soft_ns_data(drive, 1) + 11 * BS, data, len));
+	shut();
+}
+
+SIM_TEST(more_operations_than_requests_wait_in_order)
+{
+	attach();
+	submit_many(MANY, BDEV_WRITE, data, 5);
+	wait_many(60 * SECOND);
+	ck_assert_uint_eq(nr_with_status(0), MANY);
+	ck_assert(!memcmp(soft_ns_data(drive, 1), data, MANY * 5 * BS));
+	submit_many(8, BDEV_READ, back, 1000);
+	wait_many(60 * SECOND);
+	ck_assert(!memcmp(back, data, MANY * 5 * BS));
+	shut();
+}
+
+SIM_TEST(what_was_flushed_or_written_with_fua_survives_a_power_cut)
+{
+	attach();
+	ck_assert_int_eq(bdev_write(ch, data, 0, 64, 0), 0);
+	ck_assert_int_eq(bdev_flush(ch), 0);
+	ck_assert_int_eq(bdev_write(ch, data, 100, 64, BDEV_IO_FUA), 0);
+	shut();
+	soft_power_cut(drive);
+	ck_assert(!memcmp(soft_ns_data(drive, 1), data, 64 * BS));
+	ck_assert(!memcmp(soft_ns_data(drive, 1) + 100 * BS, data, 64 * BS));
+}
+
+SIM_TEST(unmap_zeroes_and_compare_reach_the_drive)
+{
+	struct bdev_io io = { .op = BDEV_WRITE_ZEROES, .offset_blocks = 10, .nr_blocks = 20 };
+	struct iovec iov = { data, 4 * BS };
+	struct soft_counters c;
+
+	attach();
+	ck_assert_int_eq(bdev_write(ch, data, 0, 64, 0), 0);
+	ck_assert_int_eq(bdev_submit_wait(ch, &io), 0);
+	ck_assert(all_bytes(soft_ns_data(drive, 1) + 10 * BS, 20 * BS, 0));
+	ck_assert_int_eq(bdev_unmap(ch, 40, 8), 0);
+	ck_assert(all_bytes(soft_ns_data(drive, 1) + 40 * BS, 8 * BS, 0));
+	io = (struct bdev_io){ .op = BDEV_COMPARE, .iov = &iov, .iovcnt = 1, .offset_blocks = 0, .nr_blocks = 4 };
+	ck_assert_int_eq(bdev_submit_wait(ch, &io), 0);
+	io.offset_blocks = 10;
+	ck_assert_int_eq(bdev_submit_wait(ch, &io), -EILSEQ);
+	/* Dataset Management knows no FUA: a flush comes behind it. */
+	io = (struct bdev_io){ .op = BDEV_UNMAP, .flags = BDEV_IO_FUA, .offset_blocks = 0, .nr_blocks = 8 };
+	ck_assert_int_eq(bdev_submit_wait(ch, &io), 0);
+	soft_get_counters(drive, &c);
+	ck_assert_uint_eq(c.nr_flushes, 1);
+	shut();
+}
+
+SIM_TEST(errors_of_the_medium_are_told_and_not_tried_again)
+{
+	struct soft_counters before, after;
+
+	attach();
+	soft_get_counters(drive, &before);
+	fault(SOFT_STATUS, NVME_IO_READ, 0, 1, NVME_SC_UNRECOVERED_READ_ERROR | NVME_SC_DNR);
+	ck_assert_int_eq(bdev_read(ch, back, 0, 8), -EIO);
+	soft_get_counters(drive, &after);
+	ck_assert_uint_eq(after.nr_io - before.nr_io, 1);
+	fault(SOFT_STATUS, NVME_IO_WRITE, 0, 1, NVME_SC_CAPACITY_EXCEEDED);
+	ck_assert_int_eq(bdev_write(ch, data, 0, 8, 0), -ENOSPC);
+	shut();
+}
+
+SIM_TEST(what_the_drive_refuses_for_the_moment_is_tried_again)
+{
+	attach();
+	fault(SOFT_STATUS, NVME_IO_READ, 0, 2, NVME_SC_COMMAND_INTERRUPTED);
+	ck_assert_int_eq(bdev_read(ch, back, 0, 8), 0);
+	fault(SOFT_STATUS, NVME_IO_READ, 0, 20, NVME_SC_COMMAND_INTERRUPTED);
+	ck_assert_int_eq(bdev_read(ch, back, 0, 8), -EIO);
+	shut();
+}
+
+/* --- namespaces come, go, grow -------------------------------------------------------------------------- */
+
+SIM_TEST(namespaces_come_go_and_grow_while_the_controller_stays)
+{
+	attach();
+	soft_ns_set(drive, 3, 2000);
+	fiber_sleep(50 * MS);
+	ck_assert_ptr_nonnull(bdev_find("Nvme0n3"));
+	soft_ns_set(drive, 1, 9000);
+	fiber_sleep(50 * MS);
+	ck_assert_uint_eq(nr_resizes, 1);
+	ck_assert_uint_eq(bdev_nr_blocks(bdev_find("Nvme0n1")), 9000);
+	ck_assert_int_eq(bdev_write(ch, data, 8990, 10, 0), 0);
+	soft_ns_set(drive, 1, 0);
+	fiber_sleep(50 * MS);
+	ck_assert_uint_eq(nr_removals, 1);
+	ck_assert_ptr_null(bdev_find("Nvme0n1"));
+	ck_assert_ptr_nonnull(bdev_find("Nvme0n3"));
+	soft_ns_set(drive, 1, 100);
+	fiber_sleep(50 * MS);
+	ck_assert_ptr_nonnull(bdev_find("Nvme0n1"));
+}
+
+/* --- trouble ---------------------------------------------------------------------------------------------- */
+
+SIM_TEST(a_hundred_resets_under_load_cost_no_operation)
+{
+	attach();
+	for (unsigned round = 0; round < 25; round++) {
+		submit_many(400, BDEV_WRITE, data + round * BS, 8);
+		fiber_sleep(round * 20);
+		ck_assert_int_eq(bdev_nvme_reset("Nvme0"), 0);
+		wait_many(60 * SECOND);
+		ck_assert_uint_eq(nr_with_status(0), 400);
+		ck_assert(!memcmp(soft_ns_data(drive, 1), data + round * BS, 400 * 8 * BS));
+	}
+	shut();
+}
+
+SIM_TEST(a_fatal_status_under_load_costs_no_operation)
+{
+	attach();
+	fault(SOFT_FATAL, NVME_IO_WRITE, 30, 1, 0);
+	submit_many(400, BDEV_WRITE, data, 8);
+	wait_many(10 * SECOND);
+	ck_assert_uint_eq(nr_with_status(0), 400);
+	ck_assert(!memcmp(soft_ns_data(drive, 1), data, 400 * 8 * BS));
+	shut();
+}
+
+SIM_TEST(a_drive_that_answers_nonsense_is_reset_and_costs_no_operation)
+{
+	attach();
+	fault(SOFT_WRONG_CID, NVME_IO_WRITE, 30, 1, 0x111);
+	fault(SOFT_TWICE, NVME_IO_WRITE, 200, 1, 0);
+	submit_many(400, BDEV_WRITE, data, 8);
+	wait_many(10 * SECOND);
+	ck_assert_uint_eq(nr_with_status(0), 400);
+	ck_assert(!memcmp(soft_ns_data(drive, 1), data, 400 * 8 * BS));
+	shut();
+}
+
+SIM_TEST(a_swallowed_command_is_aborted_then_the_drive_is_reset_then_it_succeeds)
+{
+	struct soft_counters c;
+
+	opts.connect.timeout_us = 2 * SECOND;
+	opts.connect.abort_timeout_us = SECOND;
+	attach();
+	fault(SOFT_DROP, NVME_IO_WRITE, 0, 1, 0);
+	ck_assert_int_eq(bdev_write(ch, data, 0, 8, 0), 0);
+	soft_get_counters(drive, &c);
+	ck_assert_uint_eq(c.nr_aborts, 1);
+	ck_assert_uint_ge(c.nr_resets, 2);
+	ck_assert(!memcmp(soft_ns_data(drive, 1), data, 8 * BS));
+	shut();
+}
+
+SIM_TEST(a_drive_that_is_dead_for_a_while_fails_io_in_its_time_and_comes_back)
+{
+	uint64_t start_us;
+
+	opts.loss = (struct bdev_nvme_loss){ .reconnect_delay_s = 1, .fast_io_fail_s = 3, .ctrlr_loss_s = -1 };
+	attach();
+	soft_stick(drive, true);
+	fault(SOFT_FATAL, NVME_IO_WRITE, 30, 1, 0);
+	start_us = clock_now_us();
+	submit_many(100, BDEV_WRITE, data, 8);
+	wait_many(10 * SECOND);
+	ck_assert_uint_ge(clock_now_us() - start_us, 3 * SECOND);
+	ck_assert_uint_gt(nr_with_status(-EIO), 0);
+	ck_assert_int_eq(bdev_read(ch, back, 0, 8), -EIO);
+	soft_stick(drive, false);
+	fiber_sleep(10 * SECOND);
+	ck_assert_int_eq(bdev_read(ch, back, 0, 8), 0);
+	shut();
+}
+
+SIM_TEST(a_drive_that_stays_dead_is_given_up_and_its_bdevs_go)
+{
+	opts.loss = (struct bdev_nvme_loss){ .reconnect_delay_s = 1, .ctrlr_loss_s = 5 };
+	attach();
+	soft_stick(drive, true);
+	fault(SOFT_FATAL, NVME_IO_WRITE, 30, 1, 0);
+	submit_many(100, BDEV_WRITE, data, 8);
+	wait_many(20 * SECOND);
+	ck_assert_uint_gt(nr_with_status(-ENODEV), 0);
+	fiber_sleep(SECOND);
+	ck_assert_uint_eq(nr_removals, 1);
+	ck_assert_ptr_null(bdev_find("Nvme0n1"));
+	ck_assert_ptr_null(bdev_nvme_find("Nvme0"));
+}
+
+SIM_TEST(a_drive_pulled_out_under_load_goes_and_comes_back)
+{
+	attach();
+	for (unsigned round = 0; round < 20; round++) {
+		uint64_t start_us;
+
+		fault(SOFT_UNPLUG, NVME_IO_WRITE, 30 + round, 1, round & 1);
+		start_us = clock_now_us();
+		submit_many(400, BDEV_WRITE, data, 8);
+		present = false;
+		wait_many(2 * SECOND);
+		ck_assert_uint_gt(nr_with_status(-ENODEV), 0);
+		ck_assert_uint_eq(nr_with_status(0) + nr_with_status(-ENODEV), 400);
+		ck_assert_uint_le(clock_now_us() - start_us, 2 * SECOND);
+		fiber_sleep(SECOND);
+		ck_assert_uint_eq(nr_removals, round + 1);
+		ck_assert_ptr_null(bdev_find("Nvme0n1"));
+		soft_faults_clear(drive);
+		present = true;
+		fiber_sleep(3 * SECOND);
+		ck_assert_ptr_nonnull(bdev_find("Nvme0n1"));
+		open_ns("Nvme0n1");
+		ck_assert_int_eq(bdev_write(ch, data, 0, 64, 0), 0);
+	}
+	shut();
+}
+
+SIM_TEST(detaching_closes_in_good_order_and_io_in_flight_ends)
+{
+	struct soft_counters c;
+
+	attach();
+	submit_many(400, BDEV_WRITE, data, 8);
+	wait_many(SECOND);
+	ck_assert_int_eq(bdev_nvme_detach("Nvme0", NULL), 0);
+	ck_assert_uint_eq(nr_removals, 1);
+	ck_assert_ptr_null(bdev_nvme_find("Nvme0"));
+	soft_get_counters(drive, &c);
+	ck_assert_uint_eq(c.nr_shutdowns, 1);
+	ck_assert_int_eq(bdev_nvme_detach("Nvme0", NULL), -ENODEV);
+	ck_assert_msg(!bdev_nvme_attach(&opts, &error), "%s", error.text);
+}
+
+SIM_TEST(a_drive_that_is_not_there_is_not_attached)
+{
+	ck_assert_int_eq(soft_create(&sopts, &drive), 0);
+	present = false;
+	ck_assert_int_eq(bdev_nvme_attach(&opts, &error), -ENOENT);
+	ck_assert_str_ne(error.text, "");
+	ck_assert_ptr_null(bdev_nvme_find("Nvme0"));
+}
+
+SIM_TEST(the_same_path_twice_is_refused)
+{
+	attach();
+	ck_assert_int_eq(bdev_nvme_attach(&opts, &error), -EEXIST);
+	shut();
+}
+
+SIM_TEST(an_identify_full_of_nonsense_attaches_nothing_wild)
+{
+	struct soft_fault f = { .kind = SOFT_GARBAGE, .admin = true, .opcode = NVME_ADMIN_IDENTIFY, .count = 2 };
+
+	for (unsigned skip = 0; skip < 4; skip++) {
+		f.skip = skip;
+		if (!drive)
+			ck_assert_int_eq(soft_create(&sopts, &drive), 0);
+		soft_faults_clear(drive);
+		soft_fault_add(drive, &f);
+		bdev_nvme_attach(&opts, &error);
+		bdev_nvme_detach("Nvme0", NULL);
+	}
+}
+
+SIM_TEST(health_is_read_from_the_drive)
+{
+	struct nvme_log_smart smart;
+
+	attach();
+	ck_assert_int_eq(bdev_write(ch, data, 0, 8, 0), 0);
+	ck_assert_int_eq(bdev_nvme_smart("Nvme0", &smart), 0);
+	ck_assert_uint_eq(smart.host_writes[0], 1);
+	ck_assert_uint_eq(smart.avail_spare, 100);
+	ck_assert_int_eq(bdev_nvme_smart("Nvme1", &smart), -ENODEV);
+	shut();
+}
+
+/* --- threads ------------------------------------------------------------------------------------------------ */
+
+static int on_other_thread(void *arg)
+{
+	uint64_t at = (uintptr_t)arg;
+	struct bdev_channel *other = bdev_channel_get(desc);
+	uint8_t *buf = dma_alloc(64 * BS, 4096);
+
+	ck_assert_ptr_nonnull(other);
+	for (unsigned i = 0; i < 20; i++) {
+		ck_assert_int_eq(bdev_write(other, data + i, at, 64, 0), 0);
+		ck_assert_int_eq(bdev_read(other, buf, at, 64), 0);
+		ck_assert(!memcmp(buf, data + i, 64 * BS));
+	}
+	bdev_channel_put(other);
+	dma_free(buf);
+	return 0;
+}
+
+static void threads_body(void)
+{
+	struct thread *threads[3];
+
+	attach();
+	for (unsigned i = 0; i < 3; i++)
+		threads[i] = thread_create("io", i % runtime_nr_reactors());
+	for (unsigned i = 0; i < 3; i++) {
+		thread_call_fiber(threads[i], on_other_thread, (void *)(uintptr_t)(i * 64));
+		thread_exit(threads[i]);
+	}
+	shut();
+}
+
+START_TEST(each_thread_has_queues_of_its_own)
+{
+	test_body = threads_body;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		run_sim(seed, 2, world, NULL);
+}
+END_TEST
+
+START_TEST(each_os_thread_has_queues_of_its_own)
+{
+	test_body = threads_body;
+	run_real("0,1", world, NULL);
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		a_namespace_is_a_bdev_with_its_limits,
+		a_drive_without_a_cache_is_one_without_a_cache,
+		transfers_of_any_size_read_back,
+		a_vector_of_many_pieces_is_cut_at_whole_blocks,
+		more_operations_than_requests_wait_in_order,
+		what_was_flushed_or_written_with_fua_survives_a_power_cut,
+		unmap_zeroes_and_compare_reach_the_drive,
+		errors_of_the_medium_are_told_and_not_tried_again,
+		what_the_drive_refuses_for_the_moment_is_tried_again,
+		namespaces_come_go_and_grow_while_the_controller_stays,
+		a_hundred_resets_under_load_cost_no_operation,
+		a_fatal_status_under_load_costs_no_operation,
+		a_drive_that_answers_nonsense_is_reset_and_costs_no_operation,
+		a_swallowed_command_is_aborted_then_the_drive_is_reset_then_it_succeeds,
+		a_drive_that_is_dead_for_a_while_fails_io_in_its_time_and_comes_back,
+		a_drive_that_stays_dead_is_given_up_and_its_bdevs_go,
+		a_drive_pulled_out_under_load_goes_and_comes_back,
+		detaching_closes_in_good_order_and_io_in_flight_ends,
+		a_drive_that_is_not_there_is_not_attached,
+		the_same_path_twice_is_refused,
+		an_identify_full_of_nonsense_attaches_nothing_wild,
+		health_is_read_from_the_drive,
+		each_thread_has_queues_of_its_own,
+		each_os_thread_has_queues_of_its_own,
+	};
+	Suite *suite = suite_create("nvme bdev");
+	TCase *tcase = tcase_create("nvme");
+	SRunner *runner = srunner_create(suite);
+	int nr_failed;
+
+	tcase_set_timeout(tcase, 60);
+	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
+		tcase_add_test(tcase, tests[i]);
+	suite_add_tcase(suite, tcase);
+	srunner_run_all(runner, CK_NORMAL);
+	nr_failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
