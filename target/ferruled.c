@@ -142,13 +142,14 @@ static fiber_fn void start_main(void *arg)
 }
 
 /* Without it the daemon works, and its death is like a power cut's to what was not flushed. */
-static void set_keep_folder(const struct options *o)
+static void set_keep_folder(const struct options *o, char *dir, size_t size)
 {
-	char dir[600];
-	int rc = places_keep_dir(dir, sizeof(dir), o->keep_dir, o->state_dir);
+	int rc = places_keep_dir(dir, size, o->keep_dir, o->state_dir);
 
 	if (!rc)
 		rc = keep_set_folder(dir);
+	if (rc)
+		dir[0] = '\0';
 	if (rc && strcmp(o->keep_dir, "none"))
 		log_warning("no memory that outlives this process%s%s: %s; should it die alone, writes that were not "
 			    "flushed are lost with it (see --keep-dir)", o->keep_dir[0] ? " in " : "", o->keep_dir,
@@ -172,14 +173,13 @@ static int make_places(char *eal_dir, size_t size)
 	rc = places_eal_dir(eal_dir, size);
 	if (rc)
 		log_error("cannot make a folder for memory files: %s", strerror(-rc));
-	set_keep_folder(o);
 	return rc;
 }
 
 int main(int argc, char **argv)
 {
 	struct options *o = &daemon_state.opts;
-	char eal_dir[300], prefix[32];
+	char eal_dir[300], keep_dir[600] = "", prefix[32];
 	struct runtime_opts opts = { .name = "ferruled", .eal = true };
 	int rc;
 
@@ -190,6 +190,7 @@ int main(int argc, char **argv)
 	if (rc)
 		return EXIT_FAILURE;
 	snprintf(prefix, sizeof(prefix), "ferrule-%ld", (long)getpid());
+	set_keep_folder(o, keep_dir, sizeof(keep_dir));
 	opts.cores = o->cores;
 	opts.pin = o->cores != NULL;
 	opts.no_huge = o->no_huge;
@@ -200,6 +201,8 @@ int main(int argc, char **argv)
 	opts.idle_us = o->idle_us;
 	rc = runtime_run(&opts, start_main, NULL);
 	places_remove_dir(eal_dir);
+	if (keep_dir[0])
+		rmdir(keep_dir); /* unless a store that was not closed in order has left something */
 	if (rc)
 		log_error("ferruled ends: %s", strerror(-rc));
 	return rc ? EXIT_FAILURE : EXIT_SUCCESS;

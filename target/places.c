@@ -203,6 +203,17 @@ static int keep_base(char *buf, size_t size)
 	return 0;
 }
 
+/* In a folder that all may write in, another user may have been first. */
+static int make_own(const char *path)
+{
+	int rc = places_make_dir(path, 0700);
+	struct stat st;
+
+	if (rc)
+		return rc;
+	return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() ? 0 : -EPERM;
+}
+
 int places_keep_dir(char *buf, size_t size, const char *given, const char *state_dir)
 {
 	char base[300], *state;
@@ -214,6 +225,8 @@ int places_keep_dir(char *buf, size_t size, const char *given, const char *state
 		n = snprintf(buf, size, "%s", given);
 	} else {
 		rc = keep_base(base, sizeof(base));
+		if (!rc)
+			rc = make_own(base);
 		if (rc)
 			return rc;
 		state = realpath(state_dir, NULL);
@@ -227,5 +240,5 @@ int places_keep_dir(char *buf, size_t size, const char *given, const char *state
 	}
 	if (n < 0 || (size_t)n >= size)
 		return -ENAMETOOLONG;
-	return places_make_dir(buf, 0700);
+	return make_own(buf);
 }
