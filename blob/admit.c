@@ -111,16 +111,20 @@ static void wake_fiber(struct waiter *w)
 	fiber_wake(&container_of(w, struct fiber_waiter, waiter)->wait, 0);
 }
 
+fiber_fn void waiters_wait(struct list *waiters)
+{
+	struct fiber_waiter w = {.waiter.retry = wake_fiber};
+
+	fiber_wait_init(&w.wait);
+	list_add_tail(waiters, &w.waiter.link);
+	fiber_wait(&w.wait);
+}
+
 fiber_fn int admit_wait(struct store *s, struct admission *a, uint32_t nr_pages, enum op_kind kind)
 {
 	int rc;
 
-	while ((rc = admit(s, a, nr_pages, kind)) == -EAGAIN) {
-		struct fiber_waiter w = {.waiter.retry = wake_fiber};
-
-		fiber_wait_init(&w.wait);
-		list_add_tail(&s->admit_waiters, &w.waiter.link);
-		fiber_wait(&w.wait);
-	}
+	while ((rc = admit(s, a, nr_pages, kind)) == -EAGAIN)
+		waiters_wait(&s->admit_waiters);
 	return rc;
 }

@@ -100,7 +100,7 @@ uint32_t cluster_alloc(struct store *s, struct blob *b)
 {
 	uint64_t c;
 
-	bool thick = b->flags & BLOB_FLAG_THICK;
+	bool thick = blob_is_thick(b);
 
 	if (!s->nr_avail || (!thick && !clusters_unpromised(s)))
 		return 0;
@@ -234,7 +234,7 @@ void blob_promise(struct blob *b)
 	uint64_t logical = b->frozen || b->deleting ? 0 : size;
 
 	/* While a tail is being cut off, nobody knows how much of what is allocated lies in front of it. */
-	if (b->flags & BLOB_FLAG_THICK && !b->deleting)
+	if (blob_is_thick(b) && !b->deleting)
 		want = thick_promise(s, size) - (b->trimming ? 0 : used < size ? used : size);
 	s->nr_promised += want - b->promised;
 	b->promised = want;

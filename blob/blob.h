@@ -238,6 +238,18 @@ fiber_fn int blob_revert(struct blob *blob, struct blob *snapshot);
 /* Its parent's parent becomes its parent.  Moves no data: maps are shared, and nothing depends on the parent.  -EINVAL: none. */
 fiber_fn int blob_decouple(struct blob *blob);
 
+/**
+ * blob_inflate - make all that a blob shares its own, and it thick
+ * @progress: in clusters; may be NULL
+ *
+ * Its size is promised to it at once; then what it shares is copied, paced, while I/O goes on.  At the end it is thick and has no parent,
+ * unless a snapshot was taken meanwhile.  Ended early, or by a crash, what was copied stays copied, and another call goes on from there.
+ *
+ * Thread: owner, fiber.
+ * Return: 0, or -EPERM (read-only), -EBUSY (one runs), -ENOSPC, -ECANCELED, -ESHUTDOWN, -EIO, -ENOMEM.
+ */
+fiber_fn int blob_inflate(struct blob *blob, struct progress *progress);
+
 /* For good.  Writes that began before are done when it returns; others fail with -EROFS. */
 fiber_fn int blob_set_read_only(struct blob *blob);
 

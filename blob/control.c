@@ -180,7 +180,7 @@ fiber_fn int blob_resize(struct blob *b, uint64_t size_bytes)
 	if (!rc)
 		rc = admit_wait(s, &admission, 2, nr <= old ? OP_FREEING : OP_THICK);
 	old = b->nr_clusters;
-	if (!rc && b->flags & BLOB_FLAG_THICK && nr > old)
+	if (!rc && blob_is_thick(b) && nr > old)
 		rc = promise_wait(s, thick_promise(s, nr) - thick_promise(s, old));
 	old = b->nr_clusters; /* after the last suspension */
 	if (!rc && b->trimming)

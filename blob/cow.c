@@ -1,7 +1,9 @@
 /*
- * Copying on a write to a shared cluster that is not full.  Its new cluster can have one base only, so what
- * the shared one holds itself is copied into the new one, and the old base (or nothing) remains the base.
+ * What first writes copy.  A write to a shared cluster that is not full: its new cluster can have one base only, so what the
+ * shared one holds itself is copied into the new one, and the old base (or nothing) remains the base.  And runs
+ * that are made a blob's own for their own sake (inflate.c): their data is read where the map has it.
  */
+#include "blob/csum.h"
 #include "blob/fill.h"
 
 bool fill_must_copy(const struct store *s, const struct entry *e, bool exclusive)
@@ -54,4 +56,72 @@ void fill_copy_start(struct fill *f)
 
 	if (fiber_spawn(s->owner, "blob-copy", copy_fiber, f))
 		fill_over(f, -ENOMEM);
+}
+
+uint32_t fill_unshare_source(const struct fill *f, bool exclusive)
+{
+	struct store *s = f->blob->store;
+	uint32_t first = f->in_block / s->blocks_a_sub;
+	uint32_t last = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub;
+	bool has = fill_old_has(f, first);
+
+	for (uint32_t sub = first; sub <= last; sub++)
+		if (fill_old_has(f, sub) != has)
+			return 0;
+	if (has)
+		return exclusive ? 0 : f->old_own;
+	return f->old_base;
+}
+
+static void source_judge(struct fill *f);
+
+static void retry_judge(struct waiter *w)
+{
+	source_judge(container_of(w, struct fill, waiter));
+}
+
+static void source_judge(struct fill *f)
+{
+	struct store *s = f->blob->store;
+	uint32_t first = f->in_block / s->blocks_a_sub, nr = f->nr_blocks / s->blocks_a_sub;
+	int rc = 0;
+
+	for (; s->csum && !rc && f->nr_judged < nr; f->nr_judged++) {
+		const uint8_t *sub = (const uint8_t *)f->iov[1].iov_base + f->nr_judged * BLOB_SUB_SIZE;
+
+		rc = csum_edge(f, f->source, first + f->nr_judged, sub, retry_judge);
+		if (rc == -EAGAIN)
+			return;
+	}
+	if (rc)
+		fill_over(f, rc);
+	else
+		fill_write(f);
+}
+
+static void source_read(struct bdev_io *bio, int status)
+{
+	struct fill *f = container_of(bio, struct fill, bio);
+
+	f->nr_judged = 0;
+	if (status)
+		fill_over(f, status);
+	else
+		source_judge(f);
+}
+
+void fill_read_source(struct fill *f)
+{
+	struct store *s = f->blob->store;
+
+	f->read_own |= f->source == f->old_own;
+	s->stats.nr_copied_subs += f->nr_blocks / s->blocks_a_sub;
+	f->bio.done = source_read;
+	f->bio.op = BDEV_READ;
+	f->bio.flags = 0;
+	f->bio.iov = f->iov + 1;
+	f->bio.iovcnt = f->nr_iov;
+	f->bio.offset_blocks = cluster_block(s, f->source) + f->in_block;
+	f->bio.nr_blocks = f->nr_blocks;
+	bdev_submit(s->bch, &f->bio);
 }

@@ -19,7 +19,6 @@ static void fill_space(struct fill *f);
 static void fill_admit(struct fill *f);
 static void fill_admitted(struct fill *f);
 static bool edge_needs_read(const struct fill *f, unsigned which);
-static void fill_write(struct fill *f);
 static void write_go_on(struct req *req);
 
 int fills_init(struct store *s)
@@ -151,6 +150,7 @@ static void write_go_on(struct req *req)
 		f->blob = io->blob;
 		f->index = at >> s->cluster_block_shift;
 		f->in_block = at & (a_cluster - 1);
+		f->unshare = io->flags & BLOB_IO_UNSHARE;
 		if (left > a_cluster - f->in_block)
 			left = a_cluster - f->in_block;
 		f->nr_blocks = fill_segments(req, f, left);
@@ -353,6 +353,11 @@ static void fill_space(struct fill *f)
 		fill_start(f);
 		return;
 	}
+	f->source = f->unshare ? fill_unshare_source(f, exclusive) : 0;
+	if (f->unshare && !f->source) {
+		fill_over(f, 0);
+		return;
+	}
 	(void)map_leaf_settled(f->blob, f->index, &shared, &settled);
 	if (old.own && exclusive && !settled) {
 		f->commit.flush = false;
@@ -393,7 +398,7 @@ static void fill_admitted(struct fill *f)
 	struct blob *b = f->blob;
 
 	/* What it would read may still be written by those who came before a snapshot. */
-	if (b->draining && (f->copy || edge_needs_read(f, 0) || edge_needs_read(f, 1))) {
+	if (b->draining && (f->copy || f->unshare || edge_needs_read(f, 0) || edge_needs_read(f, 1))) {
 		f->waiter.retry = retry_drained;
 		list_add_tail(&b->drain_waiters, &f->waiter.link);
 	} else if (f->copy) {
@@ -420,7 +425,7 @@ static void fill_admit(struct fill *f)
 		return;
 	}
 	rc = admit(s, &f->admission, map_path_pages(f->blob, f->index),
-		   f->blob->flags & BLOB_FLAG_THICK ? OP_THICK : OP_THIN);
+		   blob_is_thick(f->blob) ? OP_THICK : OP_THIN);
 	if (rc == -EAGAIN) {
 		f->waiter.retry = retry_admit;
 		list_add_tail(&s->admit_waiters, &f->waiter.link);
@@ -535,6 +540,10 @@ void fill_go_on(struct fill *f)
 			}
 		}
 	f->state = FILL_READ;
+	if (f->unshare) {
+		fill_read_source(f);
+		return;
+	}
 	f->read_tail = read[0] && read[1];
 	if (read[0])
 		edge_read(f, 0);
@@ -667,7 +676,7 @@ static void add_edge(struct fill *f, unsigned which, uint32_t bytes)
 	f->iov[which ? 1 + f->nr_iov : 0] = (struct iovec){.iov_base = from, .iov_len = bytes};
 }
 
-static void fill_write(struct fill *f)
+void fill_write(struct fill *f)
 {
 	struct store *s = f->blob->store;
 	uint32_t head = edge_bytes(f, 0), tail = edge_bytes(f, 1);

@@ -30,6 +30,9 @@ struct fill {
 	bool in_place;	  /* everything is there: no record */
 	bool own_held;	  /* own is allocated but not yet mapped */
 	bool copy;	  /* a shared cluster that is not full: its valid part comes along */
+	bool unshare;	  /* its data is what the map shows there: a run that comes from one cluster */
+	uint32_t source;  /* that cluster */
+	uint32_t nr_judged; /* sub-blocks of it that match their checksums */
 	bool read_tail;   /* the tail is still to be read */
 	bool read_own;	  /* something was read from the cluster that the map had */
 	bool stale;	  /* which was written in place since, or may have been */
@@ -56,7 +59,12 @@ static inline bool fill_old_has(const struct fill *f, uint32_t sub)
 void fill_go_on(struct fill *f);	      /* after a copy */
 void fill_over(struct fill *f, int status);
 
+void fill_write(struct fill *f);
+
 /* cow.c */
+/* What a run comes from, if it is not the blob's own yet; 0: it is, or it comes from nowhere, or from more than one place. */
+uint32_t fill_unshare_source(const struct fill *f, bool exclusive);
+void fill_read_source(struct fill *f); /* then fill_write() or fill_over() */
 bool fill_must_copy(const struct store *s, const struct entry *e, bool exclusive);
 void fill_copy_start(struct fill *f); /* then fill_go_on() or fill_over() */
 

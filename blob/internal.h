@@ -30,6 +30,7 @@
 #define PUNCH_FIBERS	16u
 #define ZERO_BYTES	65536u
 #define COMMIT_DELAY_US 500000u
+#define BLOB_IO_UNSHARE 0x80u /* of a write: what the map shows there now, into clusters of the blob's own */
 #define FUA_GROUP_FROM	4u /* so many FUA writes in flight on a channel share device flushes */
 
 /* --- memory freed once no other thread can see it --- */
@@ -348,6 +349,7 @@ struct blob {
 	uint32_t slot, nr_open;
 	uint8_t flags;
 	bool trimming, degraded, deleting;
+	bool inflating; /* promised its size already, and not yet thick */
 	_Atomic bool frozen; /* read-only or a snapshot: writes are refused */
 	uint16_t xattr_len;
 	uint8_t *xattrs;
@@ -378,6 +380,11 @@ static inline uint64_t page_block(const struct store *s, uint64_t page)
 static inline uint64_t cluster_block(const struct store *s, uint32_t cluster)
 {
 	return (uint64_t)cluster << s->cluster_block_shift;
+}
+
+static inline bool blob_is_thick(const struct blob *b)
+{
+	return b->flags & BLOB_FLAG_THICK || b->inflating;
 }
 
 static inline bool store_writable(struct store *s)
@@ -453,6 +460,7 @@ static inline void in_flight_put(struct blob_channel *ch, uint8_t parity)
 /* admit.c */
 /* 0: admitted; -EAGAIN: wait on s->admit_waiters and try again; -ENOSPC; -EROFS… */
 int admit(struct store *s, struct admission *admission, uint32_t nr_pages, enum op_kind kind);
+fiber_fn void waiters_wait(struct list *waiters); /* until they are kicked */
 fiber_fn int admit_wait(struct store *s, struct admission *admission, uint32_t nr_pages, enum op_kind kind);
 void admit_release(struct store *s, struct admission *admission);
 uint32_t freeing_pages(const struct store *s); /* the most that one freeing operation makes dirty */

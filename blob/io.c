@@ -566,11 +566,12 @@ static void start_data(struct req *req, struct blob_io *io)
 	req->parity = in_flight_get(req->ch);
 	req->state = REQ_DEVICE;
 	req->sum_bad = false;
-	if (s->csum && io->op == BLOB_WRITE) { /* whole sub-blocks, one at a time (csum_fill.c) */
+	/* With checksums: whole sub-blocks, one at a time (csum_fill.c). */
+	if ((s->csum && io->op == BLOB_WRITE) || io->flags & BLOB_IO_UNSHARE) {
 		req_to_owner(req);
 		return;
 	}
-	if (!(io->flags & BLOB_IO_FUA) && start_fast(req, io))
+	if (!io->flags && start_fast(req, io))
 		return;
 	req->pos = 0;
 	req->pending = 0;

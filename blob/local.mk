@@ -22,6 +22,7 @@ BLOB_SOURCES = \
 	%D%/format.c \
 	%D%/format.h \
 	%D%/grace.c \
+	%D%/inflate.c \
 	%D%/internal.h \
 	%D%/io.c \
 	%D%/journal.c \

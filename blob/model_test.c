@@ -354,6 +354,39 @@ static void some_revert(struct model *m)
 	memcpy(to->block, from->block, MAX_BLOCKS * sizeof(struct state));
 }
 
+static void some_inflate(struct model *m)
+{
+	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
+	struct progress progress = {.cancel = !pick(4)};
+	uint64_t exclusive;
+	struct blob_info info;
+	int rc;
+
+	if (!mb->blob || mb->snapshot)
+		return;
+	rc = blob_inflate(mb->blob, &progress);
+	if (rc) {
+		ck_assert(rc == -ENOSPC || (rc == -ECANCELED && progress.cancel));
+		return;
+	}
+	blob_get_info(mb->blob, &info);
+	ck_assert(info.thick && !info.parent_id);
+	ck_assert_int_eq(blob_exclusive(mb->blob, &exclusive), 0);
+	ck_assert_uint_eq(exclusive, info.nr_named_clusters);
+}
+
+static void some_decouple(struct model *m)
+{
+	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
+
+	int rc;
+
+	if (!mb->blob)
+		return;
+	rc = blob_parent(mb->blob) ? 0 : -EINVAL;
+	ck_assert_int_eq(blob_decouple(mb->blob), rc);
+}
+
 static void some_attributes(struct model *m)
 {
 	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
@@ -485,6 +518,12 @@ static void step(struct model *m)
 		break;
 	case 23:
 		some_revert(m);
+		break;
+	case 24:
+		some_inflate(m);
+		break;
+	case 25:
+		some_decouple(m);
 		break;
 	case 7:
 		if (!pick(8))

@@ -30,7 +30,7 @@ static void recount_thick(struct store *s)
 	list_for_each (it, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 
-		if (b->flags & BLOB_FLAG_THICK && b->figures.nr_own < b->figures.nr_entries) {
+		if (blob_is_thick(b) && b->figures.nr_own < b->figures.nr_entries) {
 			figures_recount(b);
 			blob_promise(b);
 		}

@@ -80,7 +80,7 @@ static struct blob *make_copy(struct blob *from, const struct blob_copy_opts *op
 /* What a thick blob has of its own becomes shared, and is promised to it a second time. */
 static uint64_t promise_again(const struct blob *b)
 {
-	return b->flags & BLOB_FLAG_THICK ? thick_promise(b->store, b->nr_clusters) - b->promised : 0;
+	return blob_is_thick(b) ? thick_promise(b->store, b->nr_clusters) - b->promised : 0;
 }
 
 /* First writes into the blob's own clusters are over, and none begins. */
@@ -205,14 +205,14 @@ fiber_fn int blob_revert(struct blob *b, struct blob *snapshot)
 	blob_open(snapshot);
 	fiber_lock(&b->mutex);
 	rc = blob_wait_trimmed(b);
-	need = b->flags & BLOB_FLAG_THICK ? thick_promise(s, snapshot->nr_clusters) : 0;
+	need = blob_is_thick(b) ? thick_promise(s, snapshot->nr_clusters) : 0;
 	if (!rc)
 		rc = promise_wait(s, need > b->promised ? need - b->promised : 0);
 	range_lock_init(&lock, 0, UINT64_MAX, NULL);
 	range_lock_wait(b, &lock);
 	if (!rc)
 		rc = admit_wait(s, &admission, PAGES_A_COPY, OP_FREEING);
-	need = b->flags & BLOB_FLAG_THICK ? thick_promise(s, snapshot->nr_clusters) : 0;
+	need = blob_is_thick(b) ? thick_promise(s, snapshot->nr_clusters) : 0;
 	if (!rc && need > b->promised && clusters_unpromised(s) < need - b->promised)
 		rc = -ENOSPC;
 	if (!rc) {

@@ -103,6 +103,29 @@ fiber_fn int lvol_decouple(struct lvol *lvol)
 	return rc;
 }
 
+void lvol_cancel(struct lvol *lvol)
+{
+	if (lvol->inflating)
+		lvol->inflating->cancel = true;
+}
+
+/* It takes long, so other operations go on, and its deletion ends it. */
+fiber_fn int lvol_inflate(struct lvol *lvol, struct progress *progress)
+{
+	struct progress own = { 0 };
+	int rc = lvol->inflating ? -EBUSY : lvol_use(lvol);
+
+	if (rc)
+		return rc;
+	lvol->inflating = progress ? progress : &own;
+	rc = blob_inflate(lvol->blob, lvol->inflating);
+	lvol->inflating = NULL;
+	if (!rc)
+		lvol->bdev.thin = false;
+	lvol_unuse(lvol);
+	return rc;
+}
+
 fiber_fn int lvol_set_read_only(struct lvol *lvol)
 {
 	bool before;

@@ -263,6 +263,76 @@ START_TEST(what_a_volume_takes_is_known_and_a_thick_one_never_runs_out)
 }
 END_TEST
 
+static void inflate(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 16, true), *clone, *big;
+	struct progress progress = { .cancel = true };
+	struct lvol_store_info info;
+	uint64_t before, bytes;
+
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 4 * 2048), 0);
+	clone = clone_of(snapshot_of(a, "s"), "c");
+	ck_assert_int_eq(io("pool/c", BDEV_WRITE, '2', 2048 + 3, 2), 0);
+	ck_assert_int_eq(lvol_inflate(lvol_find("pool/s"), NULL), -EPERM);
+	ck_assert_int_eq(lvol_inflate(clone, &progress), -ECANCELED);
+	ck_assert(info_of(clone).thin && info_of(clone).clone);
+	progress = (struct progress){ 0 };
+	before = free_clusters(store);
+	ck_assert_int_eq(lvol_inflate(clone, &progress), 0);
+	ck_assert_uint_eq(progress.done, 16);
+	ck_assert_uint_eq(progress.total, 16);
+	ck_assert(!info_of(clone).thin && !info_of(clone).clone && !lvol_bdev(clone)->thin);
+	ck_assert_uint_eq(info_of(clone).num_allocated_clusters, 4);
+	ck_assert_int_eq(lvol_exclusive(clone, &bytes), 0);
+	ck_assert_uint_eq(bytes, 4 * MIB);
+	ck_assert_uint_lt(free_clusters(store), before - 14);
+	lvol_store_get_info(store, &info);
+	ck_assert_uint_ge(info.reserved_clusters, 12);
+	ck_assert_int_eq(io("pool/c", BDEV_READ, '2', 2048 + 3, 2), 0);
+	ck_assert_int_eq(io("pool/c", BDEV_READ, '1', 2048 + 5, 3 * 2048 - 5), 0);
+	ck_assert_int_eq(io("pool/c", BDEV_READ, 0, 4 * 2048, 2048), 0);
+	big = make_volume(store, "big", 60, true);
+	ck_assert_int_eq(lvol_inflate(big, NULL), -ENOSPC);
+	ck_assert(info_of(big).thin);
+	lvol_fini();
+}
+
+START_TEST(an_inflated_clone_has_all_of_its_own_and_never_runs_out)
+{
+	run_sim(1, 1, inflate, NULL);
+}
+END_TEST
+
+static void deleter(void *arg)
+{
+	struct fiber_wait *over = arg;
+
+	fiber_wake(over, lvol_delete(lvol_find("pool/c")));
+}
+
+static void inflate_ends(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 16, true);
+	struct fiber_wait over;
+
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 8 * 2048), 0);
+	clone_of(snapshot_of(a, "s"), "c");
+	fiber_wait_init(&over);
+	ck_assert_int_eq(fiber_spawn(thread_current(), "deleter", deleter, &over), 0);
+	ck_assert_int_eq(lvol_inflate(lvol_find("pool/c"), NULL), -ECANCELED);
+	ck_assert_int_eq(fiber_wait(&over), 0);
+	ck_assert_ptr_null(lvol_find("pool/c"));
+	lvol_fini();
+}
+
+START_TEST(deleting_a_volume_ends_its_inflation)
+{
+	run_sim(1, 1, inflate_ends, NULL);
+}
+END_TEST
+
 static void attributes(void *arg)
 {
 	struct lvol_store *store = make_store(64);
@@ -313,6 +383,8 @@ int main(void)
 	tcase_add_test(tc, a_volume_goes_back_to_a_snapshot_in_place_and_forward_again);
 	tcase_add_test(tc, what_differs_between_two_snapshots_is_told_by_4_kib);
 	tcase_add_test(tc, what_a_volume_takes_is_known_and_a_thick_one_never_runs_out);
+	tcase_add_test(tc, an_inflated_clone_has_all_of_its_own_and_never_runs_out);
+	tcase_add_test(tc, deleting_a_volume_ends_its_inflation);
 	tcase_add_test(tc, attributes_come_with_a_snapshot_and_read_only_stays);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

@@ -32,6 +32,7 @@ struct lvol {
 	unsigned nr_refs;
 	unsigned nr_users;	  /* who need its blob without holding the mutex */
 	struct fiber_cond unused; /* nr_users became 0 */
+	struct progress *inflating; /* NULL: nobody does.  Cancelled when the volume goes */
 	struct fiber_mutex mutex; /* one operation at a time */
 };
 
@@ -47,6 +48,7 @@ fiber_fn int lvol_begin(struct lvol *lvol); /* an operation: it and its store st
 void lvol_end(struct lvol *lvol);
 int lvol_use(struct lvol *lvol); /* its blob stays.  -ENODEV */
 void lvol_unuse(struct lvol *lvol);
+void lvol_cancel(struct lvol *lvol); /* long operations on it end soon */
 int lvol_alias_free(const struct lvol_store *store, const char *name, const uuid_t uuid); /* -EEXIST, -EINVAL */
 int lvol_rename_aliases(struct lvol_store *store, const char *store_name);
 

@@ -195,9 +195,13 @@ fiber_fn int lvol_store_open(const char *base_bdev, struct lvol_store **ret_stor
 /* Ends operations and volumes; the blobs' store is all that is left. */
 static fiber_fn int quiesce(struct lvol_store *store)
 {
+	struct list *it;
+
 	if (store->closing)
 		return -ENODEV;
 	store->closing = true;
+	list_for_each(it, &store->lvols)
+		lvol_cancel(list_entry(it, struct lvol, link));
 	while (store->nr_ops)
 		fiber_cond_wait(&store->idle);
 	lvol_detach_all(store);

@@ -183,6 +183,7 @@ fiber_fn int lvol_delete(struct lvol *lvol)
 	}
 	lvol->gone = true;
 	bdev_unregister_wait(&lvol->bdev);
+	lvol_cancel(lvol);
 	while (lvol->nr_users)
 		fiber_cond_wait(&lvol->unused);
 	list_del(&lvol->link);
