@@ -38,6 +38,21 @@ wait_gone() {
     return 1
 }
 
+# add_part DISK N START SIZE: tells the kernel, not the disk, of a partition; in MiB.
+add_part() {
+    python3 - "$@" << 'P'
+import ctypes
+import fcntl
+import struct
+import sys
+number, start, size = (int(a) for a in sys.argv[2:])
+part = ctypes.create_string_buffer(struct.pack('<qqi132x', start << 20, size << 20, number), 152)
+with open(sys.argv[1]) as disk:
+    fcntl.ioctl(disk, 0x1269, struct.pack('<iiiiQ', 1, 0, len(part), 0, ctypes.addressof(part)))  # BLKPG, add
+P
+    wait_block "$1$2"
+}
+
 # fio_verified FILE BS JOBS OPTIONS...: write, then read back and check.  fio's own words are shown when it fails.
 fio_verified() {
     local file=$1 bs=$2 jobs=$3

@@ -117,25 +117,30 @@ guest_cut() {
     wait "$LABVM_PID" || true
 }
 
-# recorded_disk STORE_MIB FILL: makes $T/disk, for a guest whose drive is recorded in $T/log: a partition for a store, every
-# byte of it FILL, and one for marks.  Sets DISK to QEMU's arguments and CUT to powercut.py's; in the guest they are vdb1, vdb2.
+# recorded_disk NAME:MIB:FILL...: makes $T/disk, for a guest whose drive is recorded in $T/log, in parts: those named, each full
+# of the byte FILL or holding an empty ext4, then one for marks and one for events.  There is no partition table: in the guest run
+# $PARTS, then they are vdb1, vdb2, ...  Sets DISK to QEMU's arguments and CUT to powercut.py's.
 recorded_disk() {
-    local mib=$1 fill=$2
-    python3 - "$T/disk" "$mib" "$fill" << 'P'
-import struct
-import sys
-path, mib, fill = sys.argv[1], int(sys.argv[2]), int(sys.argv[3], 0)
-with open(path, 'wb') as f:
-    part = lambda at, mib: struct.pack('<B3sB3sII', 0, b'\xfe\xff\xff', 0x83, b'\xfe\xff\xff', at * 2048, mib * 2048)
-    f.write(bytes(440) + b'LAB1\0\0' + part(1, mib) + part(1 + mib, 1) + bytes(32) + b'\x55\xaa')
-    f.truncate((mib + 2) << 20)
-    if fill:
-        f.seek(1 << 20)
-        for _ in range(mib):
-            f.write(bytes([fill]) * (1 << 20))
-with open(path + '.initial', 'wb') as f:
-    f.write(bytes([fill]) * (mib << 20))
-P
+    local part name mib fill n=0 at=1
+    PARTS= CUT=("$LIB/powercut.py" --log "$T/log" --ledger "$SHARE/ledger" --work "$T" --keep "$OUT/images")
+    for part in "$@" marks:1:0 events:2:0; do
+        IFS=: read -r name mib fill <<< "$part"
+        if [ "$fill" = ext4 ]; then
+            truncate -s "${mib}M" "$T/initial.$name"
+            mke2fs -q -F -t ext4 "$T/initial.$name" > /dev/null
+        else
+            head -c "${mib}M" /dev/zero | tr '\0' "\\$(printf %o "$((fill))")" > "$T/initial.$name"
+        fi
+        dd if="$T/initial.$name" of="$T/disk" bs=1M seek=$at conv=sparse,notrunc status=none
+        n=$((n + 1))
+        PARTS+="add_part /dev/vdb $n $at $mib; "
+        case $name in
+            marks | events) CUT+=("--$name" "$((at << 20)):$((mib << 20))") ;;
+            *) CUT+=(--part "$name=$((at << 20)):$((mib << 20)):$T/initial.$name") ;;
+        esac
+        at=$((at + mib))
+    done
+    truncate -s "${at}M" "$T/disk"
     : > "$T/log"
     # The medium never waits for a flush, so that a flush's place in the log is where it was asked for: a write that was under
     # way then comes after it and is not covered.  write-zeroes=off: the driver's log of such a request can be wrong.
@@ -143,8 +148,6 @@ P
         -blockdev "driver=file,node-name=log,filename=$T/log,cache.no-flush=on"
         -blockdev "driver=blklogwrites,node-name=recorded,file=medium,log=log,log-sector-size=512,discard=unmap"
         -device virtio-blk-pci,drive=recorded,write-cache=on,write-zeroes=off)
-    CUT=("$LIB/powercut.py" --log "$T/log" --store "$((1 << 20)):$((mib << 20))" --marks "$(((mib + 1) << 20)):$((1 << 20))"
-        --initial "$T/disk.initial" --ledger "$SHARE/ledger" --work "$T" --keep "$OUT/images")
 }
 
 # build_ledger: the integrity workload, static, into the share.

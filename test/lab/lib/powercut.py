@@ -2,17 +2,20 @@
 """Cuts the power of a recorded drive: from a write log to disk images, each judged by `ledger check`.
 
 The log is what QEMU's blklogwrites wrote (dm-log-writes' format): entries in the order in which the drive completed them.
-The drive has a store partition and a marks partition.  A cut at entry n makes the image of a drive with a volatile cache
-whose power failed there: everything before the last flush that completed is on the medium; of what completed after it any
-part may be, torn at sectors; a discarded range reads as it was, or zero.  The marks that had completed by then
-say which of the workload's operations must have survived.
+The drive has parts that are judged (a store, what else the daemon keeps), a part for marks and one for events.  A cut at entry
+n makes the image of a drive with a volatile cache whose power failed there: everything before the last flush that completed
+is on the medium; of what completed after it any part may be, torn at sectors; a discarded range reads as it was, or zero.
+The marks that had completed by then say which of the workload's operations must have survived; the events, lines of text,
+what management had begun and what it had answered.
 
-A READER command turns an image into the contents of the volume: READER IMAGE VOLUME, status 0 and VOLUME written.
+A READER command turns an image into the contents of the volume: READER FOLDER VOLUME, where FOLDER holds a file for each
+part and the events so far; status 0 and VOLUME written.
 """
 import argparse
 import mmap
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -49,34 +52,49 @@ def read_log(path):
     return log, entries
 
 
+class Part:
+    """A stretch of the drive that is judged."""
+
+    def __init__(self, text):
+        self.name, rest = text.split('=', 1)
+        start, size, initial = rest.split(':', 2)
+        self.start, self.size, self.initial = int(start), int(size), initial
+
+
 class Drive:
-    """The store partition's medium as cuts go forward through the log."""
+    """The parts' medium as cuts go forward through the log."""
 
     def __init__(self, args, rng):
         self.log, self.entries = read_log(args.log)
-        self.start, self.size = args.store
-        self.marks_start, self.marks_size = args.marks
+        self.parts = args.part
         self.rng = rng
-        self.durable = bytearray(open(args.initial, 'rb').read() if args.initial else self.size)
-        self.durable = self.durable[:self.size]
+        self.durable = {}
+        for p in self.parts:
+            with open(p.initial, 'rb') as f:
+                self.durable[p.name] = bytearray(f.read())
         self.applied = 0  # entries below this are durable
 
-    def in_store(self, e):
-        return e.length and self.start <= e.offset and e.offset + e.length <= self.start + self.size
+    def part_of(self, e):
+        for p in self.parts:
+            if e.length and p.start <= e.offset and e.offset + e.length <= p.start + p.size:
+                return p
+        return None
 
-    def marks(self):
-        """(entry index, record) of every mark, in order."""
+    def records(self, place):
+        """(entry index, record) of everything written to a place of records, in order."""
+        start, size = place
         found = []
         for i, e in enumerate(self.entries):
-            if e.flags & DISCARD or not self.marks_start <= e.offset < self.marks_start + self.marks_size:
+            if e.flags & DISCARD or not start <= e.offset < start + size:
                 continue
             for at in range(e.data, e.data + e.length, MARK_SLOT):
                 found.append((i, self.log[at:at + SECTOR]))
         return found
 
-    def put(self, image, e, sectors=None):
-        """Writes an entry, or those of its sectors that are named, to an image."""
-        at = e.offset - self.start
+    def put(self, images, e, sectors=None):
+        """Writes an entry, or those of its sectors that are named, to its part's image."""
+        part = self.part_of(e)
+        image, at = images[part.name], e.offset - part.start
         if e.flags & DISCARD:
             if self.rng.random() < 0.5:  # a drive may also ignore it
                 image[at:at + e.length] = bytes(e.length)
@@ -95,13 +113,13 @@ class Drive:
         return 0
 
     def cut(self, cut, flushed, how):
-        """An image for a cut at entry `cut`; entries below `flushed` are durable."""
+        """The images for a cut at entry `cut`; entries below `flushed` are durable."""
         for e in self.entries[self.applied:flushed]:
-            if self.in_store(e):
+            if self.part_of(e):
                 self.put(self.durable, e)
         self.applied = max(self.applied, flushed)
-        image = bytearray(self.durable)
-        volatile = [e for e in self.entries[self.applied:cut] if self.in_store(e)]
+        images = {name: bytearray(image) for name, image in self.durable.items()}
+        volatile = [e for e in self.entries[self.applied:cut] if self.part_of(e)]
         rng = self.rng
         share = rng.uniform(0.1, 0.9)
         special = rng.randrange(len(volatile)) if volatile else 0
@@ -117,61 +135,90 @@ class Drive:
             if how in ('torn', 'one') and nr > 1 and not e.flags & (FUA | DISCARD) and rng.random() < 0.5:
                 k = rng.randrange(1, nr)
                 sectors = rng.choice([range(k), range(k, nr), [s for s in range(nr) if rng.random() < 0.5]])
-            self.put(image, e, sectors)
-        return image, len(volatile), nr_chosen
+            self.put(images, e, sectors)
+        return images, len(volatile), nr_chosen
 
 
 HOWS = ['random', 'torn', 'torn', 'none', 'all', 'all-but-one', 'one']
 
 
-def judge(args, image, marks_file, count):
+def judge(args, images, marks_file, count, events):
     """None, or why the image is not what it must be."""
-    path, volume = os.path.join(args.work, 'image'), os.path.join(args.work, 'volume')
-    with open(path, 'wb') as f:
-        f.write(image)
+    folder, volume = os.path.join(args.work, 'image'), os.path.join(args.work, 'volume')
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    for name, image in images.items():
+        with open(os.path.join(folder, name), 'wb') as f:
+            f.write(image)
+    with open(os.path.join(folder, 'events'), 'w') as f:
+        f.writelines(line + '\n' for line in events)
     if os.path.exists(volume):
         os.unlink(volume)
     try:
-        p = subprocess.run([args.reader, path, volume], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+        p = subprocess.run([args.reader, folder, volume], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
     except subprocess.TimeoutExpired:
         return 'the image is not served within 300 s'
-    if p.returncode:
-        return f'the image is not served: {p.stdout.strip()[-600:]}'
-    p = subprocess.run([args.ledger, '-m', marks_file, '-n', str(count), 'check', volume], stdout=subprocess.PIPE, text=True,
-                       stderr=subprocess.STDOUT)
-    return None if p.returncode == 0 else p.stdout.strip()
+    reasons = [f'the image is not served as it was: {p.stdout.strip()[-600:]}'] if p.returncode else []
+    if os.path.exists(volume):
+        p = subprocess.run([args.ledger, '-m', marks_file, '-n', str(count), 'check', volume], stdout=subprocess.PIPE, text=True,
+                           stderr=subprocess.STDOUT)
+        if p.returncode:
+            reasons.append(p.stdout.strip())
+    return '; '.join(reasons) or None
 
 
-def keep(args, name, image):
-    """An image that failed, as the daemon first saw it."""
+def keep(args, name, images):
+    """Images that failed, as the daemon first saw them."""
     if args.keep:
         os.makedirs(args.keep, exist_ok=True)
-        subprocess.run(['zstd', '-q', '-f', '-o', os.path.join(args.keep, name + '.zst')], input=image, check=False)
+        for part, image in images.items():
+            subprocess.run(['zstd', '-q', '-f', '-o', os.path.join(args.keep, f'{name}.{part}.zst')], input=image, check=False)
 
 
-def pick_cuts(rng, marks, nr_entries, n):
-    """Half of the cuts anywhere, half right after a mark: there the least time has passed since something had to last."""
-    first = marks[0][0] + 1
-    cuts = [rng.randrange(first, nr_entries + 1) for _ in range(n - n // 2)]
-    cuts += [rng.choice(marks)[0] + 1 for _ in range(n // 2)]
-    return sorted(cuts)
+def spans(events):
+    """(entry of the beginning, entry of the end) of each thing that management did."""
+    begun, found = {}, []
+    for i, line in events:
+        word, what = line.split(' ', 1)
+        if word == 'begin':
+            begun[what] = i
+        elif word == 'end':
+            found.append((begun.pop(what), i))
+    return found
 
 
-def run(args, drive, rng, marks, marks_file, n, ignore_flush):
+def pick_cuts(rng, marks, events, nr_entries, n):
+    """Cuts right after a mark, where the least time has passed since something had to last; where there are events in the midst
+    of one and right after it, each kind as often as the other; the rest anywhere."""
+    first = max(marks[0][0], events[0][0] if events else 0) + 1
+    kinds = {}
+    for (a, b), line in zip(spans(events), [line for _, line in events if line.startswith('end ')]):
+        if a >= first:
+            kinds.setdefault(' '.join(line.split()[1:3]), []).append((a, b))
+    cuts = [rng.choice(marks)[0] + 1 for _ in range(n // 3 if kinds else n // 2)]
+    for _ in range(n // 3 if kinds else 0):
+        a, b = rng.choice(kinds[rng.choice(sorted(kinds))])
+        cuts.append(rng.choice([rng.randrange(a + 1, b + 1), b + 1]))
+    cuts += [rng.randrange(first, nr_entries + 1) for _ in range(n - len(cuts))]
+    return sorted(max(cut, first) for cut in cuts)
+
+
+def run(args, drive, rng, marks, events, marks_file, n, ignore_flush):
     failures = []
-    for cut in pick_cuts(rng, marks, len(drive.entries), n):
+    for cut in pick_cuts(rng, marks, events, len(drive.entries), n):
         count = sum(1 for i, _ in marks if i < cut)
+        lines = [line for i, line in events if i < cut]
         # The control: the drive forgets everything that came after the workload's start, flushed or not.
         flushed = marks[0][0] if ignore_flush else drive.last_flush(cut)
         how = rng.choice(HOWS)
-        image, nr_volatile, nr_chosen = drive.cut(cut, flushed, how)
-        why = judge(args, image, marks_file, count)
-        label = f'cut at {cut} of {len(drive.entries)}, {how}: {nr_chosen} of {nr_volatile} unflushed writes kept, {count} marks'
+        images, nr_volatile, nr_chosen = drive.cut(cut, flushed, how)
+        why = judge(args, images, marks_file, count, lines)
+        label = f'cut at {cut} of {len(drive.entries)}, {how}: {nr_chosen} of {nr_volatile} unflushed writes kept, {count} marks, {len(lines)} events'
         if why:
             failures.append(f'{label}: {why}')
             if not ignore_flush:
                 print(failures[-1], flush=True)
-                keep(args, f'cut-{cut}-{how}', image)
+                keep(args, f'cut-{cut}-{how}', images)
     return failures
 
 
@@ -179,9 +226,10 @@ def main():
     pair = lambda s: tuple(int(x, 0) for x in s.split(':'))
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--log', required=True)
-    p.add_argument('--store', type=pair, required=True, metavar='START:SIZE', help='the store partition, in bytes')
-    p.add_argument('--marks', type=pair, required=True, metavar='START:SIZE', help='the marks partition')
-    p.add_argument('--initial', help='what the store partition held at first; default zeros')
+    p.add_argument('--part', type=Part, action='append', required=True, metavar='NAME=START:SIZE:FILE',
+                   help='a part that is judged, in bytes, and what it held at first')
+    p.add_argument('--marks', type=pair, required=True, metavar='START:SIZE', help='where the marks are')
+    p.add_argument('--events', type=pair, required=True, metavar='START:SIZE', help='where the events are')
     p.add_argument('--reader', required=True)
     p.add_argument('--ledger', required=True)
     p.add_argument('--work', required=True, help='scratch folder')
@@ -194,22 +242,24 @@ def main():
     print(f'seed {args.seed}')
     rng = random.Random(args.seed)
     drive = Drive(args, rng)
-    marks = drive.marks()
+    marks = drive.records(args.marks)
+    events = [(i, record.split(b'\0')[0].decode()) for i, record in drive.records(args.events)]
     marks_file = os.path.join(args.work, 'marks')
     with open(marks_file, 'wb') as f:
         f.write(b''.join(record for _, record in marks))
     flushes = sum(1 for e in drive.entries if e.flags & FLUSH)
-    stored = sum(1 for e in drive.entries if drive.in_store(e))
-    discards = sum(1 for e in drive.entries if drive.in_store(e) and e.flags & DISCARD)
-    print(f'log: {len(drive.entries)} entries, {stored} of the store ({discards} discards), {flushes} flushes, {len(marks)} marks')
+    nr = {p.name: sum(1 for e in drive.entries if drive.part_of(e) is p) for p in drive.parts}
+    discards = sum(1 for e in drive.entries if drive.part_of(e) and e.flags & DISCARD)
+    print(f'log: {len(drive.entries)} entries, {nr} ({discards} discards), {flushes} flushes, {len(marks)} marks, '
+          f'{len(events)} events')
     if len(marks) < 20:
         sys.exit('too few marks: the workload did not run')
 
-    failures = run(args, drive, rng, marks, marks_file, args.cuts, False)
+    failures = run(args, drive, rng, marks, events, marks_file, args.cuts, False)
     print(f'{args.cuts} cuts, {len(failures)} failed')
     noticed = []
     if args.control:
-        noticed = run(args, Drive(args, rng), rng, marks, marks_file, args.control, True)
+        noticed = run(args, Drive(args, rng), rng, marks, events, marks_file, args.control, True)
         print(f'control: {args.control} cuts with flush ignored, {len(noticed)} noticed, {sum("ledger:" in n for n in noticed)} by the ledger')
     if failures:
         sys.exit(f'{len(failures)} of {args.cuts} cuts lost something (seed {args.seed}); first: {failures[0][:200]}')

@@ -2,10 +2,11 @@
 # must be judged good, and with flushes ignored the judge must notice.
 # timeout: 1800
 build_ledger
-recorded_disk 64 0
+recorded_disk store:64:0
 guest_boot -c 4 -- "${DISK[@]}"
 step "workload on the kernel's target in the guest"
 guest <<X
+$PARTS
 modprobe -a nvmet nvmet-tcp nvme-tcp
 mount -t configfs none /sys/kernel/config
 cd /sys/kernel/config/nvmet
@@ -23,6 +24,6 @@ X
 guest_cut
 
 step "cuts"
-printf '#!/bin/sh\nexec ln -f "$1" "$2"\n' > "$T/reader"
+printf '#!/bin/sh\nexec ln -f "$1/store" "$2"\n' > "$T/reader"
 chmod +x "$T/reader"
 "${CUT[@]}" --reader "$T/reader" --cuts "${CUTS:-100}" || fail "$(tail -1 "$OUT/log")"
