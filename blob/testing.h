@@ -10,6 +10,7 @@
 #include "bdev/crash.h"
 #include "bdev/testing.h"
 #include "blob/blob.h"
+#include "runtime/suite.h"
 
 #define DISK_BYTES    (16u << 20)
 #define CLUSTER_BYTES (32u * 1024)
@@ -153,20 +154,7 @@ static inline void bench_crash(struct bench *b, enum crash_fate fate, uint64_t s
 
 static inline int run_tests(const char *name, const TTest *const *tests, size_t nr)
 {
-	Suite *suite = suite_create(name);
-	TCase *tcase = tcase_create(name);
-	SRunner *runner;
-	int nr_failed;
-
-	tcase_set_timeout(tcase, 120);
-	for (size_t i = 0; i < nr; i++)
-		tcase_add_test(tcase, tests[i]);
-	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite_within(name, tests, nr, 120, NULL, NULL);
 }
 
 #endif

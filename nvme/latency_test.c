@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "nvme/latency.h"
+#include "runtime/suite.h"
 
 START_TEST(every_value_has_a_bucket_and_buckets_ascend)
 {
@@ -70,17 +71,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("latency");
-	TCase *tc = tcase_create("latency");
+	const TTest *const tests[] = {
+		every_value_has_a_bucket_and_buckets_ascend,
+		a_percentile_is_right_to_within_a_step,
+		one_value_is_every_percentile,
+		the_sum_of_two_is_as_if_recorded_in_one,
+	};
 
-	tcase_add_test(tc, every_value_has_a_bucket_and_buckets_ascend);
-	tcase_add_test(tc, a_percentile_is_right_to_within_a_step);
-	tcase_add_test(tc, one_value_is_every_percentile);
-	tcase_add_test(tc, the_sum_of_two_is_as_if_recorded_in_one);
-	suite_add_tcase(s, tc);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_ENV);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite("latency", tests, sizeof(tests) / sizeof(tests[0]));
 }

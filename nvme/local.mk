@@ -14,8 +14,12 @@ check_PROGRAMS += %D%/latency_test
 %C%_latency_test_LDADD = nvme/libnvme.a $(CHECK_LIBS) -lm
 
 check_PROGRAMS += %D%/initiator_test
-%C%_initiator_test_SOURCES = %D%/initiator_test.c %D%/fake_target.h %D%/fake_target.c
+%C%_initiator_test_SOURCES = %D%/initiator_test.c %D%/initiator_testing.h %D%/fake_target.h %D%/fake_target.c
 %C%_initiator_test_LDADD = $(LIBS_NVME) $(CHECK_LIBS)
+
+check_PROGRAMS += %D%/initiator_lies_test
+%C%_initiator_lies_test_SOURCES = %D%/initiator_lies_test.c %D%/initiator_testing.h %D%/fake_target.h %D%/fake_target.c
+%C%_initiator_lies_test_LDADD = $(LIBS_NVME) $(CHECK_LIBS)
 
 check_PROGRAMS += %D%/pcie_test
 %C%_pcie_test_SOURCES = %D%/pcie_test.c

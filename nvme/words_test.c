@@ -7,6 +7,7 @@
 
 #include "nvme/crc32c.h"
 #include "nvme/nvme.h"
+#include "runtime/suite.h"
 
 START_TEST(crc32c_gives_the_check_value_of_its_definition)
 {
@@ -135,23 +136,18 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("words");
-	TCase *tc = tcase_create("words");
+	const TTest *const tests[] = {
+		crc32c_gives_the_check_value_of_its_definition,
+		crc32c_in_parts_equals_the_whole,
+		a_status_travels_above_the_phase_bit,
+		an_errno_goes_to_a_status_and_back,
+		every_status_has_a_name_and_flags_do_not_change_it,
+		names_of_every_number_can_be_asked_for,
+		data_begins_where_alignment_wants_it,
+		an_nqn_without_an_end_is_refused,
+		an_nqn_has_its_form,
+		an_nqn_is_utf8,
+	};
 
-	tcase_add_test(tc, crc32c_gives_the_check_value_of_its_definition);
-	tcase_add_test(tc, crc32c_in_parts_equals_the_whole);
-	tcase_add_test(tc, a_status_travels_above_the_phase_bit);
-	tcase_add_test(tc, an_errno_goes_to_a_status_and_back);
-	tcase_add_test(tc, every_status_has_a_name_and_flags_do_not_change_it);
-	tcase_add_test(tc, names_of_every_number_can_be_asked_for);
-	tcase_add_test(tc, data_begins_where_alignment_wants_it);
-	tcase_add_test(tc, an_nqn_without_an_end_is_refused);
-	tcase_add_test(tc, an_nqn_has_its_form);
-	tcase_add_test(tc, an_nqn_is_utf8);
-	suite_add_tcase(s, tc);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_ENV);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite("words", tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -9,7 +9,7 @@
 #define NVMF_FAKE_TRANSPORT_TEST_H
 
 #ifndef NVMF_FUZZ /* the fuzzer brings its own ck_assert */
-#include <check.h>
+#include "runtime/suite.h"
 #endif
 #include <errno.h>
 #include <stdio.h>
@@ -835,21 +835,8 @@ static inline void stage_run(void (*body)(struct stage *stage))
 
 static inline int stage_suite(const char *name, const TTest *const *tests, size_t nr)
 {
-	Suite *suite = suite_create(name);
-	TCase *tcase = tcase_create(name);
-	SRunner *runner;
-	int nr_failed;
-
-	tcase_set_timeout(tcase, 60);
-	for (size_t i = 0; i < nr; i++)
-		tcase_add_test(tcase, tests[i]);
-	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
 	log_set_level(LOG_ERROR);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(name, tests, nr);
 }
 
 #define STAGE_SUITE(tests) stage_suite(__FILE__, tests, sizeof(tests) / sizeof(tests[0]))

@@ -1,6 +1,6 @@
 noinst_LIBRARIES += %D%/libruntime.a
 %C%_libruntime_a_SOURCES = \
-	%D%/list.h %D%/asan.h %D%/trace.h %D%/internal.h %D%/runtime.h %D%/sim.h \
+	%D%/suite.h %D%/list.h %D%/asan.h %D%/trace.h %D%/internal.h %D%/runtime.h %D%/sim.h \
 	%D%/clock.c %D%/clock.h %D%/log.c %D%/log.h \
 	%D%/runtime.c %D%/cores.c %D%/cores.h %D%/budget.c %D%/budget.h %D%/eal.c \
 	%D%/reactor.c %D%/thread.c %D%/thread.h %D%/message.c %D%/poller.c %D%/timer.c %D%/channel.c \

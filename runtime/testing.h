@@ -1,4 +1,4 @@
-/* Helpers of this room's tests: run a fiber as the app's main in the real runtime or in simulations, and a suite's main(). */
+/* Helpers of this room's tests: run a fiber as the app's main in the real runtime or in simulations. */
 #ifndef RUNTIME_TESTING_H
 #define RUNTIME_TESTING_H
 
@@ -7,6 +7,7 @@
 
 #include "runtime/runtime.h"
 #include "runtime/sim.h"
+#include "runtime/suite.h"
 
 /* As many OS threads as reactors, wherever the machine puts them. */
 static inline void run_real(unsigned nr_reactors, void (*main_fn)(void *arg))
@@ -28,24 +29,6 @@ static inline void run_sim(unsigned nr_reactors, unsigned nr_seeds, void (*main_
 
 		ck_assert_msg(rc == 0, "seed %u: result %d", seed, rc);
 	}
-}
-
-static inline int run_suite(const char *name, const TTest *const *tests, size_t nr)
-{
-	Suite *suite = suite_create(name);
-	TCase *tcase = tcase_create(name);
-	SRunner *runner;
-	int nr_failed;
-
-	tcase_set_timeout(tcase, 60);
-	for (size_t i = 0; i < nr; i++)
-		tcase_add_test(tcase, tests[i]);
-	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 #endif

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/suite.h"
 #include "target/places.h"
 
 static char base[64];
@@ -123,19 +124,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("places");
-	TCase *tc = tcase_create("folders");
-	SRunner *runner;
-	int failed;
+	const TTest *const tests[] = {
+		the_folder_of_a_killed_process_is_removed_by_the_next,
+		a_living_process_of_another_pid_namespace_keeps_its_folder,
+		what_is_not_a_daemons_is_left_alone,
+	};
 
-	tcase_add_checked_fixture(tc, make_base, remove_base);
-	tcase_add_test(tc, the_folder_of_a_killed_process_is_removed_by_the_next);
-	tcase_add_test(tc, a_living_process_of_another_pid_namespace_keeps_its_folder);
-	tcase_add_test(tc, what_is_not_a_daemons_is_left_alone);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite_within("places", tests, sizeof(tests) / sizeof(tests[0]), 60, make_base, remove_base);
 }
