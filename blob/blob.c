@@ -80,8 +80,10 @@ void blobs_relate(struct store *s)
 
 	list_for_each (it, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
+		bool known = b->figures.differ_known;
 
 		blob_relate(b, b->parent_id);
+		b->figures.differ_known = known;
 	}
 }
 
@@ -156,6 +158,9 @@ int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *ima
 	b->created_ms = image->created_ms;
 	b->root = root;
 	b->nr_clusters = image->nr_clusters;
+	b->figures = (struct blob_figures){.nr_entries = image->nr_entries,
+					   .nr_named = image->nr_named,
+					   .nr_own = image->nr_own};
 	list_init(&b->link);
 	list_init(&b->name_link);
 	list_init(&b->uuid_link);
@@ -181,6 +186,8 @@ int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *ima
 	list_add_tail(&s->by_id[b->id % NAME_BUCKETS], &b->id_link);
 	list_add_tail(&s->blobs, &b->link);
 	blob_relate(b, image->parent_id);
+	b->figures.nr_differ = image->nr_differ;
+	b->figures.differ_known = image->nr_differ != UINT32_MAX;
 	s->slots[slot] = b;
 	if (slot >= s->nr_slots)
 		s->nr_slots = (uint64_t)slot + 1;
@@ -202,6 +209,10 @@ void blob_to_image(const struct blob *b, struct blob_image *image)
 		.xattr_len = b->xattr_len,
 		.created_ms = b->created_ms,
 		.parent_id = b->parent_id,
+		.nr_entries = b->figures.nr_entries,
+		.nr_named = b->figures.nr_named,
+		.nr_own = b->figures.nr_own,
+		.nr_differ = b->figures.differ_known ? b->figures.nr_differ : UINT32_MAX,
 		.name = b->name,
 		.xattrs = b->xattrs,
 	};

@@ -24,9 +24,19 @@ void check_found(struct store *s, enum store_finding_kind kind, uint64_t page, c
 		s->found(&finding, s->found_arg);
 }
 
+/* What the map below a node amounts to. */
+struct sum {
+	uint64_t nr_entries, nr_named;
+	uint32_t first_child, nr_children; /* in census.children */
+	bool here, added_up, unknown;
+};
+
 struct census {
 	struct store *s;
 	uint32_t *clusters, *nodes;
+	struct sum *sums;
+	uint32_t *children;
+	uint64_t nr_children, children_cap;
 };
 
 static void count_cluster(struct census *c, const struct node *node, uint32_t cluster, const char *what)
@@ -41,11 +51,23 @@ static void count_cluster(struct census *c, const struct node *node, uint32_t cl
 	c->clusters[cluster]++;
 }
 
-static void count_node(struct census *c, const struct node *node)
+static int count_child(struct census *c, struct sum *sum, uint32_t id)
+{
+	c->nodes[id]++;
+	if (array_grow(&c->children, &c->children_cap, c->nr_children + 1, sizeof(c->children[0])))
+		return -ENOMEM;
+	c->children[c->nr_children++] = id;
+	sum->nr_children++;
+	return 0;
+}
+
+static int count_node(struct census *c, const struct node *node)
 {
 	struct store *s = c->s;
+	struct sum *sum = &c->sums[node->id];
 	uint32_t present = 0;
 
+	*sum = (struct sum){.first_child = c->nr_children, .here = true, .unknown = node->lost};
 	for (uint32_t i = 0; !node->lost && i < node_nr_slots(s, node->level); i++) {
 		uint64_t raw = node->slots[i];
 		struct entry e;
@@ -54,10 +76,13 @@ static void count_node(struct census *c, const struct node *node)
 			continue;
 		present++;
 		if (node->level) {
-			c->nodes[slot_node(raw)->id]++;
+			if (count_child(c, sum, slot_node(raw)->id))
+				return -ENOMEM;
 			continue;
 		}
 		e = entry_decode(raw);
+		sum->nr_entries++;
+		sum->nr_named += (e.own != 0) + (e.base != 0);
 		count_cluster(c, node, e.own, "its own");
 		count_cluster(c, node, e.base, "a base");
 		if (e.own && e.own == e.base)
@@ -67,9 +92,40 @@ static void count_node(struct census *c, const struct node *node)
 	if (!node->lost && present != node->nr_present)
 		check_found(s, STORE_FINDING_MAP, 0, "node %u has %u entries, not %u", node->id, present,
 			    node->nr_present);
+	return 0;
 }
 
-static void check_blobs(struct census *c)
+/* What a node and all below it amount to, each added up once. */
+static const struct sum *add_up(struct census *c, uint32_t id)
+{
+	struct sum *sum = &c->sums[id];
+
+	if (!sum->here)
+		sum->unknown = true;
+	for (uint32_t i = 0; !sum->added_up && i < sum->nr_children; i++) {
+		const struct sum *child = add_up(c, c->children[sum->first_child + i]);
+
+		sum->nr_entries += child->nr_entries;
+		sum->nr_named += child->nr_named;
+		sum->unknown |= child->unknown;
+	}
+	sum->added_up = true;
+	return sum;
+}
+
+static void compare_figures(struct census *c, const struct blob *b, uint32_t root, const char *when)
+{
+	const struct blob_figures *f = &b->figures;
+	const struct sum *sum = root ? add_up(c, root) : &(struct sum){0};
+
+	if (!sum->unknown && (sum->nr_entries != f->nr_entries || sum->nr_named != f->nr_named))
+		check_found(c->s, STORE_FINDING_COUNT, 0,
+			    "blob %.100s: %llu entries, %llu clusters named, but its map has %llu and %llu%s", b->name,
+			    (unsigned long long)f->nr_entries, (unsigned long long)f->nr_named,
+			    (unsigned long long)sum->nr_entries, (unsigned long long)sum->nr_named, when);
+}
+
+static void check_blobs(struct census *c, const char *when)
 {
 	struct store *s = c->s;
 	struct list *it, *other;
@@ -80,6 +136,7 @@ static void check_blobs(struct census *c)
 
 		if (root)
 			c->nodes[root->id]++;
+		compare_figures(c, b, root ? root->id : 0, when);
 		if (b->id >= s->super.next_blob_id)
 			check_found(s, STORE_FINDING_MAP, 0, "blob %llu, but the next id is %llu",
 				    (unsigned long long)b->id, (unsigned long long)s->super.next_blob_id);
@@ -125,18 +182,21 @@ static int census(struct store *s, const char *when)
 {
 	struct census c = {.s = s,
 			   .clusters = calloc(s->nr_clusters, sizeof(uint32_t)),
-			   .nodes = calloc(s->nr_nodes + 1, sizeof(uint32_t))};
-	int rc = c.clusters && c.nodes ? 0 : -ENOMEM;
+			   .nodes = calloc(s->nr_nodes + 1, sizeof(uint32_t)),
+			   .sums = calloc(s->nr_nodes + 1, sizeof(struct sum))};
+	int rc = c.clusters && c.nodes && c.sums ? 0 : -ENOMEM;
 
+	for (uint64_t id = 1; id < s->nr_nodes && !rc; id++)
+		if (s->nodes[id])
+			rc = count_node(&c, s->nodes[id]);
 	if (!rc) {
-		for (uint64_t id = 1; id < s->nr_nodes; id++)
-			if (s->nodes[id])
-				count_node(&c, s->nodes[id]);
-		check_blobs(&c);
+		check_blobs(&c, when);
 		compare_counts(&c, when);
 	}
 	free(c.clusters);
 	free(c.nodes);
+	free(c.sums);
+	free(c.children);
 	return rc;
 }
 

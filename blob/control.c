@@ -185,8 +185,8 @@ fiber_fn int blob_resize(struct blob *b, uint64_t size_bytes)
 	old = b->nr_clusters; /* after the last suspension */
 	if (!rc && b->trimming)
 		rc = -EBUSY; /* another shrink came in between */
-	if (!rc && b->degraded && nr > old)
-		rc = -EIO; /* nobody knows whether an old tail is still there */
+	if (!rc && b->flags & BLOB_FLAG_TAIL && nr > old)
+		rc = -EIO; /* an old tail is still there and could not be cut off */
 	if (rc || nr == old)
 		goto out_close;
 	journal_begin(s, 64);

@@ -137,7 +137,20 @@ void figures_change(struct blob *b, uint64_t index, uint64_t raw, bool gain)
 	if (parent && f->differ_known && differs(parent, index, raw))
 		f->nr_differ += by;
 	for (child = blob_first_child(b); child; child = blob_next_child(child))
-		child->figures.differ_known = false;
+		if (child->figures.differ_known) {
+			mpage_touch(b->store, TABLE_BLOBS, child->slot);
+			child->figures.differ_known = false;
+		}
+}
+
+void figures_keep(struct blob *b)
+{
+	struct admission admission = {0};
+
+	if (admit(b->store, &admission, 1, OP_THIN))
+		return;
+	mpage_touch(b->store, TABLE_BLOBS, b->slot);
+	admit_release(b->store, &admission);
 }
 
 uint64_t figures_differ(struct blob *b)
@@ -164,7 +177,14 @@ uint64_t figures_differ(struct blob *b)
 	}
 	b->figures.nr_differ = nr;
 	b->figures.differ_known = true;
+	figures_keep(b);
 	return nr;
+}
+
+void figures_same(struct blob *b)
+{
+	b->figures.nr_differ = 0;
+	b->figures.differ_known = true;
 }
 
 void figures_share(struct blob *b, const struct blob *from)
@@ -173,6 +193,12 @@ void figures_share(struct blob *b, const struct blob *from)
 	b->figures.nr_named = from->figures.nr_named;
 	b->figures.nr_own = 0;
 	b->figures.differ_known = false;
+	if (b->parent_id == from->id) {
+		figures_same(b);
+	} else if (b->parent_id == from->parent_id) {
+		b->figures.nr_differ = from->figures.nr_differ;
+		b->figures.differ_known = from->figures.differ_known;
+	}
 }
 
 /* Entries that are written in place, counted anew.  A walk that is not left: for thick blobs, whose promise hangs on it. */
@@ -191,58 +217,6 @@ void figures_recount(struct blob *b)
 		index = after(s, index, 0);
 	}
 	b->figures.nr_own = nr;
-}
-
-/* --- after loading --- */
-
-struct sum {
-	uint64_t nr_entries, nr_named;
-	bool known;
-};
-
-static const struct sum *sum_up(const struct store *s, struct sum *sums, const struct node *node)
-{
-	struct sum *sum = &sums[node->id];
-
-	if (sum->known || node->lost)
-		return sum;
-	sum->known = true;
-	for (uint32_t i = 0; i < node_nr_slots(s, node->level); i++) {
-		uint64_t raw = node->slots[i];
-
-		if (raw && node->level) {
-			const struct sum *child = sum_up(s, sums, slot_node(raw));
-
-			sum->nr_entries += child->nr_entries;
-			sum->nr_named += child->nr_named;
-		} else if (raw) {
-			struct entry e = entry_decode(raw);
-
-			sum->nr_entries++;
-			sum->nr_named += (e.own != 0) + (e.base != 0);
-		}
-	}
-	return sum;
-}
-
-int figures_of_all(struct store *s)
-{
-	struct sum *sums = calloc(s->nr_nodes + 1, sizeof(*sums));
-	struct list *it;
-
-	if (!sums)
-		return -ENOMEM;
-	list_for_each (it, &s->blobs) {
-		struct blob *b = list_entry(it, struct blob, link);
-		struct node *root = b->root;
-		const struct sum *sum = root ? sum_up(s, sums, root) : &sums[s->nr_nodes];
-
-		b->figures = (struct blob_figures){.nr_entries = sum->nr_entries, .nr_named = sum->nr_named};
-		if (b->flags & BLOB_FLAG_THICK)
-			figures_recount(b);
-	}
-	free(sums);
-	return 0;
 }
 
 /* --- exclusive space --- */

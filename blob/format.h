@@ -244,8 +244,9 @@ int inner_decode(const uint8_t *payload, uint32_t used, uint32_t nr_children, un
 #define BLOB_FLAG_THICK	    1u
 #define BLOB_FLAG_READ_ONLY 2u
 #define BLOB_FLAG_SNAPSHOT  4u
-#define BLOB_FLAGS_KNOWN    7u
-#define BLOB_FIXED_BYTES    64u
+#define BLOB_FLAG_TAIL	    8u /* entries beyond the size may still be mapped */
+#define BLOB_FLAGS_KNOWN    15u
+#define BLOB_FIXED_BYTES    80u
 #define BLOB_PAYLOAD_MAX    (BLOB_FIXED_BYTES + BLOB_NAME_MAX + BLOB_XATTR_MAX)
 
 struct blob_image {
@@ -256,6 +257,8 @@ struct blob_image {
 	uint8_t flags, name_len;
 	uint16_t xattr_len;
 	uint64_t created_ms, parent_id;
+	uint32_t nr_entries, nr_named, nr_own; /* figures of its map */
+	uint32_t nr_differ;		       /* UINT32_MAX: not known */
 	const char *name; /* not terminated */
 	const uint8_t *xattrs;
 };

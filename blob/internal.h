@@ -622,9 +622,10 @@ void blobs_relate(struct store *s); /* all of them, after loading */
 fiber_fn int blob_part_children(struct blob *b); /* until one record can do the rest: they become its parent's */
 
 /* figures.c */
-int figures_of_all(struct store *s); /* after loading */
 void figures_change(struct blob *b, uint64_t index, uint64_t raw, bool gain);
-void figures_share(struct blob *b, const struct blob *from); /* its map is the other's now */
+void figures_share(struct blob *b, const struct blob *from); /* its map is the other's now; after they are related */
+void figures_keep(struct blob *b);			     /* what was counted is written with the next checkpoint, if there is room */
+void figures_same(struct blob *b);			     /* its map is its parent's */
 void figures_recount(struct blob *b);			     /* nr_own */
 uint64_t figures_differ(struct blob *b);		     /* entries that differ from its parent's */
 

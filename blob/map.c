@@ -107,13 +107,13 @@ uint32_t map_path_pages(const struct blob *b, uint64_t index)
 	bool shared;
 
 	if (map_leaf(b, index, &shared) && !shared)
-		return 4;
+		return 5;
 	while (levels < MAX_LEVELS && s->leaf_shift + (levels - 1) * s->inner_shift < 63 &&
 	       (b->nr_clusters | index) >> (s->leaf_shift + (levels - 1) * s->inner_shift))
 		levels++;
 	if (root && root->level + 1u > levels)
 		levels = root->level + 1;
-	return 2 * levels + 6 + (shared ? freeing_pages(s) * levels : 0);
+	return 2 * levels + 7 + (shared ? freeing_pages(s) * levels : 0);
 }
 
 void map_prepare_path(struct store *s, struct blob *b, uint64_t index)
@@ -166,8 +166,8 @@ static void slot_set(struct store *s, struct node *node, unsigned slot, uint64_t
 /* What the map amounts to loses an entry's share (before it changes), or gains it (after). */
 static void account(struct blob *b, uint64_t index, uint64_t raw, bool gain)
 {
-	if (!b->store->loading)
-		figures_change(b, index, raw, gain);
+	mpage_touch(b->store, TABLE_BLOBS, b->slot);
+	figures_change(b, index, raw, gain);
 }
 
 static void root_set(struct blob *b, struct node *node)

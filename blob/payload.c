@@ -181,6 +181,10 @@ uint32_t blob_image_encode(const struct blob_image *i, uint8_t *p)
 	put16(p + 38, i->xattr_len);
 	put64(p + 40, i->created_ms);
 	put64(p + 48, i->parent_id);
+	put32(p + 56, i->nr_entries);
+	put32(p + 60, i->nr_named);
+	put32(p + 64, i->nr_own);
+	put32(p + 68, i->nr_differ);
 	memcpy(p + BLOB_FIXED_BYTES, i->name, i->name_len);
 	if (i->xattr_len)
 		memcpy(p + BLOB_FIXED_BYTES + i->name_len, i->xattrs, i->xattr_len);
@@ -217,6 +221,10 @@ int blob_image_decode(const uint8_t *p, uint32_t used, struct blob_image *i, str
 		.xattr_len = get16(p + 38),
 		.created_ms = get64(p + 40),
 		.parent_id = get64(p + 48),
+		.nr_entries = get32(p + 56),
+		.nr_named = get32(p + 60),
+		.nr_own = get32(p + 64),
+		.nr_differ = get32(p + 68),
 		.name = (const char *)p + BLOB_FIXED_BYTES,
 		.xattrs = p + BLOB_FIXED_BYTES + p[37],
 	};

@@ -241,8 +241,16 @@ static void trim_fiber(void *arg)
 	struct cut c = {.b = b,
 			.first = b->nr_clusters * s->subs_a_cluster,
 			.end = (uint64_t)UINT32_MAX * s->subs_a_cluster};
+	struct admission admission = {0};
 	int rc = cut_subs(&c);
 
+	if (!rc)
+		rc = admit_wait(s, &admission, 1, OP_FREEING);
+	if (!rc && !s->stopping) {
+		mpage_touch(s, TABLE_BLOBS, b->slot);
+		b->flags &= ~BLOB_FLAG_TAIL; /* should a crash forget this, there is nothing to cut next time */
+	}
+	admit_release(s, &admission);
 	if (rc && !s->stopping && store_writable(s))
 		log_warning("store %s: the tail of blob %s stays mapped: %s", s->super.name, b->name,
 			    strerror(-rc));

@@ -33,6 +33,7 @@ static void recount_thick(struct store *s)
 		if (blob_is_thick(b) && b->figures.nr_own < b->figures.nr_entries) {
 			figures_recount(b);
 			blob_promise(b);
+			figures_keep(b);
 		}
 	}
 }
@@ -41,6 +42,7 @@ void reap_fiber(void *arg)
 {
 	struct store *s = arg;
 
+	recount_thick(s); /* a crash may have forgotten what was counted last */
 	while (!s->stopping) {
 		if (!s->nr_reap || !store_writable(s)) {
 			fiber_cond_broadcast(&s->freed_cond);

@@ -104,6 +104,7 @@ static int apply_create(struct store *s, uint32_t slot, const struct blob_image 
 		mpage_touch(s, TABLE_BLOBS, from->slot);
 		from->figures.nr_own = 0;
 		blob_relate(from, image->id);
+		figures_same(from);
 	}
 	return 0;
 }
@@ -144,6 +145,7 @@ static int apply_revert(struct store *s, struct blob *b, const uint8_t *body, ui
 		return rc;
 	mpage_touch(s, TABLE_BLOBS, b->slot);
 	atomic_store(&b->nr_clusters, snapshot->nr_clusters);
+	b->flags = (b->flags & ~BLOB_FLAG_TAIL) | (snapshot->flags & BLOB_FLAG_TAIL);
 	blob_relate(b, snapshot->id);
 	figures_share(b, snapshot);
 	return 0;
@@ -154,6 +156,8 @@ static int apply_resize(struct blob *b, const uint8_t *body, uint32_t len, struc
 	if (len < 16 || get64(body + 8) > UINT32_MAX)
 		return refuse(why, "resizes a blob to what cannot be");
 	mpage_touch(b->store, TABLE_BLOBS, b->slot);
+	if (get64(body + 8) < b->nr_clusters && !BLOB_MUTANT(RESIZE_KEEPS_TAIL))
+		b->flags |= BLOB_FLAG_TAIL;
 	atomic_store(&b->nr_clusters, get64(body + 8));
 	return 0;
 }

@@ -53,11 +53,12 @@ static struct blob *make_copy(struct blob *from, const struct blob_copy_opts *op
 	struct blob_image image = {
 		.id = s->super.next_blob_id,
 		.nr_clusters = from->nr_clusters,
-		.flags = flags,
+		.flags = flags | (from->flags & BLOB_FLAG_TAIL),
 		.name_len = strlen(opts->name),
 		.xattr_len = xattr_len,
 		.created_ms = clock_wall_ms(),
 		.parent_id = parent_id,
+		.nr_differ = UINT32_MAX,
 		.name = opts->name,
 		.xattrs = xattrs,
 	};

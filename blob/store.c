@@ -321,7 +321,6 @@ static void loaded(struct store *s)
 	if (s->csum)
 		csum_loaded(s);
 	alloc_build_available(s);
-	figures_of_all(s);
 	list_for_each (it, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 
@@ -409,7 +408,7 @@ static fiber_fn int start_serving(struct store *s)
 	list_for_each_safe (it, next, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 
-		if (!b->degraded && map_next(b, b->nr_clusters, UINT32_MAX) < UINT32_MAX)
+		if (b->flags & BLOB_FLAG_TAIL && !(b->flags & BLOB_FLAG_SNAPSHOT))
 			blob_trim_start(b);
 	}
 	return 0;
