@@ -271,6 +271,8 @@ static fiber_fn void job_main(void *arg)
 
 	job->rc = job->kind->run(job, job->params);
 	job->working = false;
+	if (!job->rc)
+		job->detail[0] = '\0';
 	fiber_cond_broadcast(&jobs.changed);
 	/* What the daemon's end cut short goes on after the next start. */
 	cut_short = job->background && job->rc && !jobs.running && !job->cancel_asked;
