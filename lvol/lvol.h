@@ -51,6 +51,10 @@ fiber_fn int lvol_store_delete(struct lvol_store *store);
 /* Aliases of its volumes change with it.  Its own name is a success.  -EEXIST, -EINVAL. */
 fiber_fn int lvol_store_rename(struct lvol_store *store, const char *name);
 
+/* Who is told of data that do not match their checksum; NULL: nobody.  fn must not suspend. */
+typedef void (*lvol_bad_fn)(struct lvol_store *store, const struct store_bad *bad);
+void lvol_on_bad(lvol_bad_fn fn);
+
 /* For work on what lvol_store_blobstore() gives: closing waits until the store is released.  -ENODEV: it closes already. */
 int lvol_store_hold(struct lvol_store *store);
 void lvol_store_release(struct lvol_store *store);

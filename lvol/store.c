@@ -56,11 +56,25 @@ static fiber_fn void removed_main(void *arg)
 	}
 }
 
+static lvol_bad_fn on_bad;
+
+void lvol_on_bad(lvol_bad_fn fn)
+{
+	on_bad = fn;
+}
+
 static void store_event(struct store *blobs, enum store_event event, void *arg)
 {
 	struct lvol_store *store = arg;
 	struct store_info info;
+	struct store_bad bad;
 	struct list *it;
+
+	if (event == STORE_EVENT_CHECKSUM) {
+		if (on_bad && !list_empty(&store->link) && store_newest_bad(blobs, &bad))
+			on_bad(store, &bad);
+		return;
+	}
 
 	if (event == STORE_EVENT_REMOVED) {
 		if (store->removed)

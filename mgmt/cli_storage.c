@@ -16,6 +16,7 @@ static const struct cli_column store_columns[] = {
 	{ "SIZE", "total_data_clusters*cluster_size", CLI_SIZE },
 	{ "FREE", "free_clusters*cluster_size", CLI_SIZE },
 	{ "CLUSTER", "cluster_size", CLI_SIZE },
+	{ "CHECKSUMS", "checksums", CLI_YES_NO },
 	{ "UUID", "uuid", CLI_TEXT },
 	{ NULL, NULL, 0 },
 };
@@ -237,7 +238,8 @@ const struct cli_verb cli_storage_verbs[] = {
 	{ "store", "create", "makes an empty store on a device",
 	  { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" },
 	    { "DEVICE", CLI_ARG_STRING, "bdev_name", true, "that holds it" },
-	    { "--cluster-size", CLI_ARG_BYTES, "cluster_sz", false, "32K to 16M, default 1M" } },
+	    { "--cluster-size", CLI_ARG_BYTES, "cluster_sz", false, "32K to 16M, default 1M" },
+	    { "--checksums", CLI_ARG_FLAG, "checksums", false, "a CRC32C of each 4 KiB of data, for the store's life" } },
 	  .method = "bdev_lvol_create_lvstore" },
 	{ "store", "delete", "deletes a store with its volumes", { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" } },
 	  .method = "bdev_lvol_delete_lvstore" },

@@ -113,6 +113,7 @@ static const struct rpc_param create_lvstore_params[] = {
 	{ "clear_method", RPC_STRING, RPC_IGNORED, NULL },
 	{ "num_md_pages_per_cluster_ratio", RPC_U32, RPC_IGNORED, NULL },
 	{ "md_page_size", RPC_U32, RPC_IGNORED, NULL },
+	{ "checksums", RPC_BOOL, 0, NULL }, /* ours */
 	{ NULL, 0, 0, NULL },
 };
 
@@ -146,6 +147,7 @@ static fiber_fn void create_lvstore(struct rpc_call *call)
 		.name = rpc_string(call, "lvs_name", ""),
 		.base_bdev = rpc_string(call, "bdev_name", ""),
 		.cluster_size_bytes = (uint32_t)rpc_u64(call, "cluster_sz", 0),
+		.checksums = rpc_bool(call, "checksums", false),
 	};
 	uint32_t cluster = opts.cluster_size_bytes;
 	struct blob_reason reason = { "" };
@@ -226,11 +228,12 @@ static json_t *store_json(struct lvol_store *store)
 
 	lvol_store_get_info(store, &info);
 	uuid_unparse_lower(info.uuid, uuid);
-	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "uuid", uuid, "name", info.name, "base_bdev", info.base_bdev,
+	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "uuid", uuid, "name", info.name, "base_bdev", info.base_bdev,
 			 "total_data_clusters", (json_int_t)info.total_data_clusters, "free_clusters",
 			 (json_int_t)info.free_clusters, "block_size", (json_int_t)info.block_size, "cluster_size",
 			 (json_int_t)info.cluster_size_bytes, "max_growable_size",
-			 (json_int_t)(info.total_data_clusters * info.cluster_size_bytes));
+			 (json_int_t)(info.total_data_clusters * info.cluster_size_bytes), "checksums", info.checksums,
+			 "read_only", info.read_only);
 }
 
 static fiber_fn void get_lvstores(struct rpc_call *call)

@@ -171,6 +171,22 @@ static void look_at_all(void)
 	}
 }
 
+static void tell_bad(struct lvol_store *store, const struct store_bad *bad)
+{
+	char object[2 * BDEV_NAME_MAX];
+	struct lvol_store_info info;
+	char uuid[UUID_STR_LEN];
+
+	lvol_store_get_info(store, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+	snprintf(object, sizeof(object), "%s/%.*s", info.name, (int)BLOB_NAME_MAX, bad->blob_name);
+	event_add("checksum_mismatch", object,
+		  json_pack("{s:s,s:s,s:I,s:I}", "store_uuid", uuid, "volume", bad->blob_name, "lba",
+			    (json_int_t)bad->offset_blocks, "nr_blocks", (json_int_t)bad->nr_blocks),
+		  "volume %s, LBA %llu: %llu blocks do not match their checksum", object, (unsigned long long)bad->offset_blocks,
+		  (unsigned long long)bad->nr_blocks);
+}
+
 static fiber_fn void watch_main(void *arg)
 {
 	while (!watch.ended) {
@@ -188,6 +204,7 @@ int watch_start(void)
 	fiber_cond_init(&watch.wake);
 	rc = fiber_spawn(thread_current(), "watch", watch_main, NULL);
 	watch.running = rc == 0;
+	lvol_on_bad(tell_bad);
 	return rc;
 }
 
@@ -195,6 +212,7 @@ fiber_fn void watch_stop(void)
 {
 	struct fiber_wait ended;
 
+	lvol_on_bad(NULL);
 	if (watch.running) {
 		fiber_wait_init(&ended);
 		watch.ended = &ended;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Jobs, events and thresholds: long calls that answer at once, what happens by itself, and what is left after a restart."""
 import json
+import os
 import subprocess
 
 import ferrule
@@ -207,6 +208,38 @@ class Events(ferrule.Case):
                               {"lvs_name": "pool", "percents": wrong}, parameter="percents")
         self.assert_error(-19, "No such device", rpc, "bdev_lvol_set_lvstore_thresholds", {"lvs_name": "x", "percents": []},
                           parameter="lvs_name")
+
+    def test_data_that_rot_are_an_event_and_an_error_for_that_block_alone(self):
+        daemon = self.daemon()
+        rpc = daemon.rpc()
+        path = daemon.make_file("pool", 64 * MIB)
+        rpc("bdev_uring_create", {"name": "disk", "filename": "pool"})
+        daemon.cli("store", "create", "pool", "disk", "--checksums")
+        self.assertTrue(rpc("bdev_lvol_get_lvstores")[0]["checksums"])
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 8, "thin_provision": True})
+        port = ferrule.export(rpc, "pool/v")
+        data = os.urandom(65536)
+        ferrule.nvme(port, "write", "--length", "65536", data=data)
+        ferrule.nvme(port, "flush")
+        daemon.restart()
+        rpc = daemon.rpc()
+        with open(path, "r+b") as f:
+            at = f.read().index(data[20480:24576])
+            f.seek(at + 100)
+            f.write(bytes([data[20580] ^ 1]))
+            f.flush()
+            os.fsync(f.fileno())
+        last = rpc("event_get_events", {"max": 0})["last"]
+        result = ferrule.nvme(port, "read", "--offset", "20480", "--length", "4096", check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr.decode().lower(), "unrecovered|2/?81")
+        event = rpc("event_get_events", {"after": last, "timeout_ms": 60000})["events"][0]
+        self.assertEqual((event["type"], event["object"], event["data"]["lba"], event["data"]["nr_blocks"]),
+                         ("checksum_mismatch", "pool/v", 40, 8))
+        # the rest is read, and all of it can be written
+        self.assertEqual(ferrule.nvme(port, "read", "--length", "20480"), data[:20480])
+        ferrule.nvme(port, "write", "--length", "65536", data=data)
+        self.assertEqual(ferrule.nvme(port, "read", "--length", "65536"), data)
 
     def test_a_store_is_renamed(self):
         daemon = self.daemon()
