@@ -286,3 +286,8 @@ void csum_get_info(const struct store *s, struct store_info *info)
 	info->nr_unverified = s->csum->nr_unverified;
 	info->nr_unknown = s->csum->nr_unknown;
 }
+
+bool csum_unsettled(const struct store *s)
+{
+	return s->csum->nr_unsettled;
+}

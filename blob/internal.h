@@ -31,6 +31,7 @@
 #define ZERO_BYTES	65536u
 #define COMMIT_DELAY_US 500000u
 #define BLOB_IO_UNSHARE 0x80u /* of a write: what the map shows there now, into clusters of the blob's own */
+#define PACE_BUCKETS	512u
 #define FUA_GROUP_FROM	4u /* so many FUA writes in flight on a channel share device flushes */
 
 /* --- memory freed once no other thread can see it --- */
@@ -155,6 +156,7 @@ struct req {
 	uint32_t pending;
 	int status;
 	enum req_state state;
+	uint64_t timed_ticks; /* when it came, if it is timed; else 0 */
 	uint8_t parity;
 	bool bio_busy, go_slow, group_flush, counted;
 	bool sum_bad;	 /* what was read did not match its checksum */
@@ -184,6 +186,7 @@ struct blob_channel {
 	bool flush_running;
 	struct req *reqs;
 	uint32_t nr_reqs;
+	uint32_t latencies[PACE_BUCKETS]; /* since they were last gathered (pace.c) */
 	uint64_t nr_ops[BLOB_NR_OPS], nr_slow, nr_pool_waits, nr_flushes;
 };
 
@@ -220,6 +223,18 @@ struct freed {
 	uint64_t seq;
 };
 
+/* How fast background work may go: pace.c. */
+struct pace {
+	uint32_t nr_active; /* who works */
+	bool quiet;	    /* nobody does, for a moment */
+	bool idle;	    /* hosts do nothing */
+	bool over;
+	uint64_t rate, refilled_us; /* bytes a second */
+	int64_t tokens;		    /* bytes */
+	struct fiber_cond wake, go;
+	uint32_t without[PACE_BUCKETS], with[PACE_BUCKETS]; /* hosts' latencies */
+};
+
 struct store {
 	struct thread *owner;
 	struct bdev_desc *desc;
@@ -234,6 +249,7 @@ struct store {
 	uint32_t subs_a_cluster, mask_words, mask_bytes, blocks_a_sub, slots_a_cluster;
 	uint64_t nr_clusters, nr_data_clusters;
 	bool has_cache, can_unmap, opened_read_only;
+	_Atomic bool timing; /* hosts' I/O is timed */
 	struct csums *csum; /* NULL: a store without checksums */
 	uint64_t sum_cache_bytes;
 
@@ -299,6 +315,7 @@ struct store {
 	uint32_t *reap;
 	uint64_t nr_reap, reap_cap;
 	struct fiber_cond reap_wake;
+	bool reaping;
 
 	/* slow path */
 	struct fill *fills;
@@ -316,6 +333,8 @@ struct store {
 	struct u64_vec heal; /* owners of pages of which one copy is bad */
 	bool checking;	     /* loaded by store_check(): both copies are read, findings told */
 
+	struct pace pace;
+	uint32_t nr_reverts;
 	char **degraded;
 	uint32_t nr_degraded, nr_healed;
 	struct store_stats stats;
@@ -722,6 +741,7 @@ void csum_load_mark(struct store *s, uint32_t cluster);
 void csum_loaded(struct store *s);
 void csum_fiber(void *arg);
 void csum_kick(struct store *s);
+bool csum_unsettled(const struct store *s);
 void csum_get_info(const struct store *s, struct store_info *info); /* of any store */
 fiber_fn void csum_clean_all(struct store *s); /* no I/O is left: takes back all marks it can */
 int csum_read_wrap(struct req *carrier);
@@ -732,6 +752,19 @@ void csum_read_owner(struct req *req);
  * checksums come along. */
 fiber_fn int csum_copied(struct blob *b, uint64_t index, uint32_t from, uint32_t to, uint32_t first, uint32_t nr,
 			 const uint8_t *buf);
+
+/* scrub.c */
+void settle_fiber(void *arg);
+
+/* pace.c: background work in steps, each followed by pace() with the bytes it read or wrote */
+void pace_init(struct store *s);
+void pace_stop(struct store *s);
+void pace_begin(struct store *s);
+fiber_fn void pace(struct store *s, uint64_t bytes); /* suspends, at least to let others run */
+void pace_end(struct store *s);
+void pace_fiber(void *arg);
+void pace_note(struct blob_channel *ch, uint64_t ticks);
+uint64_t pace_judge(uint64_t rate, const uint32_t *quiet, const uint32_t *working);
 
 /* check.c */
 __attribute__((format(printf, 4, 5))) void check_found(struct store *s, enum store_finding_kind kind, uint64_t page,

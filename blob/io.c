@@ -174,6 +174,8 @@ void req_finish(struct req *req, int status)
 
 	if (io->flags & BLOB_IO_FUA)
 		req->ch->nr_fua--;
+	if (__builtin_expect(req->timed_ticks != 0, 0))
+		pace_note(req->ch, clock_ticks() - req->timed_ticks);
 	uncount(req);
 	req->state = REQ_DONE;
 	req_put(req);
@@ -605,6 +607,7 @@ static void req_start(struct req *req, struct blob_io *io)
 	req->io = io;
 	req->status = 0;
 	req->counted = false;
+	req->timed_ticks = atomic_load_explicit(&ch->store->timing, memory_order_relaxed) ? clock_ticks() : 0;
 	if (io->op >= BLOB_NR_OPS) {
 		io->flags = 0;
 		req_finish_later(req, -ENOTSUP);

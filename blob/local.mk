@@ -32,12 +32,14 @@ BLOB_SOURCES = \
 	%D%/mirror.c \
 	%D%/mutant.c \
 	%D%/mutant.h \
+	%D%/pace.c \
 	%D%/page.c \
 	%D%/payload.c \
 	%D%/punch.c \
 	%D%/reaper.c \
 	%D%/record.c \
 	%D%/recover.c \
+	%D%/scrub.c \
 	%D%/snapshot.c \
 	%D%/store.c \
 	%D%/vec.c
@@ -60,6 +62,9 @@ check_PROGRAMS += %D%/model_test
 check_PROGRAMS += %D%/csum_test
 %C%_csum_test_SOURCES = %D%/csum_test.c
 %C%_csum_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/scrub_test
+%C%_scrub_test_SOURCES = %D%/scrub_test.c
+%C%_scrub_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
 check_PROGRAMS += %D%/damage_test
 %C%_damage_test_SOURCES = %D%/damage_test.c
 %C%_damage_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

@@ -2,6 +2,7 @@
  * paced. */
 #include "blob/internal.h"
 
+#define REAP_BYTES 65536u /* what taking a node apart is counted as: unmaps, pages, records */
 #define COMING_MAX 8192u /* clusters on their way back before it waits */
 
 static fiber_fn void reap_one(struct store *s)
@@ -38,6 +39,15 @@ static void recount_thick(struct store *s)
 	}
 }
 
+static void reap_pace(struct store *s, bool working)
+{
+	if (working && !s->reaping)
+		pace_begin(s);
+	else if (!working && s->reaping)
+		pace_end(s);
+	s->reaping = working;
+}
+
 void reap_fiber(void *arg)
 {
 	struct store *s = arg;
@@ -45,6 +55,7 @@ void reap_fiber(void *arg)
 	recount_thick(s); /* a crash may have forgotten what was counted last */
 	while (!s->stopping) {
 		if (!s->nr_reap || !store_writable(s)) {
+			reap_pace(s, false);
 			fiber_cond_broadcast(&s->freed_cond);
 			fiber_cond_signal(&s->free_wake);
 			fiber_cond_wait(&s->reap_wake);
@@ -55,10 +66,16 @@ void reap_fiber(void *arg)
 			fiber_cond_timedwait(&s->freed_cond, 10000);
 			continue;
 		}
+		reap_pace(s, true);
 		reap_one(s);
 		if (!s->nr_reap)
 			recount_thick(s);
-		fiber_yield();
+		/* Who waits for space waits for hosts' sake. */
+		if (list_empty(&s->space_waiters) && list_empty(&s->admit_waiters))
+			pace(s, REAP_BYTES);
+		else
+			fiber_yield();
 	}
+	reap_pace(s, false);
 	store_fiber_over(s);
 }

@@ -143,6 +143,7 @@ static int apply_revert(struct store *s, struct blob *b, const uint8_t *body, ui
 	rc = map_take_root(b, root);
 	if (rc)
 		return rc;
+	s->nr_reverts++;
 	mpage_touch(s, TABLE_BLOBS, b->slot);
 	atomic_store(&b->nr_clusters, snapshot->nr_clusters);
 	b->flags = (b->flags & ~BLOB_FLAG_TAIL) | (snapshot->flags & BLOB_FLAG_TAIL);

@@ -126,8 +126,11 @@ void store_start_fibers(struct store *s)
 {
 	core_start(s, "blob-commit", commit_fiber);
 	core_start(s, "blob-checkpoint", checkpoint_fiber);
+	store_fiber_start(s, "blob-pace", pace_fiber);
 	if (s->csum)
 		store_fiber_start(s, "blob-sums", csum_fiber);
+	if (s->csum && csum_unsettled(s) && !s->opened_read_only)
+		store_fiber_start(s, "blob-settle", settle_fiber);
 	store_fiber_start(s, "blob-free", free_fiber);
 	store_fiber_start(s, "blob-reap", reap_fiber);
 }
@@ -140,6 +143,7 @@ fiber_fn void store_stop_fibers(struct store *s)
 		fiber_cond_broadcast(&s->reap_wake);
 		if (s->csum)
 			csum_kick(s);
+		pace_stop(s);
 		kick_all(s);
 		fiber_cond_timedwait(&s->fibers_gone, 1000);
 	}
@@ -176,6 +180,7 @@ struct store *store_new(void)
 	fiber_cond_init(&s->reap_wake);
 	fiber_cond_init(&s->fibers_gone);
 	fiber_cond_init(&s->journal.wake);
+	pace_init(s);
 	s->by_name = calloc(NAME_BUCKETS, sizeof(struct list));
 	s->by_uuid = calloc(NAME_BUCKETS, sizeof(struct list));
 	s->by_id = calloc(NAME_BUCKETS, sizeof(struct list));

@@ -1,0 +1,230 @@
+/*
+ * Scrubbing: all that the blobs map is read and compared with its checksums, a run of sub-blocks at a time and without locks; what
+ * does not match is looked at again under its lock, since it may just have been written.
+ *
+ * The same walk settles a store after a crash: the clusters that were marked then are read once, and what does not match
+ * is stamped anew.  Then their marks can be taken back, and from there on a mismatch is rot again.
+ */
+#include "blob/csum.h"
+
+#define RUN_SUBS 16u
+
+struct walk {
+	struct store *s;
+	struct store_scrub_cursor *at;
+	struct store_scrub_result *result;
+	struct progress *progress;
+	bool unsettled_only;
+	uint8_t *buf;
+};
+
+/* What sub-blocks [first, ...) of an entry are read from: a run within one cluster; *ret_cluster 0: nothing is there. */
+static uint32_t run_of(const struct store *s, const struct entry *e, uint32_t first, uint32_t *ret_cluster)
+{
+	bool own = entry_has(e, first);
+	uint32_t nr = 1;
+
+	while (nr < RUN_SUBS && first + nr < s->subs_a_cluster && entry_has(e, first + nr) == own)
+		nr++;
+	*ret_cluster = own ? e->own : e->base;
+	return nr;
+}
+
+/* Whether a sub-block that did not match is really bad; the blob may be gone by now. */
+static fiber_fn int again(struct walk *w, uint64_t blob_id, uint64_t sub_of_blob, uint8_t *buf)
+{
+	struct blob *b = blob_by_id(w->s, blob_id);
+	int rc;
+
+	if (!b || sub_of_blob >= b->nr_clusters * w->s->subs_a_cluster)
+		return 0;
+	blob_open(b);
+	rc = csum_read_sub(b, sub_of_blob, buf);
+	blob_close(b);
+	return rc;
+}
+
+static fiber_fn int compare_run(struct walk *w, uint64_t blob_id, uint64_t sub_of_blob, uint32_t cluster, uint32_t first,
+				uint32_t nr)
+{
+	struct store *s = w->s;
+	uint64_t block = cluster_block(s, cluster) + (uint64_t)first * s->blocks_a_sub;
+	uint64_t nr_bad = s->csum->nr_bad, nr_unverified = s->csum->nr_unverified;
+	int rc = bdev_read(s->bch, w->buf, block, (uint64_t)nr * s->blocks_a_sub);
+
+	if (rc == -ENODEV)
+		return rc;
+	for (uint32_t i = 0; i < nr; i++) {
+		uint8_t *buf = w->buf + (size_t)i * BLOB_SUB_SIZE;
+		uint32_t slot, crc = csum_of_sub(buf);
+		struct sum_page *page = sum_page_wait(s->csum, sum_page_of(s, cluster, first + i, &slot));
+
+		if (!rc && !page->broken && atomic_load_explicit(&page->sum[slot], memory_order_relaxed) == crc)
+			continue;
+		nr_bad = s->csum->nr_bad;
+		nr_unverified = s->csum->nr_unverified;
+		if (again(w, blob_id, sub_of_blob + i, buf) && s->csum->nr_bad == nr_bad)
+			w->result->nr_unreadable++;
+		w->result->nr_bad += s->csum->nr_bad - nr_bad;
+		w->result->nr_unverified += s->csum->nr_unverified - nr_unverified;
+	}
+	w->result->nr_bytes += (uint64_t)nr * BLOB_SUB_SIZE;
+	pace(s, (uint64_t)nr * BLOB_SUB_SIZE);
+	return 0;
+}
+
+/* One entry; what it is may change while it is read, so it is looked up for each run. */
+static fiber_fn int walk_cluster(struct walk *w, uint64_t blob_id, uint64_t index)
+{
+	struct store *s = w->s;
+	int rc = 0;
+
+	for (uint32_t sub = 0, nr; !rc && sub < s->subs_a_cluster; sub += nr) {
+		struct blob *b = blob_by_id(s, blob_id);
+		struct node *leaf;
+		struct entry e;
+		uint32_t cluster;
+		bool shared;
+
+		if (!b || s->stopping || (w->progress && w->progress->cancel))
+			break;
+		e = map_entry(b, index, &leaf, &shared);
+		if (!e.own && !e.base)
+			break;
+		nr = run_of(s, &e, sub, &cluster);
+		if (cluster && (!w->unsettled_only || sum_bit(s->csum->unsettled, cluster)))
+			rc = compare_run(w, blob_id, index * s->subs_a_cluster + sub, cluster, sub, nr);
+	}
+	return rc;
+}
+
+static bool entry_present(const struct blob *b, uint64_t index)
+{
+	struct node *leaf;
+	bool shared;
+	struct entry e = map_entry(b, index, &leaf, &shared);
+
+	return e.own || e.base;
+}
+
+static fiber_fn int walk_blob(struct walk *w, uint64_t blob_id)
+{
+	struct blob *b;
+	unsigned nr_passed = 0;
+	int rc = 0;
+
+	while (!rc && (b = blob_by_id(w->s, blob_id))) {
+		uint64_t index = map_next(b, w->at->cluster, b->nr_clusters);
+
+		if (index >= b->nr_clusters)
+			break;
+		if (w->s->stopping || (w->progress && w->progress->cancel))
+			return -ECANCELED;
+		if (entry_present(b, index)) {
+			rc = walk_cluster(w, blob_id, index);
+			if (w->progress)
+				w->progress->done++;
+		} else if (!(++nr_passed % 1024)) {
+			fiber_yield();
+		}
+		if (w->s->stopping || (w->progress && w->progress->cancel))
+			return -ECANCELED; /* the cursor stays before what may not be done */
+		w->at->cluster = index + 1;
+	}
+	return rc;
+}
+
+/* Blobs are in order of their ids, and those that come later come at the end. */
+static struct blob *blob_from(struct store *s, uint64_t id)
+{
+	struct blob *b = store_first_blob(s);
+
+	while (b && b->id < id)
+		b = store_next_blob(b);
+	return b;
+}
+
+static fiber_fn int walk_all(struct walk *w)
+{
+	struct blob *b;
+	int rc = 0;
+
+	w->buf = dma_alloc(RUN_SUBS * BLOB_SUB_SIZE, PAGE_BYTES);
+	if (!w->buf)
+		return -ENOMEM;
+	pace_begin(w->s);
+	while (!rc && (b = blob_from(w->s, w->at->blob_id))) {
+		uint64_t id = b->id;
+
+		if (id != w->at->blob_id)
+			w->at->cluster = 0;
+		w->at->blob_id = id;
+		rc = walk_blob(w, id);
+		if (!rc)
+			*w->at = (struct store_scrub_cursor){.blob_id = id + 1};
+	}
+	pace_end(w->s);
+	dma_free(w->buf);
+	return rc;
+}
+
+static uint64_t entries_from(struct store *s, uint64_t id)
+{
+	uint64_t nr = 0;
+
+	for (struct blob *b = blob_from(s, id); b; b = store_next_blob(b))
+		nr += b->figures.nr_entries;
+	return nr;
+}
+
+fiber_fn int store_scrub(struct store *s, struct store_scrub_cursor *cursor, struct store_scrub_result *result,
+			 struct progress *progress)
+{
+	struct walk w = {.s = s, .at = cursor, .result = result, .progress = progress};
+	int rc;
+
+	if (!s->csum)
+		return -ENOTSUP;
+	if (s->csum->scrubbing)
+		return -EBUSY;
+	if (s->stopping)
+		return -ECANCELED;
+	s->csum->scrubbing = true;
+	s->nr_fibers++; /* the store waits for it before it closes */
+	if (progress)
+		progress->total = progress->done + entries_from(s, cursor->blob_id);
+	rc = walk_all(&w);
+	if (!rc && progress)
+		progress->total = progress->done; /* volumes came and went */
+	s->csum->scrubbing = false;
+	store_fiber_over(s);
+	return rc;
+}
+
+/* --- after a crash --- */
+
+void settle_fiber(void *arg)
+{
+	struct store *s = arg;
+	struct csums *c = s->csum;
+	uint32_t nr_reverts;
+	int rc;
+
+	do { /* a revert may bring what was not read yet to where the walk has been */
+		struct store_scrub_cursor at = {0};
+		struct store_scrub_result result = {0};
+		struct walk w = {.s = s, .at = &at, .result = &result, .unsettled_only = true};
+
+		nr_reverts = s->nr_reverts;
+		rc = walk_all(&w);
+	} while (!rc && nr_reverts != s->nr_reverts);
+	if (!rc) {
+		memset(c->unsettled, 0, (s->nr_clusters / 64 + 1) * sizeof(uint64_t));
+		c->nr_unsettled = 0;
+		if (c->nr_unverified)
+			log_notice("store %s: %llu blocks that were being written at the crash are stamped anew", s->super.name,
+				   (unsigned long long)c->nr_unverified);
+		fiber_cond_signal(&c->wake);
+	}
+	store_fiber_over(s);
+}
