@@ -278,6 +278,8 @@ const struct cli_verb cli_storage_verbs[] = {
 	{ "volume", "revert", "makes a volume what a snapshot holds, in place; what it held is lost",
 	  { VOLUME("lvol_name"), { "SNAPSHOT", CLI_ARG_STRING, "snapshot_name", true, "STORE/SNAPSHOT or a UUID" } },
 	  .method = "bdev_lvol_revert" },
+	{ "volume", "inflate", "makes all that a volume shares its own, and it thick", { VOLUME("name"), CLI_BACKGROUND },
+	  .method = "bdev_lvol_inflate", .run = cli_job_verb },
 	{ "volume", "decouple", "gives a volume its parent's parent, or none", { VOLUME("name") },
 	  .method = "bdev_lvol_decouple_parent" },
 	{ "volume", "read-only", "lets nobody write a volume any more", { VOLUME("name") }, .method = "bdev_lvol_set_read_only" },

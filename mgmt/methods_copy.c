@@ -140,6 +140,45 @@ static fiber_fn void decouple_parent(struct rpc_call *call)
 		rpc_ok(call, NULL);
 }
 
+/* Starts a job on the volume that a parameter names. */
+static void start_lvol_job(struct rpc_call *call, const char *key, const struct job_kind *kind)
+{
+	struct lvol *lvol = idle_lvol_of_call(call, key);
+	struct job_opts opts = { .kind = kind };
+
+	if (!lvol)
+		return;
+	opts.object = lvol_bdev(lvol)->alias;
+	opts.uuid = lvol_bdev(lvol)->name;
+	opts.params = json_pack("{s:s}", "uuid", opts.uuid);
+	job_start(call, &opts);
+}
+
+static fiber_fn int run_inflate(struct job *job, json_t *params)
+{
+	struct lvol *lvol = lvol_find(json_string_value(json_object_get(params, "uuid")));
+	int rc = lvol ? lvol_inflate(lvol, &job->progress) : -ENODEV;
+
+	if (!lvol)
+		job_explain(job, "the volume is not there");
+	else if (rc && rc != -ECANCELED)
+		job_explain(job, "%s", lvol_rule(rc));
+	return rc;
+}
+
+const struct job_kind inflate_job = { .name = "inflate", .unit = "clusters", .run = run_inflate };
+
+static const struct rpc_param inflate_params[] = {
+	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
+	JOB_BACKGROUND_PARAM,
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void inflate(struct rpc_call *call)
+{
+	start_lvol_job(call, "name", &inflate_job);
+}
+
 static fiber_fn void set_read_only(struct rpc_call *call)
 {
 	struct lvol *lvol = idle_lvol_of_call(call, "name");
@@ -158,6 +197,7 @@ const struct rpc_method copy_methods[] = {
 	{ .name = "bdev_lvol_snapshot", .handler = snapshot, .params = snapshot_params, .changes = true },
 	{ .name = "bdev_lvol_clone", .handler = clone_lvol, .params = clone_params, .changes = true },
 	{ .name = "bdev_lvol_revert", .handler = revert, .params = revert_params, .changes = true },
+	{ .name = "bdev_lvol_inflate", .handler = inflate, .params = inflate_params, .changes = true },
 	{ .name = "bdev_lvol_decouple_parent", .handler = decouple_parent, .params = name_params, .changes = true },
 	{ .name = "bdev_lvol_detach_parent", .handler = decouple_parent, .params = name_params, .changes = true },
 	{ .name = "bdev_lvol_set_read_only", .handler = set_read_only, .params = name_params, .changes = true },

@@ -168,4 +168,4 @@ const struct rpc_method store_methods[] = {
 };
 
 /* Everything a saved job may ask for. */
-const struct job_kind *const lvol_job_kinds[] = { &store_check_job, NULL };
+const struct job_kind *const lvol_job_kinds[] = { &store_check_job, &inflate_job, NULL };

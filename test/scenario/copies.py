@@ -180,6 +180,104 @@ class Contents(Base):
         self.assertEqual(self.read(rpc, "c", 0, 8192), b"r" * 4096 + b"c" * 4096)
 
 
+class Long(Base):
+    """Long operations on a slow device."""
+
+    def slow_pool(self, daemon, microseconds):
+        rpc = daemon.rpc()
+        daemon.make_file("pool", 512 * MIB)
+        rpc("bdev_uring_create", {"name": "disk", "filename": "pool", "block_size": 512})
+        rpc("bdev_delay_create", {"name": "slow", "base_bdev_name": "disk", "avg_read_latency": microseconds,
+                                  "p99_read_latency": microseconds, "avg_write_latency": 0, "p99_write_latency": 0})
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "slow", "lvs_name": "pool"})
+        self.volume(rpc, size_in_mib=64)
+        self.open(rpc)
+        self.data = os.urandom(MIB)
+        for i in range(0, 64, 8):
+            self.write(rpc, "v", i * MIB, self.data * 8)
+        self.snapshot(rpc, "v", "s")
+        self.clone(rpc, "s", "c")
+        return rpc
+
+    def faster(self, rpc):
+        for kind in ["avg_read", "p99_read"]:
+            rpc("bdev_delay_update_latency", {"delay_bdev_name": "slow", "latency_type": kind, "latency_us": 0})
+
+    def begun(self, rpc, id):
+        """A job that has done some of its work."""
+        while True:
+            job = rpc("job_get_jobs", {"job_id": id})[0]
+            self.assertEqual(job["state"], "running", job)
+            if job["done"]:
+                return job
+
+    def test_inflating_goes_on_after_kills_and_restarts(self):
+        daemon = self.daemon()
+        rpc = self.slow_pool(daemon, 100000)
+        id = rpc("bdev_lvol_inflate", {"name": "pool/c", "background": True})["job_id"]
+        job = self.begun(rpc, id)
+        self.assertEqual((job["kind"], job["object"], job["total"], job["unit"]), ("inflate", "pool/c", 64, "clusters"))
+        # what would wait for it is refused, naming it; what does not, goes on
+        for method, params, parameter in [("bdev_lvol_resize", {"name": "pool/c", "size_in_mib": 65}, "name"),
+                                          ("bdev_lvol_snapshot", {"lvol_name": "pool/c", "snapshot_name": "x"}, "lvol_name"),
+                                          ("bdev_lvol_inflate", {"name": "pool/c"}, "name")]:
+            error = self.assert_error(-32602, "Device or resource busy", rpc, method, params, parameter=parameter)
+            self.assertIn(f"job {id} (inflate)", error.data["detail"])
+        self.snapshot(rpc, "v", "s2")
+        self.write(rpc, "c", MIB, b"n" * 4096)
+        daemon.kill()
+        daemon.start()
+        rpc = daemon.rpc()
+        self.assertTrue(self.begun(rpc, id)["resumed"])
+        daemon.restart()
+        rpc = daemon.rpc()
+        self.begun(rpc, id)
+        self.faster(rpc)
+        job = rpc("job_wait", {"job_id": id})
+        self.assertEqual((job["state"], job["done"]), ("complete", job["total"]))
+        shown = self.driver(rpc, "c")
+        self.assertEqual((shown["clone"], shown["thin_provision"], shown["num_allocated_clusters"]), (False, False, 64))
+        rpc("bdev_lvol_delete", {"name": "pool/s"})
+        self.assertEqual(self.read(rpc, "c", 0, 3 * MIB), self.data + b"n" * 4096 + self.data[4096:] + self.data)
+        self.assertEqual(rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})["nr_findings"], 0)
+
+    def test_a_job_is_ended_by_its_number_or_with_its_volume(self):
+        daemon = self.daemon()
+        rpc = self.slow_pool(daemon, 100000)
+        waiting = daemon.rpc()
+        waiting.send("bdev_lvol_inflate", {"name": "pool/c"})
+        while not rpc("job_get_jobs"):
+            pass
+        id = rpc("job_get_jobs")[0]["job_id"]
+        self.begun(rpc, id)
+        self.assertEqual(rpc("job_cancel", {"job_id": id})["state"], "canceled")
+        self.assertEqual(waiting.receive()["error"]["message"], "Operation canceled")
+        self.assertTrue(self.driver(rpc, "c")["clone"])
+        id = rpc("bdev_lvol_inflate", {"name": "pool/c", "background": True})["job_id"]
+        self.begun(rpc, id)
+        self.assertTrue(rpc("bdev_lvol_delete", {"name": "pool/c"}))
+        job = rpc("job_wait", {"job_id": id})
+        self.assertEqual((job["state"], job["error"]["detail"]), ("canceled", "what it worked on was deleted"))
+        self.clone(rpc, "s", "d")
+        id = rpc("bdev_lvol_inflate", {"name": "pool/d", "background": True})["job_id"]
+        self.begun(rpc, id)
+        self.assertTrue(rpc("bdev_lvol_delete_lvstore", {"lvs_name": "pool"}))
+        self.assertEqual(rpc("job_wait", {"job_id": id})["state"], "canceled")
+        daemon.kill()
+        daemon.start()
+        self.assertEqual([j["state"] for j in daemon.rpc()("job_get_jobs")], ["canceled"] * 2)
+
+    def test_the_end_does_not_wait_for_a_job(self):
+        daemon = self.daemon()
+        rpc = self.slow_pool(daemon, 300000)
+        waiting = daemon.rpc()
+        waiting.send("bdev_lvol_inflate", {"name": "pool/c"})
+        while not rpc("job_get_jobs"):
+            pass
+        daemon.stop()
+        self.assertEqual(waiting.receive()["error"]["message"], "Operation canceled")
+
+
 class Shapes(Base):
     def test_as_they_are_shown(self):
         daemon = self.daemon("--ephemeral")
@@ -246,6 +344,8 @@ class Shapes(Base):
                 ("bdev_lvol_revert", {"lvol_name": "pool/s", "snapshot_name": "pool/t"},
                  (-32602, "Operation not permitted"), "lvol_name"),
                 ("bdev_lvol_decouple_parent", {"name": "pool/s"}, invalid, "name"),
+                ("bdev_lvol_inflate", {"name": "pool/none"}, gone, "name"),
+                ("bdev_lvol_inflate", {"name": "pool/v", "background": "yes"}, bad, "background"),
                 ("bdev_lvol_set_read_only", {"name": "pool/none"}, gone, "name"),
                 ("bdev_lvol_get_space", {"name": "pool/v", "exclusive": "yes"}, bad, "exclusive"),
                 ("bdev_lvol_get_changed_ranges", {"name": "pool/v", "base": "pool/none"}, gone, "base"),
@@ -359,6 +459,9 @@ class Shapes(Base):
         cli("volume", "revert", "pool/v", "pool/s")
         cli("volume", "decouple", "pool/c")
         cli("volume", "read-only", "pool/c")
+        cli("volume", "inflate", "pool/v")
+        id = cli("volume", "inflate", "pool/v", "--background").stdout.strip()
+        cli("job", "wait", id)
         self.assertEqual(self.driver(rpc, "c")["clone"], False)
         self.assertIn("snapshot the volume first", cli("volume", "clone", "pool/v", "d", check=False).stderr)
 
