@@ -201,6 +201,36 @@ static int store_thresholds(struct cli *cli, json_t *args, const struct cli_verb
 	return cli_show(cli, cli_call(cli, v->method, json_pack("{s:s,s:o}", "lvs_name", name, "percents", list)), v);
 }
 
+/* Status 1 when anything is bad, as with check. */
+static int scrub_store(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	json_t *job, *result;
+	json_int_t bad;
+
+	if (json_object_get(args, "background"))
+		return cli_job_verb(cli, args, v);
+	job = cli_run_job(cli, v->method, json_deep_copy(args));
+	if (!job)
+		return EXIT_FAILURE;
+	result = json_object_get(job, "result");
+	bad = json_integer_value(json_object_get(result, "bad")) + json_integer_value(json_object_get(result, "unreadable"));
+	if (cli->json) {
+		cli_show_json(result);
+	} else {
+		char size[32];
+
+		printf("%s: %s read, %" JSON_INTEGER_FORMAT " blocks of 4 KiB bad, %" JSON_INTEGER_FORMAT " unreadable, %"
+		       JSON_INTEGER_FORMAT " unverified after a crash\n",
+		       text_of(args, "lvs_name"),
+		       cli_format_size((uint64_t)json_integer_value(json_object_get(result, "bytes")), size),
+		       json_integer_value(json_object_get(result, "bad")),
+		       json_integer_value(json_object_get(result, "unreadable")),
+		       json_integer_value(json_object_get(result, "unverified")));
+	}
+	json_decref(job);
+	return bad ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 static void space_line(json_t *space, const char *what, const char *key)
 {
 	uint64_t cluster = (uint64_t)json_integer_value(json_object_get(space, "cluster_size"));
@@ -252,6 +282,9 @@ const struct cli_verb cli_storage_verbs[] = {
 	  { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" },
 	    { "PERCENTS", CLI_ARG_STRING, "percents", false, "such as 80,90,95, or none" } },
 	  .method = "bdev_lvol_set_lvstore_thresholds", .run = store_thresholds },
+	{ "store", "scrub", "reads all data and compares it with its checksums",
+	  { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" }, CLI_BACKGROUND },
+	  .method = "bdev_lvol_scrub_lvstore", .run = scrub_store },
 	{ "store", "check", "checks every page and count: of one of the daemon's stores, or of a file that no daemon uses",
 	  { { "NAME|PATH", CLI_ARG_STRING, "path", true, "a store's name, or the path of a file or block device" } }, .run = cli_store_check },
 

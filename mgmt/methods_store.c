@@ -160,12 +160,57 @@ static fiber_fn void check_lvstore(struct rpc_call *call)
 	start_store_job(call, &store_check_job);
 }
 
+/* --- scrub ---------------------------------------------------------------------------------------------------------- */
+
+static uint64_t member(json_t *params, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(params, key));
+}
+
+static json_t *scrub_json(const struct store_scrub_result *result)
+{
+	return json_pack("{s:I,s:I,s:I,s:I}", "bytes", (json_int_t)result->nr_bytes, "bad", (json_int_t)result->nr_bad,
+			 "unverified", (json_int_t)result->nr_unverified, "unreadable", (json_int_t)result->nr_unreadable);
+}
+
+/* params say where to go on after the daemon's end, and what had been found by then. */
+static fiber_fn int run_scrub(struct job *job, json_t *params)
+{
+	struct store_scrub_cursor cursor = { member(params, "blob_id"), member(params, "cluster") };
+	struct store_scrub_result result = { member(params, "bytes"), member(params, "bad"), member(params, "unverified"),
+					     member(params, "unreadable") };
+	struct lvol_store *store = store_of_job(job, params);
+	json_t *found;
+	int rc;
+
+	if (!store)
+		return -ENODEV;
+	rc = store_scrub(lvol_store_blobstore(store), &cursor, &result, &job->progress);
+	found = scrub_json(&result);
+	json_object_set_new(params, "blob_id", json_integer((json_int_t)cursor.blob_id));
+	json_object_set_new(params, "cluster", json_integer((json_int_t)cursor.cluster));
+	json_object_update(params, found);
+	job_set_result(job, found);
+	if (rc == -ENOTSUP)
+		job_explain(job, "the store was made without checksums");
+	return rc;
+}
+
+static const struct job_kind store_scrub_job = { .name = "scrub", .unit = "clusters", .has_place = true, .run = run_scrub };
+
+/* Ours, not SPDK's: reads all data and compares it with its checksums, while I/O goes on. */
+static fiber_fn void scrub_lvstore(struct rpc_call *call)
+{
+	start_store_job(call, &store_scrub_job);
+}
+
 const struct rpc_method store_methods[] = {
 	{ .name = "bdev_lvol_rename_lvstore", .handler = rename_lvstore, .params = rename_params, .changes = true },
 	{ .name = "bdev_lvol_get_lvstore_space", .handler = get_lvstore_space, .params = store_params },
 	{ .name = "bdev_lvol_check_lvstore", .handler = check_lvstore, .params = job_params, .changes = true },
+	{ .name = "bdev_lvol_scrub_lvstore", .handler = scrub_lvstore, .params = job_params, .changes = true },
 	{ .name = NULL },
 };
 
 /* Everything a saved job may ask for. */
-const struct job_kind *const lvol_job_kinds[] = { &store_check_job, &inflate_job, NULL };
+const struct job_kind *const lvol_job_kinds[] = { &store_check_job, &store_scrub_job, &inflate_job, NULL };

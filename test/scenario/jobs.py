@@ -236,10 +236,45 @@ class Events(ferrule.Case):
         event = rpc("event_get_events", {"after": last, "timeout_ms": 60000})["events"][0]
         self.assertEqual((event["type"], event["object"], event["data"]["lba"], event["data"]["nr_blocks"]),
                          ("checksum_mismatch", "pool/v", 40, 8))
+        scrub = daemon.cli("store", "scrub", "pool", check=False)
+        self.assertEqual(scrub.returncode, 1, scrub.stderr)
+        self.assertIn("1 blocks of 4 KiB bad", scrub.stdout)
         # the rest is read, and all of it can be written
         self.assertEqual(ferrule.nvme(port, "read", "--length", "20480"), data[:20480])
         ferrule.nvme(port, "write", "--length", "65536", data=data)
         self.assertEqual(ferrule.nvme(port, "read", "--length", "65536"), data)
+
+    def test_a_scrub_goes_on_where_it_was(self):
+        daemon = self.daemon()
+        rpc = daemon.rpc()
+        daemon.make_file("pool", 256 * MIB)
+        rpc("bdev_uring_create", {"name": "disk", "filename": "pool"})
+        slow = {"avg_read_latency": 0, "p99_read_latency": 0, "avg_write_latency": 0, "p99_write_latency": 0}
+        rpc("bdev_delay_create", {"name": "slow", "base_bdev_name": "disk", **slow})
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "slow", "lvs_name": "pool", "checksums": True})
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 64, "thin_provision": True})
+        port = ferrule.export(rpc, "pool/v")
+        ferrule.nvme(port, "write", "--length", str(48 * MIB), data=os.urandom(48 * MIB))
+        self.assertEqual(rpc("bdev_lvol_scrub_lvstore", {"lvs_name": "pool"}),
+                         {"bytes": 48 * MIB, "bad": 0, "unverified": 0, "unreadable": 0})
+        for kind in ["p99_read", "avg_read"]:
+            rpc("bdev_delay_update_latency", {"delay_bdev_name": "slow", "latency_type": kind, "latency_us": 20000})
+        id = rpc("bdev_lvol_scrub_lvstore", {"lvs_name": "pool", "background": True})["job_id"]
+        while not rpc("job_get_jobs", {"job_id": id})[0]["done"]:
+            pass
+        daemon.restart()
+        rpc = daemon.rpc()
+        with open(daemon.journal()) as f:
+            self.assertRegex(f.read(), r'"kind":"scrub".*"bytes":[1-9]')
+        for kind in ["avg_read", "p99_read"]:
+            rpc("bdev_delay_update_latency", {"delay_bdev_name": "slow", "latency_type": kind, "latency_us": 0})
+        job = rpc("job_wait", {"job_id": id})
+        self.assertEqual((job["state"], job["resumed"]), ("complete", True))
+        self.assertIn(job["result"]["bytes"], range(48 * MIB, 49 * MIB))  # the cluster it was at is read again
+        rpc("bdev_lvol_delete_lvstore", {"lvs_name": "pool"})
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "slow", "lvs_name": "bare"})
+        error = self.assert_error(-32602, "Operation not supported", rpc, "bdev_lvol_scrub_lvstore", {"lvs_name": "bare"})
+        self.assertIn("without checksums", error.data["detail"])
 
     def test_a_store_is_renamed(self):
         daemon = self.daemon()
