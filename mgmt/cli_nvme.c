@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <uuid/uuid.h>
 
 #include "mgmt/cli_nvme.h"
@@ -51,6 +52,7 @@ enum opt_id {
 	O_TRADDR = 'a',
 	O_TRSVCID = 's',
 	O_NQN = 'n',
+	O_TRANSPORT = 't',
 	O_HELP = 'h',
 	O_FIRST = 256,
 	O_HOSTNQN,
@@ -89,7 +91,8 @@ static const struct opt {
 	const char *help;
 } opts_table[] = {
 	{"traddr", "ADDR", O_TRADDR, V_ALL, "the target's IPv4 or IPv6 address (-a; default 127.0.0.1)"},
-	{"trsvcid", "PORT", O_TRSVCID, V_ALL, "its port (-s; default 4420, for discover 8009)"},
+	{"transport", "TYPE", O_TRANSPORT, V_ALL, "tcp or rdma (-t; default tcp)"},
+	{"trsvcid", "PORT", O_TRSVCID, V_ALL, "its port (-s; default 4420, for discover over TCP 8009)"},
 	{"nqn", "NQN", O_NQN, V_ALL, "the subsystem's name (-n)"},
 	{"hostnqn", "NQN", O_HOSTNQN, V_ALL, "who we are; default: made of the host identifier"},
 	{"hostid", "UUID", O_HOSTID, V_ALL, "the host identifier; default: a random one"},
@@ -340,6 +343,17 @@ static int set_cores(const struct opt *opt, const char *value)
 	return 0;
 }
 
+static int set_transport(const struct opt *opt, const char *value)
+{
+	if (!strcasecmp(value, "tcp"))
+		the_opts.connect.trtype = NVME_TRTYPE_TCP;
+	else if (!strcasecmp(value, "rdma"))
+		the_opts.connect.trtype = NVME_TRTYPE_RDMA;
+	else
+		return bad_value(opt, value, "tcp or rdma");
+	return 0;
+}
+
 static int set_option(const struct opt *opt, const char *value)
 {
 	struct cli_nvme_opts *o = &the_opts;
@@ -348,6 +362,8 @@ static int set_option(const struct opt *opt, const char *value)
 	case O_TRADDR:
 		o->connect.addr.family = strchr(value, ':') ? AF_INET6 : AF_INET;
 		return set_text(opt, o->connect.addr.host, sizeof(o->connect.addr.host), value);
+	case O_TRANSPORT:
+		return set_transport(opt, value);
 	case O_NQN:
 		o->has_nqn = true;
 		return set_text(opt, o->connect.subnqn, NVME_NQN_MAX_LEN + 1, value);
@@ -402,7 +418,20 @@ static void defaults(void)
 	nvme_connect_opts_init(&the_opts.connect);
 	strcpy(the_opts.connect.addr.host, "127.0.0.1");
 	the_opts.connect.addr.family = AF_INET;
-	the_opts.connect.addr.port = the_verb->bit == V_DISCOVER ? NVME_TCP_DISCOVERY_PORT : NVME_TCP_PORT;
+}
+
+/* What follows from the options together.  0, or the exit status plus one. */
+static int settle(void)
+{
+	struct nvme_connect_opts *connect = &the_opts.connect;
+	bool rdma = connect->trtype == NVME_TRTYPE_RDMA;
+
+	if (!connect->addr.port)
+		connect->addr.port = the_verb->bit == V_DISCOVER && !rdma ? NVME_TCP_DISCOVERY_PORT : NVME_TCP_PORT;
+	if (!rdma || !(connect->hdgst || connect->ddgst))
+		return 0;
+	fprintf(stderr, "ferrule nvme %s: digests are TCP's: RDMA checks what it carries by itself\n", the_verb->name);
+	return 3;
 }
 
 /* 0, or the exit status plus one. */
@@ -416,7 +445,7 @@ static int parse(int argc, char **argv)
 					   opts_table[i].value ? required_argument : no_argument, NULL,
 					   opts_table[i].id};
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "a:s:n:h", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "a:s:n:t:h", longs, NULL)) != -1) {
 		const struct opt *opt = opt_by_id(c);
 
 		if (c == O_HELP) {
@@ -444,7 +473,7 @@ static int parse(int argc, char **argv)
 			the_verb->name);
 		return 3;
 	}
-	return 0;
+	return settle();
 }
 
 fiber_fn int cli_nvme_connect(const struct cli_nvme_opts *opts, struct nvme_ctrlr **ret_ctrlr)

@@ -491,6 +491,8 @@ static const struct nvme_transport *transport_of(enum nvme_trtype trtype)
 	case 0:
 	case NVME_TRTYPE_TCP:
 		return &nvme_transport_tcp;
+	case NVME_TRTYPE_RDMA:
+		return &nvme_transport_rdma;
 	case NVME_TRTYPE_PCIE:
 		return &nvme_transport_pcie;
 	default:

@@ -1,5 +1,5 @@
 /*
- * The NVMe/TCP initiator: a controller one connects to, its queues, and requests on them.
+ * The initiator: a controller one connects to, its queues, and requests on them.
  *
  * Everything about a controller is fiber code; I/O is a request that the caller owns and submits to a queue
  * of its own thread.  It runs on runtime's streams, so it runs in the simulation too.  Nothing that a target

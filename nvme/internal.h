@@ -149,7 +149,7 @@ struct nvme_transport {
 	void (*qpair_set_limits)(struct nvme_qpair *qpair);
 };
 
-extern const struct nvme_transport nvme_transport_tcp, nvme_transport_pcie;
+extern const struct nvme_transport nvme_transport_tcp, nvme_transport_rdma, nvme_transport_pcie;
 
 /* Owner: the thread that connected it; what I/O queues read of it is constant from then on. */
 struct nvme_ctrlr {

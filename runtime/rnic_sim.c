@@ -991,6 +991,18 @@ struct rnic_conn *rnic_sim_peer(struct rnic_conn *conn)
 	return peer ? &peer->conn : NULL;
 }
 
+void rnic_sim_each(void (*fn)(struct rnic_conn *conn))
+{
+	struct list *it;
+
+	list_for_each(it, &conns) {
+		struct sim_conn *conn = list_entry(it, struct sim_conn, link);
+
+		if (conn->state == SIM_UP && !conn->conn.destroyed)
+			fn(&conn->conn);
+	}
+}
+
 void rnic_sim_fail_qp_create(unsigned nr)
 {
 	nr_qp_create_fails = nr;

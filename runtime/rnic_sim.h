@@ -27,6 +27,8 @@ void rnic_sim_fail_next(struct rnic_conn *conn, enum rnic_status status);
 void rnic_sim_break(struct rnic_conn *conn);
 /* The other end; NULL when it is gone. */
 struct rnic_conn *rnic_sim_peer(struct rnic_conn *conn);
+/* Does that to every connection that is up. */
+void rnic_sim_each(void (*fn)(struct rnic_conn *conn));
 /* The device of the family is taken away: its connections and listeners hear of it. */
 void rnic_sim_remove(int family);
 /* The next calls of this kind fail with -ENOMEM: so many of them. */

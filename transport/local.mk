@@ -17,5 +17,9 @@ check_PROGRAMS += %D%/tcp/conn_test
 %C%_tcp_conn_test_LDADD = transport/libtransport.a $(LIBS_NVME) $(CHECK_LIBS)
 
 check_PROGRAMS += %D%/rdma/conn_test
-%C%_rdma_conn_test_SOURCES = %D%/rdma/conn_test.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h
+%C%_rdma_conn_test_SOURCES = %D%/rdma/conn_test.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h %D%/rdma/world_test.h
 %C%_rdma_conn_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
+
+check_PROGRAMS += %D%/rdma/initiator_test
+%C%_rdma_initiator_test_SOURCES = %D%/rdma/initiator_test.c %D%/rdma/world_test.h
+%C%_rdma_initiator_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
