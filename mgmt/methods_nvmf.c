@@ -74,6 +74,8 @@ static const struct rpc_param create_transport_params[] = {
 	{ "acceptor_backlog", RPC_U32, 0, NULL },
 	{ "sock_priority", RPC_U32, 0, NULL },
 	{ "c2h_success", RPC_BOOL, 0, NULL },
+	{ "max_srq_depth", RPC_U32, 0, NULL },
+	{ "no_srq", RPC_BOOL, 0, NULL },
 	{ NULL, 0, 0, NULL },
 };
 
@@ -111,11 +113,13 @@ static bool transport_opts_of_call(struct rpc_call *call, struct nvmf_transport_
 	o->abort_timeout_sec = (uint32_t)rpc_u64(call, "abort_timeout_sec", o->abort_timeout_sec);
 	o->acceptor_backlog = (uint32_t)rpc_u64(call, "acceptor_backlog", o->acceptor_backlog);
 	o->c2h_success = rpc_bool(call, "c2h_success", o->c2h_success);
+	o->no_srq = rpc_bool(call, "no_srq", o->no_srq);
 	if (!take_priority(call, &o->sock_priority) || !take_limit(call, "max_queue_depth", 2, 4096, &o->max_queue_depth) ||
 	    !take_limit(call, "max_io_qpairs_per_ctrlr", 1, NVMF_MAX_IO_QUEUES, &o->max_io_qpairs_per_ctrlr) ||
 	    !take_limit(call, "in_capsule_data_size", 0, MAX_IN_CAPSULE, &o->in_capsule_data_size) ||
 	    !take_limit(call, "max_io_size", 4096, NVMF_MAX_XFER, &o->max_io_size) ||
-	    !take_limit(call, "max_aq_depth", 32, 4096, &o->max_aq_depth))
+	    !take_limit(call, "max_aq_depth", 32, 4096, &o->max_aq_depth) ||
+	    (o->max_srq_depth && !take_limit(call, "max_srq_depth", 16, 32768, &o->max_srq_depth)))
 		return false;
 	if (o->in_capsule_data_size % 16) {
 		rpc_fail_param(call, "in_capsule_data_size", "in_capsule_data_size is a multiple of 16");
@@ -126,6 +130,18 @@ static bool transport_opts_of_call(struct rpc_call *call, struct nvmf_transport_
 		return false;
 	}
 	return true;
+}
+
+/* A transport that was created before stays, whatever this machine has got now: its listeners say so. */
+static bool transport_is_possible(struct rpc_call *call, struct nvmf_target *target, const char *trtype)
+{
+	char message[128], why[256];
+
+	if (call->replay || nvmf_transport_check(target, trtype, why, sizeof(why)) == 0)
+		return true;
+	snprintf(message, sizeof(message), "Transport type '%.64s' create failed", trtype);
+	rpc_fail(call, RPC_INTERNAL_ERROR, message, "%s", why);
+	return false;
 }
 
 static fiber_fn void create_transport(struct rpc_call *call)
@@ -141,11 +157,11 @@ static fiber_fn void create_transport(struct rpc_call *call)
 	rc = nvmf_transport_default_opts(target, trtype, &opts);
 	if (rc) {
 		snprintf(message, sizeof(message), "Invalid transport type '%.64s'", trtype);
-		rpc_fail(call, RPC_INVALID_PARAMS, message, "trtype is TCP");
+		rpc_fail(call, RPC_INVALID_PARAMS, message, "trtype is TCP or RDMA");
 		rpc_blame(call, "trtype");
 		return;
 	}
-	if (!transport_opts_of_call(call, &opts))
+	if (!transport_opts_of_call(call, &opts) || !transport_is_possible(call, target, trtype))
 		return;
 	rc = nvmf_transport_create(target, trtype, &opts);
 	if (rc == 0) {

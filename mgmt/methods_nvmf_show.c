@@ -25,9 +25,10 @@ static json_t *transport_json(const struct nvmf_transport_info *info)
 {
 	const struct nvmf_transport_opts *o = info->opts;
 	struct iobuf_stats bufs;
+	json_t *out;
 
 	iobuf_get_stats(&bufs);
-	return json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:b,s:b,s:b,s:i,s:i,s:b,s:i,s:i,s:i,s:i,s:i}", "trtype",
+	out = json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:b,s:b,s:b,s:i,s:i,s:b,s:i,s:i,s:i,s:i,s:i}", "trtype",
 			 info->trtype,
 			 "max_queue_depth", o->max_queue_depth, "max_io_qpairs_per_ctrlr", o->max_io_qpairs_per_ctrlr,
 			 "in_capsule_data_size", o->in_capsule_data_size, "max_io_size", o->max_io_size, "io_unit_size",
@@ -38,6 +39,11 @@ static json_t *transport_json(const struct nvmf_transport_info *info)
 			 "sock_priority", o->sock_priority, "abort_timeout_sec", o->abort_timeout_sec,
 			 "disable_command_passthru", 0, "ack_timeout", 0, "data_wr_pool_size", 0, "control_msg_num", 32, "kas", 1,
 			 "min_kato", 0);
+	if (out && o->max_srq_depth) {
+		json_object_set_new(out, "max_srq_depth", json_integer(o->max_srq_depth));
+		json_object_set_new(out, "no_srq", json_boolean(o->no_srq));
+	}
+	return out;
 }
 
 static fiber_fn void get_transports(struct rpc_call *call)
@@ -61,6 +67,67 @@ static fiber_fn void get_transports(struct rpc_call *call)
 		return;
 	}
 	rpc_ok(call, out);
+}
+
+/* --- statistics ----------------------------------------------------------------------------------------------------- */
+
+static const struct rpc_param get_stats_params[] = {
+	{ "tgt_name", RPC_STRING, 0, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static json_t *device_stats_json(const struct nvmf_device_stats *stats)
+{
+	json_t *out = json_pack("{s:s}", "name", stats->name);
+
+	for (unsigned i = 0; i < stats->nr; i++)
+		json_object_set_new(out, stats->counters[i].key, json_integer((json_int_t)stats->counters[i].value));
+	return out;
+}
+
+static json_t *transport_stats_json(const struct nvmf_transport_stats *stats)
+{
+	json_t *out = json_pack("{s:s}", "trtype", stats->trtype), *devices = json_array();
+
+	for (unsigned i = 0; i < stats->nr_devices; i++)
+		json_array_append_new(devices, device_stats_json(&stats->devices[i]));
+	if (strcmp(stats->trtype, "RDMA") == 0)
+		json_object_set(out, "devices", devices);
+	json_decref(devices);
+	return out;
+}
+
+static json_t *group_stats_json(const struct nvmf_group_stats *stats)
+{
+	json_t *transports = json_array();
+
+	for (unsigned i = 0; i < stats->nr_transports; i++)
+		json_array_append_new(transports, transport_stats_json(&stats->transports[i]));
+	return json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "name", stats->name, "admin_qpairs",
+			 (json_int_t)stats->nr_admin_qpairs, "io_qpairs", (json_int_t)stats->nr_io_qpairs, "current_admin_qpairs",
+			 (json_int_t)stats->nr_current_admin_qpairs, "current_io_qpairs", (json_int_t)stats->nr_current_io_qpairs,
+			 "pending_bdev_io", (json_int_t)stats->nr_pending_bdev_io, "completed_nvme_io",
+			 (json_int_t)stats->nr_completed, "transports", transports);
+}
+
+static fiber_fn void get_stats(struct rpc_call *call)
+{
+	struct nvmf_target *target = target_of_call(call);
+	struct nvmf_group_stats *stats;
+	json_t *groups;
+	unsigned nr;
+
+	if (!target)
+		return;
+	if (nvmf_get_stats(target, &stats, &nr)) {
+		rpc_fail_errno(call, -ENOMEM, "no memory for the statistics");
+		return;
+	}
+	groups = json_array();
+	for (unsigned i = 0; i < nr; i++)
+		json_array_append_new(groups, group_stats_json(&stats[i]));
+	nvmf_stats_free(stats, nr);
+	rpc_ok(call, json_pack("{s:I,s:o}", "tick_rate", (json_int_t)clock_tick_rate(), "poll_groups", groups));
 }
 
 /* --- subsystems ----------------------------------------------------------------------------------------------------- */
@@ -251,6 +318,8 @@ static fiber_fn void get_qpairs(struct rpc_call *call)
 
 const struct rpc_method nvmf_show_methods[] = {
 	{ .name = "nvmf_get_transports", .handler = get_transports, .params = get_transports_params,
+	  .style = RPC_DECODE_NVMF },
+	{ .name = "nvmf_get_stats", .handler = get_stats, .params = get_stats_params,
 	  .style = RPC_DECODE_NVMF },
 	{ .name = "nvmf_get_subsystems", .handler = get_subsystems, .params = get_subsystems_params,
 	  .style = RPC_DECODE_NVMF },

@@ -83,6 +83,10 @@ static void connect_bind(struct connect *c)
 	qpair->sq_flow_control_disabled = c->req->cmd.connect.cattr & NVME_CONNECT_NO_SQ_FLOW_CONTROL;
 	qpair->connected = true;
 	if (c->qid)
+		qpair->group->nr_io_qpairs++;
+	else
+		qpair->group->nr_admin_qpairs++;
+	if (c->qid)
 		qpair->op_table = nvmf_ops_io;
 	else
 		qpair->op_table = ctrlr->discovery ? nvmf_ops_discovery : nvmf_ops_admin;

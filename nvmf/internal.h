@@ -187,6 +187,8 @@ struct nvmf_group {
 	unsigned idx;
 	atomic_uint nr_qpairs; /* of any thread's interest: placement */
 	struct list qpairs;
+	uint64_t nr_admin_qpairs, nr_io_qpairs; /* connected, ever */
+	uint64_t nr_completed;			/* I/O commands */
 	void *tgroups[NVMF_MAX_TRANSPORTS]; /* by index of target->transports */
 	struct list large_waiters;	    /* requests that wait for their turn to take large buffers */
 	struct nvmf_req *large_taker;

@@ -8,7 +8,7 @@ noinst_LIBRARIES += %D%/libnvmf.a
 	%D%/ctrlr.c \
 	%D%/derive.c \
 	%D%/discovery.c \
-	%D%/discovery_port.c \
+	%D%/discovery_port.c %D%/stats.c \
 	%D%/dsm.c \
 	%D%/features.c \
 	%D%/fused.c \

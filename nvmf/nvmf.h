@@ -98,6 +98,41 @@ struct nvmf_transport_info {
 /* The idx-th created transport; -ENOENT past the last. */
 int nvmf_transport_info(struct nvmf_target *target, unsigned idx, struct nvmf_transport_info *ret_info);
 
+/* --- statistics ---------------------------------------------------------------------------- */
+
+#define NVMF_DEVICE_COUNTERS 16
+
+/* What a transport counts for a device, by name. */
+struct nvmf_device_stats {
+	char name[64];
+	unsigned nr;
+	struct {
+		const char *key;
+		uint64_t value;
+	} counters[NVMF_DEVICE_COUNTERS];
+};
+
+struct nvmf_transport_stats {
+	const char *trtype;
+	unsigned nr_devices;
+	struct nvmf_device_stats *devices;
+};
+
+/* Of one poll group. */
+struct nvmf_group_stats {
+	char name[32];
+	uint64_t nr_admin_qpairs, nr_io_qpairs; /* ever */
+	unsigned nr_current_admin_qpairs, nr_current_io_qpairs;
+	uint64_t nr_pending_bdev_io; /* commands at a bdev now */
+	uint64_t nr_completed;	     /* I/O commands, ever */
+	unsigned nr_transports;
+	struct nvmf_transport_stats transports[4];
+};
+
+/* Collected over the groups' threads; to be freed with nvmf_stats_free().  0 or -ENOMEM. */
+fiber_fn int nvmf_get_stats(struct nvmf_target *target, struct nvmf_group_stats **ret_stats, unsigned *ret_nr);
+void nvmf_stats_free(struct nvmf_group_stats *stats, unsigned nr);
+
 /* --- subsystems ---------------------------------------------------------------------------- */
 
 struct nvmf_subsystem_opts {

@@ -53,6 +53,7 @@ void nvmf_req_complete(struct nvmf_req *req, uint16_t status)
 		nvmf_abort_victim_done(req, status);
 	if (nvmf_status_is_error(status))
 		req_failed(req, status);
+	qpair->group->nr_completed += qpair->qid != 0;
 	nvme_cqe_set_status(&req->cqe, status);
 	req->cqe.cid = req->cmd.cid;
 	if (qpair->sq_flow_control_disabled) {

@@ -133,6 +133,8 @@ struct nvmf_transport_ops {
 	/* May be NULL.  Does the transport hold back a command of that CID, not yet begun?  It then hands it
 	 * to nvmf_req_begin_aborted() and says true. */
 	bool (*abort_held)(struct nvmf_qpair *qpair, uint16_t cid);
+	/* May be NULL.  What the idx-th device of a group's part has counted; -ENOENT past the last.  On the group's thread. */
+	int (*device_stats)(void *tgroup, unsigned idx, struct nvmf_device_stats *ret_stats);
 	void (*local_addr)(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
 	void (*peer_addr)(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
 };

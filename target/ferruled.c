@@ -19,6 +19,7 @@
 #include "target/notify.h"
 #include "target/options.h"
 #include "target/places.h"
+#include "transport/rdma/rdma.h"
 #include "transport/tcp/tcp.h"
 
 /* Owner: the app thread, once it runs. */
@@ -91,6 +92,8 @@ static fiber_fn int start_target(void)
 	rc = nvmf_target_create(&opts, &daemon_state.target);
 	if (!rc)
 		rc = nvmf_target_register_transport(daemon_state.target, &tcp_transport_ops);
+	if (!rc)
+		rc = nvmf_target_register_transport(daemon_state.target, &rdma_transport_ops);
 	if (rc)
 		log_error("the NVMe-oF target does not start: %s", strerror(-rc));
 	return rc;

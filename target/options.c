@@ -15,7 +15,7 @@
 
 static const char help[] =
 	"Usage: ferruled [OPTION]...\n"
-	"NVMe-over-Fabrics target: exports volumes of crash-safe stores over NVMe/TCP.\n"
+	"NVMe-over-Fabrics target: exports volumes of crash-safe stores over NVMe/TCP and NVMe/RDMA.\n"
 	"\n"
 	"      --cores LIST       cores to run on, such as 0,2-3 (default: one, wherever the kernel puts it)\n"
 	"      --mem MiB          memory for I/O buffers (default: computed)\n"

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import unittest
 
 import ferrule
 
@@ -34,7 +35,7 @@ class Methods(ferrule.Case):
         names = self.rpc("rpc_get_methods")
         for name in """rpc_get_methods spdk_get_version framework_get_reactors thread_get_stats bdev_get_bdevs bdev_get_iostat
                 bdev_malloc_create bdev_malloc_delete bdev_null_create bdev_null_delete bdev_aio_create bdev_aio_delete
-                bdev_uring_create bdev_uring_delete bdev_wait_for_examine nvmf_create_transport nvmf_get_transports
+                bdev_uring_create bdev_uring_delete bdev_wait_for_examine nvmf_create_transport nvmf_get_transports nvmf_get_stats
                 nvmf_create_subsystem nvmf_delete_subsystem nvmf_get_subsystems nvmf_subsystem_add_ns nvmf_subsystem_remove_ns
                 nvmf_subsystem_add_listener nvmf_subsystem_remove_listener nvmf_subsystem_get_listeners
                 nvmf_subsystem_add_host nvmf_subsystem_remove_host nvmf_subsystem_allow_any_host
@@ -231,6 +232,23 @@ class Methods(ferrule.Case):
                               "num_shared_buffers", "buf_cache_size", "c2h_success", "abort_timeout_sec"}, set(transport))
         self.assert_error(-19, "No such device", self.rpc, "nvmf_get_transports", {"trtype": "RDMA"})
         self.assert_error(-32603, "Unable to find a target.", self.rpc, "nvmf_get_transports", {"tgt_name": "other"})
+
+    @unittest.skipIf(os.path.isdir("/sys/class/infiniband") and os.listdir("/sys/class/infiniband"), "there is an RDMA device")
+    def test_a_transport_that_this_machine_cannot_have_names_the_remedy(self):
+        error = self.assert_error(-32603, "Transport type 'rdma' create failed", self.rpc, "nvmf_create_transport",
+                                  {"trtype": "rdma", "max_srq_depth": 1024, "no_srq": False})
+        self.assertRegex(error.data["detail"], "rdma link add|librdmacm-dev")
+        self.assertEqual(self.rpc("nvmf_get_transports"), [])
+
+    def test_statistics_by_poll_group(self):
+        self.rpc("nvmf_create_transport", {"trtype": "TCP"})
+        stats = self.rpc("nvmf_get_stats")
+        self.assertGreater(stats["tick_rate"], 0)
+        group = stats["poll_groups"][0]
+        self.assertTrue(group["name"])
+        for key in ["admin_qpairs", "io_qpairs", "current_admin_qpairs", "current_io_qpairs", "pending_bdev_io", "completed_nvme_io"]:
+            self.assertEqual(group[key], 0)
+        self.assertEqual(group["transports"], [{"trtype": "TCP"}])
 
     def test_the_cache_sizes_of_a_transport_are_those_of_the_pool(self):
         for cores, mem in [("0", "256"), ("0,1", "144")]:

@@ -120,17 +120,17 @@ void rdma_slot_release(struct rdma_slot *slot);
 
 /* --- port.c: a device in a poll group ---------------------------------------------------------------------------------------- */
 
-/* Counters as nvmf_get_stats tells them; read by other threads. */
+/* Counters as nvmf_get_stats tells them. */
 struct rdma_stats {
 	uint64_t polls, idle_polls, completions;
 	uint64_t requests, request_latency_ticks;
-	uint64_t pending_free_request, pending_rdma_read, pending_rdma_write, pending_rdma_send;
+	uint64_t pending_rdma_read, pending_rdma_write, pending_rdma_send;
 	uint64_t total_send_wrs, send_doorbell_updates, total_recv_wrs, recv_doorbell_updates;
 };
 
 static inline void count(uint64_t *counter, uint64_t n)
 {
-	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+	*counter += n;
 }
 
 #define RDMA_QP_BUCKETS 256u
@@ -157,6 +157,7 @@ int rdma_port_get(struct rdma_group *group, struct rnic_device *device, const st
 void rdma_port_put(struct rdma_port *port);
 void rdma_port_free(struct rdma_port *port);
 void rdma_port_poll_dry(struct rdma_port *port);
+int rdma_device_stats(void *tgroup, unsigned idx, struct nvmf_device_stats *ret_stats);
 
 /* One for each poll group. */
 struct rdma_group {

@@ -6,6 +6,7 @@
  * overruns.  Completions name queue pairs by number: those of one that is gone find no connection and touch nothing.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -171,6 +172,42 @@ int rdma_port_get(struct rdma_group *group, struct rnic_device *device, const st
 	port->nr_conns = 1;
 	*ret_port = port;
 	return 0;
+}
+
+int rdma_device_stats(void *tgroup, unsigned idx, struct nvmf_device_stats *ret_stats)
+{
+	struct rdma_group *group = tgroup;
+	struct list *it;
+
+	list_for_each(it, &group->ports) {
+		const struct rdma_port *port = list_entry(it, struct rdma_port, link);
+		const struct rdma_stats *s = &port->stats;
+
+		if (idx--)
+			continue;
+		*ret_stats = (struct nvmf_device_stats){
+			.nr = 13,
+			.counters = {
+				{ "polls", s->polls },
+				{ "idle_polls", s->idle_polls },
+				{ "completions", s->completions },
+				{ "requests", s->requests },
+				{ "request_latency", s->request_latency_ticks },
+				{ "pending_rdma_read", s->pending_rdma_read },
+				{ "pending_rdma_write", s->pending_rdma_write },
+				{ "pending_rdma_send", s->pending_rdma_send },
+				{ "total_send_wrs", s->total_send_wrs },
+				{ "send_doorbell_updates", s->send_doorbell_updates },
+				{ "total_recv_wrs", s->total_recv_wrs },
+				{ "recv_doorbell_updates", s->recv_doorbell_updates },
+				/* A host that sends more than its queue holds is cut off: nothing ever waits for a request. */
+				{ "pending_free_request", 0 },
+			},
+		};
+		snprintf(ret_stats->name, sizeof(ret_stats->name), "%s", port->info->name);
+		return 0;
+	}
+	return -ENOENT;
 }
 
 void rdma_port_put(struct rdma_port *port)

@@ -68,6 +68,7 @@ const struct nvmf_transport_ops rdma_transport_ops = {
 	.receive_data = rdma_req_receive_data,
 	.complete = rdma_req_complete,
 	.close = rdma_conn_close,
+	.device_stats = rdma_device_stats,
 	.local_addr = rdma_conn_local_addr,
 	.peer_addr = rdma_conn_peer_addr,
 };

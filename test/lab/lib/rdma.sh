@@ -1,0 +1,38 @@
+# The target inside the guest, for networks that this machine's kernel has not got; a scenario sources this.
+#
+#   rdma_up [TYPE]             gives the guest an RDMA device on its network interface: rxe (soft-RoCE)
+#   guest_target [OPTION...]   starts the daemon there; grpc METHOD [NAME=VALUE...] calls it
+#   guest_target_stop          SIGTERM; fails if it does not end in a minute with status 0
+
+rdma_up() {
+    guest "modprobe -a crc32_generic crc32_pclmul ib_uverbs rdma_ucm rdma_${1:-rxe} nvme-rdma
+        nic=\$(ls /sys/class/net | grep -v lo | head -1)
+        rdma link add rdma0 type ${1:-rxe} netdev \$nic
+        for i in \$(seq 100); do rdma link show | grep -q 'state ACTIVE' && exit 0; sleep 0.1; done
+        rdma link show; exit 1" || fail "no RDMA device in the guest"
+}
+
+guest_target() {
+    local lib
+    mkdir -p "$SHARE/bin/lib"
+    cp "$BUILD/ferruled" "$BUILD/ferrule" "$SHARE/bin/"
+    # The guest's own RDMA libraries fit its providers; the C library is newer there.
+    ldd "$BUILD/ferruled" | awk '$3 ~ /^\// && $1 !~ /^lib(c|m|ibverbs|rdmacm)\.so/ && $1 !~ /^libnl-/ { print $3 }' |
+        while read -r lib; do cp "$lib" "$SHARE/bin/lib/"; done
+    guest_bg target "ulimit -l unlimited; mkdir -p /tmp/state
+        exec env LD_LIBRARY_PATH=/lab/bin/lib /lab/bin/ferruled --no-huge --cores ${TARGET_CORES:-0} --mem 512 --state-dir /tmp/state \
+            --rpc-socket /tmp/rpc.sock --http none $* > /lab/target.log 2>&1 & echo \$! > /tmp/target.pid; wait \$!"
+    guest "for i in \$(seq 600); do [ -S /tmp/rpc.sock ] && /lab/rpc.py /tmp/rpc.sock spdk_get_version > /dev/null 2>&1 && exit 0; sleep 0.1; done
+        tail -3 /lab/target.log; exit 1" || fail "the daemon in the guest does not answer"
+}
+
+grpc() {
+    local a line="/lab/rpc.py /tmp/rpc.sock"
+    for a; do line+=" $(printf %q "$a")"; done
+    guest "$line"
+}
+
+guest_target_stop() {
+    guest "kill \$(cat /tmp/target.pid)"
+    guest_wait -t 60 target || fail "the daemon in the guest ended with status $?: $(tail -1 "$SHARE/target.log")"
+}
