@@ -397,7 +397,7 @@ STAGE_TEST(features_are_set_and_told_in_every_selection)
 		uint32_t value, fallback;
 	} features[] = {
 		{ NVME_FID_ARBITRATION, 0x01020307, 0 }, { NVME_FID_TEMPERATURE_THRESHOLD, 320, 343 },
-		{ NVME_FID_ERROR_RECOVERY, 0x1234, 0 },	 { NVME_FID_WRITE_ATOMICITY, 1, 0 },
+		{ NVME_FID_WRITE_ATOMICITY, 1, 0 },
 		{ NVME_FID_ASYNC_EVENT, 0x101, 0 },	 { NVME_FID_KEEP_ALIVE, 120000, 0 }
 	};
 	struct fake_host host;
@@ -441,9 +441,52 @@ STAGE_TEST(features_that_are_not_offered_are_invalid_fields)
 			ck_assert_uint_eq(fake_set_feature(host.admin, fid, 0), NVME_SC_INVALID_FIELD);
 	}
 	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_POWER, 1), NVME_SC_INVALID_FIELD);
-	ck_assert_uint_eq(fake_set_feature(host.admin, NVME_FID_ERROR_RECOVERY, 0x10000),
-			  NVME_SC_INVALID_FIELD);
 	fake_host_drop(&host);
+}
+
+fiber_fn static uint16_t recovery(struct fake_host *host, uint8_t opcode, uint32_t nsid, uint32_t *value)
+{
+	struct fake_cmd cmd = { 0 };
+	uint16_t status;
+
+	cmd.cmd.opcode = opcode;
+	cmd.cmd.cdw10 = NVME_FID_ERROR_RECOVERY;
+	cmd.cmd.cdw11 = *value;
+	cmd.cmd.nsid = nsid;
+	status = fake_run(host->admin, &cmd);
+	*value = cmd.cqe.dw0;
+	return status;
+}
+
+STAGE_TEST(error_recovery_is_a_namespaces)
+{
+	const uint8_t get = NVME_ADMIN_GET_FEATURES, set = NVME_ADMIN_SET_FEATURES;
+	struct nvmf_ns_opts opts = { .bdev_name = "null", .nsid = 2 };
+	struct fake_host host;
+	uint32_t value, nsid;
+
+	ck_assert_int_eq(bdev_null_create("null", NULL, 8, 512, NULL), 0);
+	ck_assert_int_eq(nvmf_subsystem_add_ns(stage->sub, &opts, &nsid), 0);
+	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 0);
+	ck_assert_uint_eq(recovery(&host, set, 1, &(uint32_t){ 7 }), 0);
+	ck_assert_uint_eq(recovery(&host, get, 1, &value), 0);
+	ck_assert_uint_eq(value, 7);
+	ck_assert_uint_eq(recovery(&host, get, 2, &value), 0);
+	ck_assert_uint_eq(value, 0);
+	ck_assert_uint_eq(recovery(&host, set, NVME_NSID_ALL, &(uint32_t){ 9 }), 0);
+	for (uint32_t i = 0; i < 3; i++) {
+		ck_assert_uint_eq(recovery(&host, get, i, &value), 0);
+		ck_assert_uint_eq(value, 9);
+	}
+	ck_assert_uint_eq(recovery(&host, set, 1, &(uint32_t){ 0x10000 }), NVME_SC_INVALID_FIELD);
+	ck_assert_uint_eq(recovery(&host, set, 0, &(uint32_t){ 1 }), NVME_SC_INVALID_NS);
+	ck_assert_uint_eq(recovery(&host, set, 3, &(uint32_t){ 1 }), NVME_SC_INVALID_NS);
+	ck_assert_uint_eq(recovery(&host, get, 3, &value), NVME_SC_INVALID_NS);
+	ck_assert_uint_eq(fake_get_feature(host.admin, NVME_FID_ERROR_RECOVERY, 3, 0, &value), 0);
+	ck_assert_uint_eq(value, NVME_FEATURE_CAP_CHANGEABLE | NVME_FEATURE_CAP_NS_SPECIFIC);
+	fake_host_drop(&host);
+	ck_assert_int_eq(nvmf_subsystem_remove_ns(stage->sub, 2), 0);
+	ck_assert_int_eq(bdev_unregister_wait(bdev_find("null")), 0);
 }
 
 STAGE_TEST(features_are_the_controllers_not_a_namespaces)
@@ -826,6 +869,7 @@ int main(void)
 		features_are_set_and_told_in_every_selection,
 		features_that_are_not_offered_are_invalid_fields,
 		features_are_the_controllers_not_a_namespaces,
+		error_recovery_is_a_namespaces,
 		the_number_of_queues_is_granted_before_there_are_any,
 		the_host_identifier_is_that_of_connect_and_stays_it,
 		host_behavior_is_kept,

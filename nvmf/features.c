@@ -26,6 +26,11 @@ static struct nvmf_ctrlr *ctrlr_of(const struct nvmf_req *req)
 	return req->qpair->ctrlr;
 }
 
+static bool ns_is_active(const struct nvmf_ctrlr *ctrlr, uint32_t nsid)
+{
+	return nsid < ctrlr->gsub->nr_slots && ctrlr->gsub->ns[nsid];
+}
+
 /* --- 01h Arbitration, 02h Power Management ------------------------------------------------- */
 
 static uint16_t arbitration_get(struct nvmf_req *req, bool default_value, uint32_t *ret_dw0)
@@ -88,18 +93,31 @@ static uint16_t threshold_set(struct nvmf_req *req)
 
 /* --- 05h Error Recovery, 06h Volatile Write Cache ------------------------------------------ */
 
+/* A namespace's; without one, or for all, what was last set for all of them, since nvme-cli asks like that. */
 static uint16_t recovery_get(struct nvmf_req *req, bool default_value, uint32_t *ret_dw0)
 {
-	*ret_dw0 = default_value ? 0 : ctrlr_of(req)->error_recovery;
+	uint32_t nsid = req->cmd.nsid == NVME_NSID_ALL ? 0 : req->cmd.nsid;
+
+	if (nsid && !ns_is_active(ctrlr_of(req), nsid))
+		return NVME_SC_INVALID_NS | NVME_SC_DNR;
+	*ret_dw0 = default_value ? 0 : atomic_load(&ctrlr_of(req)->subsystem->error_recovery[nsid]);
 	return NVME_SC_SUCCESS;
 }
 
 /* Deallocated blocks read as zeroes, never as errors: DULBE cannot be had. */
 static uint16_t recovery_set(struct nvmf_req *req)
 {
+	struct nvmf_subsystem *sub = ctrlr_of(req)->subsystem;
+	uint16_t value = req->cmd.cdw11 & 0xffff;
+
 	if (req->cmd.cdw11 & 0x10000)
 		return INVALID_FIELD;
-	ctrlr_of(req)->error_recovery = req->cmd.cdw11 & 0xffff;
+	if (req->cmd.nsid != NVME_NSID_ALL) {
+		atomic_store(&sub->error_recovery[req->cmd.nsid], value);
+		return NVME_SC_SUCCESS;
+	}
+	for (uint32_t nsid = 0; nsid <= sub->max_namespaces; nsid++)
+		atomic_store(&sub->error_recovery[nsid], value);
 	return NVME_SC_SUCCESS;
 }
 
@@ -247,7 +265,8 @@ static const struct feature features[] = {
 	{ NVME_FID_ARBITRATION, CHANGEABLE, 0, CTRLR, false, arbitration_get, arbitration_set },
 	{ NVME_FID_POWER, CHANGEABLE, 0, CTRLR, false, power_get, power_set },
 	{ NVME_FID_TEMPERATURE_THRESHOLD, CHANGEABLE, 0, CTRLR, false, threshold_get, threshold_set },
-	{ NVME_FID_ERROR_RECOVERY, CHANGEABLE, 0, CTRLR, false, recovery_get, recovery_set },
+	{ NVME_FID_ERROR_RECOVERY, CHANGEABLE | NVME_FEATURE_CAP_NS_SPECIFIC, 0, NVME_FEATURE_EFFECTS_SCOPE_NS, false,
+	  recovery_get, recovery_set },
 	{ NVME_FID_VWC, CHANGEABLE, 0, CTRLR, false, cache_get, cache_set },
 	{ NVME_FID_NR_QUEUES, CHANGEABLE, 0, CTRLR, false, nr_queues_get, nr_queues_set },
 	{ NVME_FID_WRITE_ATOMICITY, CHANGEABLE, 0, CTRLR, false, atomicity_get, atomicity_set },
@@ -267,11 +286,6 @@ static const struct feature *feature_find(const struct nvmf_req *req)
 			return &features[i];
 	}
 	return NULL;
-}
-
-static bool ns_is_active(const struct nvmf_ctrlr *ctrlr, uint32_t nsid)
-{
-	return nsid < ctrlr->gsub->nr_slots && ctrlr->gsub->ns[nsid];
 }
 
 static unsigned feature_sel(const struct nvmf_req *req)
@@ -317,15 +331,17 @@ uint16_t nvmf_set_features_prepare(struct nvmf_req *req)
 {
 	const struct feature *feature = feature_find(req);
 	uint32_t nsid = req->cmd.nsid;
+	bool ns_specific;
 
 	if (!feature)
 		return INVALID_FIELD;
+	ns_specific = feature->caps & NVME_FEATURE_CAP_NS_SPECIFIC;
 	if (req->cmd.cdw10 & NVME_FEATURE_SAVE)
 		return NVME_SC_FEATURE_NOT_SAVEABLE | NVME_SC_DNR;
-	if (nsid && nsid != NVME_NSID_ALL)
-		return (ns_is_active(ctrlr_of(req), nsid) ? NVME_SC_FEATURE_NOT_NS_SPECIFIC :
-							    NVME_SC_INVALID_NS) |
-		       NVME_SC_DNR;
+	if (nsid != NVME_NSID_ALL && (nsid || ns_specific) && !ns_is_active(ctrlr_of(req), nsid))
+		return NVME_SC_INVALID_NS | NVME_SC_DNR;
+	if (nsid != NVME_NSID_ALL && nsid && !ns_specific)
+		return NVME_SC_FEATURE_NOT_NS_SPECIFIC | NVME_SC_DNR;
 	if (feature->fid == NVME_FID_HOST_ID)
 		return host_id_set(req);
 	req->len = feature->len;
@@ -342,7 +358,6 @@ void nvmf_features_reset(struct nvmf_ctrlr *ctrlr)
 	ctrlr->arbitration = 0;
 	ctrlr->temperature_over_k = DEFAULT_OVER_K;
 	ctrlr->temperature_under_k = 0;
-	ctrlr->error_recovery = 0;
 	ctrlr->write_atomicity = 0;
 	ctrlr->async_events = 0;
 	ctrlr->nr_queues = (uint16_t)ctrlr->opts->max_io_qpairs_per_ctrlr;

@@ -107,6 +107,7 @@ struct nvmf_subsystem {
 	bool discovery;
 	struct nvmf_group_subsystem
 		*gsubs[NVMF_MAX_GROUPS]; /* constant; each belongs to its group, counters are read by all */
+	atomic_ushort *error_recovery; /* constant; by NSID, 0: what was last set for all; any thread */
 	bool allow_any_host;
 	bool deleting, deleted;
 	unsigned nr_lockers; /* fibers that wait for the configuration's lock and will look here */
@@ -239,7 +240,7 @@ struct nvmf_ctrlr {
 	bool clean_shutdown;
 	/* features */
 	bool wce;
-	uint32_t arbitration, temperature_over_k, temperature_under_k, error_recovery, write_atomicity,
+	uint32_t arbitration, temperature_over_k, temperature_under_k, write_atomicity,
 		async_events;
 	uint16_t nr_queues; /* granted; I/O queues 1 to nr_queues */
 	struct nvme_host_behavior behavior;

@@ -324,6 +324,7 @@ fiber_fn static void ns_delete(struct nvmf_ns *ns)
 		sub->nr_waiting--;
 	}
 	sub->ns[ns->nsid] = NULL;
+	atomic_store(&sub->error_recovery[ns->nsid], 0);
 	sub->nr_namespaces--;
 	free(ns);
 }

@@ -40,6 +40,17 @@ static int subsystem_check(const struct nvmf_subsystem_opts *opts, bool discover
 	return 0;
 }
 
+static void subsystem_free(struct nvmf_subsystem *sub)
+{
+	struct list *it;
+
+	while ((it = list_pop(&sub->hosts)))
+		free(list_entry(it, struct nvmf_host, link));
+	free(sub->ns);
+	free(sub->error_recovery);
+	free(sub);
+}
+
 static struct nvmf_subsystem *subsystem_alloc(struct nvmf_target *target,
 					      const struct nvmf_subsystem_opts *opts, bool discovery)
 {
@@ -68,21 +79,12 @@ static struct nvmf_subsystem *subsystem_alloc(struct nvmf_target *target,
 	list_init(&sub->ctrlrs);
 	fiber_cond_init(&sub->ctrlr_gone);
 	sub->ns = calloc(sub->max_namespaces + 1, sizeof(sub->ns[0]));
-	if (!sub->ns) {
-		free(sub);
+	sub->error_recovery = calloc(sub->max_namespaces + 1, sizeof(sub->error_recovery[0]));
+	if (!sub->ns || !sub->error_recovery) {
+		subsystem_free(sub);
 		return NULL;
 	}
 	return sub;
-}
-
-static void subsystem_free(struct nvmf_subsystem *sub)
-{
-	struct list *it;
-
-	while ((it = list_pop(&sub->hosts)))
-		free(list_entry(it, struct nvmf_host, link));
-	free(sub->ns);
-	free(sub);
 }
 
 fiber_fn int nvmf_subsystem_create_locked(struct nvmf_target *target, const struct nvmf_subsystem_opts *opts,

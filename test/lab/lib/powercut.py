@@ -112,14 +112,22 @@ class Drive:
                 return i + 1
         return 0
 
-    def cut(self, cut, flushed, how):
-        """The images for a cut at entry `cut`; entries below `flushed` are durable."""
+    def cut(self, cut, flushed, how, forgetful=None):
+        """The images for a cut at entry `cut`; entries below `flushed` are durable.  With `forgetful`, the name of a part, that
+        part alone goes by `flushed`, and the others by the last flush."""
         for e in self.entries[self.applied:flushed]:
             if self.part_of(e):
                 self.put(self.durable, e)
         self.applied = max(self.applied, flushed)
         images = {name: bytearray(image) for name, image in self.durable.items()}
-        volatile = [e for e in self.entries[self.applied:cut] if self.part_of(e)]
+        covered = self.last_flush(cut) if forgetful else 0
+        volatile = []
+        for i, e in enumerate(self.entries[self.applied:cut], self.applied):
+            part = self.part_of(e)
+            if part and i < covered and part.name != forgetful:
+                self.put(images, e)
+            elif part:
+                volatile.append(e)
         rng = self.rng
         share = rng.uniform(0.1, 0.9)
         special = rng.randrange(len(volatile)) if volatile else 0
@@ -205,13 +213,14 @@ def pick_cuts(rng, marks, events, nr_entries, n):
 
 def run(args, drive, rng, marks, events, marks_file, n, ignore_flush):
     failures = []
-    for cut in pick_cuts(rng, marks, events, len(drive.entries), n):
+    for nr, cut in enumerate(pick_cuts(rng, marks, events, len(drive.entries), n)):
         count = sum(1 for i, _ in marks if i < cut)
         lines = [line for i, line in events if i < cut]
-        # The control: the drive forgets everything that came after the workload's start, flushed or not.
+        # The control: a part forgets everything that came after the workload's start, flushed or not; the store first.
+        forgetful = drive.parts[nr % 2 % len(drive.parts)].name if ignore_flush else None
         flushed = marks[0][0] if ignore_flush else drive.last_flush(cut)
         how = rng.choice(HOWS)
-        images, nr_volatile, nr_chosen = drive.cut(cut, flushed, how)
+        images, nr_volatile, nr_chosen = drive.cut(cut, flushed, how, forgetful)
         why = judge(args, images, marks_file, count, lines)
         label = f'cut at {cut} of {len(drive.entries)}, {how}: {nr_chosen} of {nr_volatile} unflushed writes kept, {count} marks, {len(lines)} events'
         if why:
