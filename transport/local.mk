@@ -13,8 +13,14 @@ EXTRA_DIST += doc/transport.md doc/rdma.md
 
 # The real nvmf is left out: a fake one stands behind the connections.
 check_PROGRAMS += %D%/tcp/conn_test
-%C%_tcp_conn_test_SOURCES = %D%/tcp/conn_test.c %D%/tcp/fake_nvmf.c %D%/tcp/fake_nvmf.h %D%/tcp/raw_host.c %D%/tcp/raw_host.h
+%C%_tcp_conn_test_SOURCES = %D%/tcp/conn_test.c %D%/tcp/conn_testing.h %D%/tcp/fake_nvmf.c %D%/tcp/fake_nvmf.h \
+	%D%/tcp/raw_host.c %D%/tcp/raw_host.h
 %C%_tcp_conn_test_LDADD = transport/libtransport.a $(LIBS_NVME) $(CHECK_LIBS)
+
+check_PROGRAMS += %D%/tcp/conn_life_test
+%C%_tcp_conn_life_test_SOURCES = %D%/tcp/conn_life_test.c %D%/tcp/conn_testing.h %D%/tcp/fake_nvmf.c %D%/tcp/fake_nvmf.h \
+	%D%/tcp/raw_host.c %D%/tcp/raw_host.h
+%C%_tcp_conn_life_test_LDADD = transport/libtransport.a $(LIBS_NVME) $(CHECK_LIBS)
 
 check_PROGRAMS += %D%/rdma/conn_test
 %C%_rdma_conn_test_SOURCES = %D%/rdma/conn_test.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h %D%/rdma/world_test.h

@@ -1,92 +1,7 @@
-/*
- * Connections against a host that says what it likes, over simulated streams that cut and delay, with a fake nvmf behind.
- * Each test runs under several seeds.  What others have been broken by stands here as tests of ours.
- */
-#include <check.h>
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "nvme/crc32c.h"
-#include "runtime/sim.h"
-#include "transport/tcp/fake_nvmf.h"
-#include "transport/tcp/raw_host.h"
-#include "transport/tcp/tcp.h"
-
-#define SEEDS 4
-#define HDR_FIELD NVME_TCP_FES_INVALID_HEADER
-#define SEQ NVME_TCP_FES_SEQUENCE
-
-static struct stream_addr addr = { .host = "127.0.0.1", .port = 4420, .family = AF_INET };
-static uint8_t data[2u << 20], back[2u << 20], pdus[3u << 20];
-
-static void fill_data(uint32_t seed)
-{
-	for (size_t i = 0; i < sizeof(data); i++)
-		data[i] = (uint8_t)((i * 2654435761u + seed) >> 13);
-}
-
-static void world(void *arg)
-{
-	void (*body)(void) = (void (*)(void))(uintptr_t)arg;
-	const struct nvmf_listen_opts opts = { .addr = addr, .backlog = 16 };
-	void *listener;
-
-	fake_start(&tcp_transport_ops);
-	ck_assert_int_eq(tcp_transport_ops.listen(&opts, NULL, &listener), 0);
-	body();
-	tcp_transport_ops.stop_listen(listener);
-	fake_stop(&tcp_transport_ops);
-	ck_assert_uint_eq(fake.nr_outstanding, 0);
-	ck_assert_uint_eq(fake.buffer_bytes, 0);
-	runtime_stop(0);
-}
-
-static void in_sim_of(void (*body)(void), int seed, const struct sim_opts *more)
-{
-	struct sim_opts opts = *more;
-
-	opts.seed = 1000 + (uint64_t)seed;
-	opts.nr_reactors = 2;
-	if (seed) { /* the first without trouble */
-		opts.short_io_ppm = 300000;
-		opts.again_ppm = 100000;
-		opts.max_delay_us = 200;
-	}
-	fill_data((uint32_t)seed);
-	ck_assert_int_eq(sim_run(&opts, world, (void *)(uintptr_t)body), 0);
-}
-
-#define SIM_TEST(name) \
-	static void name##_body(void); \
-	START_TEST(name) \
-	{ \
-		in_sim_of(name##_body, _i, &(struct sim_opts){ 0 }); \
-	} \
-	END_TEST \
-	static void name##_body(void)
+/* What connections carry and what breaks them: what others have been broken by stands here as tests of ours. */
+#include "transport/tcp/conn_testing.h"
 
 /* --- what works ------------------------------------------------------------------------------------------------------------------- */
-
-static fiber_fn void write_in_capsule(struct raw_host *host, uint16_t cid, uint32_t block, const void *buf, uint32_t len)
-{
-	union nvme_cmd cmd = raw_rw(NVME_IO_WRITE, cid, block, len / 512, true);
-
-	ck_assert(raw_send_cmd(host, &cmd, buf, len));
-	ck_assert_uint_eq(raw_expect_resp(host, cid), NVME_SC_SUCCESS);
-}
-
-static fiber_fn bool read_back(struct raw_host *host, uint16_t cid, uint32_t block, uint32_t len)
-{
-	union nvme_cmd cmd = raw_rw(NVME_IO_READ, cid, block, len / 512, false);
-	bool success;
-
-	ck_assert(raw_send_cmd(host, &cmd, NULL, 0));
-	success = raw_expect_data(host, cid, back, len);
-	if (!success)
-		ck_assert_uint_eq(raw_expect_resp(host, cid), NVME_SC_SUCCESS);
-	return success;
-}
 
 SIM_TEST(small_writes_and_reads_come_through_with_every_choice_of_digests_and_alignment)
 {
@@ -646,304 +561,37 @@ SIM_TEST(a_term_req_waits_for_the_end_of_the_pdu_on_its_way)
 	raw_close(&host, false);
 }
 
-/* --- comings and goings --------------------------------------------------------------------------------------------------------------- */
-
-SIM_TEST(a_host_may_vanish_at_any_byte)
-{
-	union nvme_cmd write = raw_rw(NVME_IO_WRITE, 9, 0, 256, false), read = raw_rw(NVME_IO_READ, 3, 0, 256, false);
-	struct nvme_tcp_ic_req ic = { .hdr = { .type = NVME_TCP_IC_REQ, .hlen = 128, .plen = 128 }, .dgst = 3 };
-
-	for (unsigned i = 0; i < 2; i++) { /* FIN, RST */
-		struct raw_host host;
-		size_t len;
-
-		raw_open(&host, &addr); /* before ICReq */
-		raw_close(&host, i);
-		for (size_t n = 1; n <= 128; n += 127) { /* in it, and right after it */
-			raw_open(&host, &addr);
-			ck_assert(raw_send(&host, &ic, n));
-			raw_close(&host, i);
-		}
-		raw_open(&host, &addr); /* after ICResp */
-		raw_ic(&host, 3, 0);
-		raw_close(&host, i);
-		raw_up(&host, &addr, 3, 8); /* while its data is being sent, and a read is held */
-		fake.hold = true;
-		ck_assert(raw_send_cmd(&host, &read, NULL, 0));
-		ck_assert(raw_send_cmd(&host, &write, NULL, 0));
-		len = raw_make_h2c(&host, pdus, 9, raw_expect_r2t(&host, 9, 131072), 0, data, 131072, true);
-		ck_assert(raw_send(&host, pdus, len / 2));
-		raw_close(&host, i);
-		fake_wait_for(&fake.nr_qpairs, 0);
-		fake.hold = false;
-		raw_up(&host, &addr, 0, 8); /* before it has read its answer */
-		ck_assert(raw_send_cmd(&host, &read, NULL, 0));
-		raw_close(&host, i);
-	}
-}
-
-SIM_TEST(a_connection_without_icreq_or_connect_is_closed_in_time)
-{
-	struct raw_host silent, half, shy;
-
-	raw_open(&silent, &addr);
-	raw_open(&half, &addr);
-	ck_assert(raw_send(&half, "\0\0\200", 3));
-	raw_open(&shy, &addr);
-	raw_ic(&shy, 0, 0);
-	raw_expect_end(&silent);
-	raw_expect_end(&half);
-	raw_expect_end(&shy);
-	ck_assert_uint_le(clock_now_us(), 20000000);
-	fake_wait_for(&fake.nr_qpairs, 0);
-	raw_close(&silent, false);
-	raw_close(&half, false);
-	raw_close(&shy, false);
-}
-
-SIM_TEST(an_icreq_or_connect_that_has_begun_has_two_seconds_however_it_trickles)
-{
-	struct nvme_tcp_ic_req ic = { .hdr = { .type = NVME_TCP_IC_REQ, .hlen = 128, .plen = 128 } };
-	struct raw_host silent, icreq, connect, trickle, late;
-
-	raw_open(&silent, &addr);
-	raw_open(&icreq, &addr);
-	raw_open(&connect, &addr);
-	raw_ic(&connect, 0, 0);
-	raw_open(&trickle, &addr);
-	fiber_sleep(2500000); /* to say nothing is another matter */
-	ck_assert(raw_send(&icreq, &ic, 3));
-	ck_assert(raw_send(&connect, "\4\0\110\110\110\4\0\0", 8));
-	raw_open(&late, &addr);
-	ck_assert(raw_send(&late, &ic, 100));
-	for (unsigned i = 0; i < 9; i++) {
-		ck_assert(raw_send(&trickle, (uint8_t *)&ic + i, 1));
-		fiber_sleep(200000);
-	}
-	ck_assert_uint_eq(fake.nr_qpairs, 5);
-	ck_assert(raw_send(&late, (uint8_t *)&ic + 100, 28)); /* who ends it in time goes on */
-	ck_assert_ptr_nonnull(raw_recv(&late));
-	raw_next(&late);
-	fiber_sleep(400000);
-	ck_assert_uint_eq(fake.nr_qpairs, 2); /* the silent and the late one */
-	raw_expect_end(&icreq);
-	raw_expect_end(&connect);
-	raw_expect_end(&trickle);
-	ck_assert_uint_eq(raw_connect(&late, 1, 8), NVME_SC_SUCCESS);
-	raw_close(&silent, false);
-	raw_close(&icreq, false);
-	raw_close(&connect, false);
-	raw_close(&trickle, false);
-	raw_close(&late, false);
-}
-
-SIM_TEST(a_flood_of_connections_that_say_nothing_costs_only_the_oldest)
-{
-	static struct raw_host hosts[1100];
-	struct raw_host good;
-
-	raw_up(&good, &addr, 0, 8);
-	for (unsigned i = 0; i < 1100; i++) {
-		raw_open(&hosts[i], &addr);
-		free(hosts[i].rx);
-		hosts[i].rx = NULL;
-	}
-	fiber_sleep(50000);
-	ck_assert_uint_le(fake.nr_qpairs, 1026);
-	write_in_capsule(&good, 1, 0, data, 4096);
-	for (unsigned i = 0; i < 1100; i++)
-		stream_close(hosts[i].stream, true);
-	raw_close(&good, false);
-}
-
-SIM_TEST(a_host_that_stops_in_the_middle_is_given_up)
-{
-	struct raw_host capsule, payload, no_data, good;
-	union nvme_cmd cmd = raw_rw(NVME_IO_WRITE, 9, 0, 256, false);
-	size_t len;
-
-	raw_up(&good, &addr, 0, 8);
-	raw_up(&capsule, &addr, 0, 8);
-	ck_assert(raw_send(&capsule, "\4\0\110\0\110\0\0\0", 8));
-	raw_up(&payload, &addr, 0, 8);
-	ck_assert(raw_send_cmd(&payload, &cmd, NULL, 0));
-	len = raw_make_h2c(&payload, pdus, 9, raw_expect_r2t(&payload, 9, 131072), 0, data, 131072, true);
-	ck_assert(raw_send(&payload, pdus, len - 5));
-	raw_up(&no_data, &addr, 0, 8);
-	ck_assert(raw_send_cmd(&no_data, &cmd, NULL, 0));
-	raw_expect_r2t(&no_data, 9, 131072);
-	for (unsigned i = 0; i < 60; i++) { /* an idle minute, but not in silence */
-		union nvme_cmd flush = raw_rw(NVME_IO_FLUSH, 1, 0, 1, false);
-
-		fiber_sleep(1000000);
-		if (i < 20) {
-			ck_assert(raw_send_cmd(&no_data, &flush, NULL, 0));
-			ck_assert_uint_eq(raw_expect_resp(&no_data, 1), NVME_SC_SUCCESS);
-		}
-		if (i == 7)
-			ck_assert_uint_eq(fake.nr_qpairs, 4); /* a lost segment may come again after 6.4 s */
-		else if (i == 12)
-			ck_assert_uint_eq(fake.nr_qpairs, 2); /* nobody is in the middle of a PDU any more */
-	}
-	ck_assert_uint_eq(fake.nr_qpairs, 1);
-	write_in_capsule(&good, 1, 0, data, 4096);
-	raw_close(&good, false);
-	raw_close(&capsule, false);
-	raw_close(&payload, false);
-	raw_close(&no_data, false);
-}
-
-SIM_TEST(a_host_that_does_not_read_holds_bounded_memory_and_hurts_nobody)
-{
-	struct raw_host bad, good;
-	union nvme_cmd cmd = raw_rw(NVME_IO_READ, 1, 0, 2048, false);
-
-	raw_up(&good, &addr, 0, 8);
-	raw_up(&bad, &addr, 0, 128);
-	for (unsigned i = 0; i < 127; i++)
-		ck_assert(raw_send_cmd(&bad, &cmd, NULL, 0));
-	for (unsigned i = 0; i < 60; i++) {
-		fiber_sleep(1000000);
-		write_in_capsule(&good, 1, 0, data, 4096);
-		ck_assert(read_back(&good, 1, 0, 4096));
-	}
-	ck_assert_uint_le(fake.max_buffer_bytes, (16u << 20) + 4096);
-	ck_assert_uint_eq(fake.nr_qpairs, 1); /* it was given up */
-	raw_close(&bad, false);
-	raw_close(&good, false);
-}
-
-SIM_TEST(hosts_that_sit_on_buffers_others_wait_for_are_given_up_soon)
-{
-	struct raw_host no_data, no_read, good;
-	union nvme_cmd write = raw_rw(NVME_IO_WRITE, 9, 0, 256, false), read = raw_rw(NVME_IO_READ, 1, 0, 2048, false);
-
-	raw_up(&good, &addr, 0, 8);
-	raw_up(&no_data, &addr, 0, 8);
-	ck_assert(raw_send_cmd(&no_data, &write, NULL, 0));
-	raw_expect_r2t(&no_data, 9, 131072);
-	raw_up(&no_read, &addr, 0, 128);
-	for (unsigned i = 0; i < 127; i++)
-		ck_assert(raw_send_cmd(&no_read, &read, NULL, 0));
-	fiber_sleep(5000000);
-	ck_assert_uint_eq(fake.nr_qpairs, 3); /* nobody waits for what they have */
-	fake.buffers_short = true;
-	fiber_sleep(4000000);
-	ck_assert_uint_eq(fake.nr_qpairs, 1);
-	write_in_capsule(&good, 1, 0, data, 4096);
-	ck_assert(read_back(&good, 1, 0, 4096));
-	raw_close(&no_read, false);
-	raw_close(&no_data, false);
-	raw_close(&good, false);
-}
-
-SIM_TEST(a_host_that_reads_late_gets_everything_in_order)
-{
-	struct raw_host host;
-	union nvme_cmd cmd;
-
-	memcpy(fake.disk, data, sizeof(fake.disk));
-	raw_up(&host, &addr, 2, 64);
-	for (uint16_t i = 0; i < 63; i++) {
-		cmd = raw_rw(NVME_IO_READ, i, i, 2048, false);
-		ck_assert(raw_send_cmd(&host, &cmd, NULL, 0));
-	}
-	fiber_sleep(10000000);
-	for (uint16_t i = 0; i < 63; i++) {
-		ck_assert(raw_expect_data(&host, i, back, 1u << 20));
-		ck_assert_int_eq(memcmp(back, data + 512 * i, 1u << 20), 0);
-	}
-	raw_close(&host, false);
-}
-
-SIM_TEST(a_graceful_close_sends_what_is_queued_first)
-{
-	struct raw_host host;
-	union nvme_cmd cmd = raw_rw(NVME_IO_READ, 1, 0, 2048, false);
-
-	memcpy(fake.disk, data, sizeof(fake.disk));
-	fake.hold = true;
-	raw_up(&host, &addr, 0, 8);
-	ck_assert(raw_send_cmd(&host, &cmd, NULL, 0));
-	fake_wait_for(&fake.nr_begun, 2);
-	fake_release();
-	fake_close_last(true);
-	ck_assert(raw_expect_data(&host, 1, back, 1u << 20));
-	ck_assert_int_eq(memcmp(back, data, 1u << 20), 0);
-	raw_expect_end(&host);
-	raw_close(&host, false);
-}
-
-SIM_TEST(nvmf_may_close_at_any_time)
-{
-	struct raw_host host;
-	union nvme_cmd cmd = raw_rw(NVME_IO_WRITE, 1, 0, 256, false);
-
-	raw_up(&host, &addr, 0, 8);
-	ck_assert(raw_send_cmd(&host, &cmd, NULL, 0));
-	raw_expect_r2t(&host, 1, 131072);
-	fake_close_last(false);
-	raw_expect_end(&host);
-	raw_close(&host, false);
-	raw_open(&host, &addr);
-	fake_wait_for(&fake.nr_qpairs, 1);
-	fake_close_last(true);
-	raw_expect_end(&host);
-	raw_close(&host, false);
-}
-
-#define ADD(test) tcase_add_loop_test(tc, test, 0, SEEDS)
-
 int main(void)
 {
-	Suite *suite = suite_create("tcp connections");
-	TCase *tc = tcase_create("simulated");
-	SRunner *runner;
-	int failed;
+	const TTest *const tests[] = {
+		small_writes_and_reads_come_through_with_every_choice_of_digests_and_alignment,
+		capsules_may_be_as_large_as_was_configured_and_no_larger,
+		a_host_with_flow_control_gets_a_response_for_each_read,
+		without_c2h_success_each_read_has_its_response,
+		large_writes_come_by_r2t_in_one_or_several_pieces,
+		a_whole_queue_of_commands_in_one_send_is_answered,
+		data_by_r2t_and_in_capsules_may_be_mixed,
+		data_of_held_commands_stays_as_it_came,
+		with_the_pool_dry_writes_in_capsules_still_work,
+		a_refused_connect_may_be_tried_again,
+		descriptors_that_point_out_of_the_capsule_are_refused_and_the_connection_stays,
+		a_write_that_claims_4_gib_takes_no_buffer,
+		a_data_digest_error_in_a_capsule_fails_that_command_only,
+		a_data_digest_error_by_r2t_fails_that_command_when_its_data_is_all_here,
+		a_header_digest_error_ends_the_connection_and_tells_the_digest,
+		a_second_icreq_is_refused_also_with_digests,
+		two_icreqs_in_one_send_get_the_answer_and_the_term_req,
+		an_icreq_of_another_version_is_unsupported,
+		a_command_before_icreq_is_out_of_sequence,
+		a_second_command_while_connect_is_not_answered_is_one_too_many,
+		more_commands_than_the_queue_holds_are_refused,
+		h2c_data_that_fits_no_r2t_is_refused,
+		unsolicited_h2c_data_is_refused,
+		data_after_the_last_is_unsolicited,
+		each_bad_header_ends_its_connection_within_two_seconds_and_no_other,
+		an_h2c_term_req_ends_the_connection_without_an_answer,
+		a_term_req_waits_for_the_end_of_the_pdu_on_its_way,
+	};
 
-	log_set_level(LOG_ERROR);
-	tcase_set_timeout(tc, 120);
-	ADD(small_writes_and_reads_come_through_with_every_choice_of_digests_and_alignment);
-	ADD(capsules_may_be_as_large_as_was_configured_and_no_larger);
-	ADD(a_host_with_flow_control_gets_a_response_for_each_read);
-	ADD(without_c2h_success_each_read_has_its_response);
-	ADD(large_writes_come_by_r2t_in_one_or_several_pieces);
-	ADD(a_whole_queue_of_commands_in_one_send_is_answered);
-	ADD(data_by_r2t_and_in_capsules_may_be_mixed);
-	ADD(data_of_held_commands_stays_as_it_came);
-	ADD(with_the_pool_dry_writes_in_capsules_still_work);
-	ADD(a_refused_connect_may_be_tried_again);
-	ADD(descriptors_that_point_out_of_the_capsule_are_refused_and_the_connection_stays);
-	ADD(a_write_that_claims_4_gib_takes_no_buffer);
-	ADD(a_data_digest_error_in_a_capsule_fails_that_command_only);
-	ADD(a_data_digest_error_by_r2t_fails_that_command_when_its_data_is_all_here);
-	ADD(a_header_digest_error_ends_the_connection_and_tells_the_digest);
-	ADD(a_second_icreq_is_refused_also_with_digests);
-	ADD(two_icreqs_in_one_send_get_the_answer_and_the_term_req);
-	ADD(an_icreq_of_another_version_is_unsupported);
-	ADD(a_command_before_icreq_is_out_of_sequence);
-	ADD(a_second_command_while_connect_is_not_answered_is_one_too_many);
-	ADD(more_commands_than_the_queue_holds_are_refused);
-	ADD(h2c_data_that_fits_no_r2t_is_refused);
-	ADD(unsolicited_h2c_data_is_refused);
-	ADD(data_after_the_last_is_unsolicited);
-	ADD(each_bad_header_ends_its_connection_within_two_seconds_and_no_other);
-	ADD(an_h2c_term_req_ends_the_connection_without_an_answer);
-	ADD(a_term_req_waits_for_the_end_of_the_pdu_on_its_way);
-	ADD(a_host_may_vanish_at_any_byte);
-	ADD(a_connection_without_icreq_or_connect_is_closed_in_time);
-	ADD(an_icreq_or_connect_that_has_begun_has_two_seconds_however_it_trickles);
-	ADD(a_flood_of_connections_that_say_nothing_costs_only_the_oldest);
-	ADD(a_host_that_stops_in_the_middle_is_given_up);
-	ADD(a_host_that_does_not_read_holds_bounded_memory_and_hurts_nobody);
-	ADD(hosts_that_sit_on_buffers_others_wait_for_are_given_up_soon);
-	ADD(a_host_that_reads_late_gets_everything_in_order);
-	ADD(a_graceful_close_sends_what_is_queued_first);
-	ADD(nvmf_may_close_at_any_time);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_sim_tests("tcp connections", tests, sizeof(tests) / sizeof(tests[0]));
 }

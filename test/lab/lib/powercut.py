@@ -225,8 +225,8 @@ def run(args, drive, rng, marks, events, marks_file, n, ignore_flush):
         label = f'cut at {cut} of {len(drive.entries)}, {how}: {nr_chosen} of {nr_volatile} unflushed writes kept, {count} marks, {len(lines)} events'
         if why:
             failures.append(f'{label}: {why}')
+            print(('noticed: ' if ignore_flush else '') + failures[-1], flush=True)
             if not ignore_flush:
-                print(failures[-1], flush=True)
                 keep(args, f'cut-{cut}-{how}', images)
     return failures
 
