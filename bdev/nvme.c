@@ -134,11 +134,9 @@ static fiber_fn int open_function(struct bdev_nvme_path *path)
 
 	if (path->opts.connect.trtype != NVME_TRTYPE_PCIE || path->bar)
 		return 0;
-	rc = path->opts.bar_open(path->opts.address, path->opts.bar_arg, &path->bar);
-	if (rc) {
-		nvme_error_set(&path->error, rc, 0, "%s cannot be opened: %s", path->opts.address, strerror(-rc));
+	rc = path->opts.bar_open(path->opts.address, path->opts.bar_arg, &path->bar, &path->error);
+	if (rc)
 		return rc;
-	}
 	path->bar->on_removed = on_removed;
 	path->bar->on_removed_arg = path;
 	return 0;
@@ -194,7 +192,7 @@ static fiber_fn int path_up(struct bdev_nvme_path *path)
 		if (path->opts.nr_io_queues && path->nr_queues > path->opts.nr_io_queues)
 			path->nr_queues = path->opts.nr_io_queues;
 		fiber_lock(&ctrlr->mutex);
-		path->state = BDEV_NVME_LIVE; /* channels that come from now on know the path */
+		path->accepting = true; /* channels that come from now on know the path */
 		bdev_nvme_channels_connect(path);
 		rc = bdev_nvme_scan(path);
 		fiber_unlock(&ctrlr->mutex);
@@ -223,6 +221,7 @@ static fiber_fn void path_down(struct bdev_nvme_path *path, enum bdev_nvme_path_
 		path->down_since_us = clock_now_us();
 	fiber_lock(&ctrlr->mutex);
 	path->state = state;
+	path->accepting = false;
 	bdev_nvme_path_access_none(path);
 	if (path->nvme && !orderly)
 		nvme_ctrlr_disable(path->nvme);
@@ -272,8 +271,8 @@ static bool goes_on(const struct bdev_nvme_path *path)
 
 	if (path->end_asked || path->removed)
 		return false;
-	if (!path->was_live && !path->opts.background)
-		return false;
+	if (!path->was_live)
+		return path->opts.background; /* for as long as it takes */
 	return loss->ctrlr_loss_s < 0 || loss->never_reconnect ||
 	       clock_now_us() - path->down_since_us < loss->ctrlr_loss_s * 1000000ull;
 }
@@ -678,7 +677,7 @@ static fiber_fn void hotplug_look(void *arg)
 
 		/* Cheap, and quiet, while there is no such function. */
 		if (!ctrlr || !ctrlr->ending) {
-			rc = r->opts.bar_open(r->opts.address, r->opts.bar_arg, &bar);
+			rc = r->opts.bar_open(r->opts.address, r->opts.bar_arg, &bar, &error);
 			if (!rc) {
 				bar->ops->close(bar);
 				rc = bdev_nvme_attach(&r->opts, &error);

@@ -40,7 +40,7 @@ struct bdev_nvme_attach_opts {
 	uint32_t queue_size;   /* entries; 0: 256 */
 	bool background;       /* do not wait for the first connection, and keep trying */
 	/* PCIe: finds and opens the function, now and again after it was removed.  address is copied. */
-	int (*bar_open)(const char *address, void *arg, struct nvme_bar **ret_bar);
+	int (*bar_open)(const char *address, void *arg, struct nvme_bar **ret_bar, struct nvme_error *error);
 	void *bar_arg;
 	char address[64];
 };

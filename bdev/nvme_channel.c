@@ -148,7 +148,7 @@ static fiber_fn int join(void *arg)
 	fiber_lock(&ctrlr->mutex);
 	list_add_tail(&ctrlr->channels, &nch->link);
 	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++) {
-		if (ctrlr->paths[i] && ctrlr->paths[i]->state == BDEV_NVME_LIVE)
+		if (ctrlr->paths[i] && ctrlr->paths[i]->accepting)
 			channel_connect(nch, ctrlr->paths[i]);
 	}
 	fiber_unlock(&ctrlr->mutex);

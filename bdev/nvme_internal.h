@@ -33,6 +33,7 @@ struct bdev_nvme_path {
 	struct nvme_error error;
 	uint64_t nr_resets, down_since_us;
 	bool was_live; /* ever */
+	bool accepting; /* channels get queues on it; under the controller's mutex */
 	/* asked of the fiber */
 	bool failed, removed, reset_asked, rescan_asked, end_asked;
 	struct fiber_cond asked;

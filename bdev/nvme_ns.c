@@ -240,7 +240,7 @@ static fiber_fn void take_ns(struct bdev_nvme_path *path, uint32_t nsid)
 static bool elsewhere(const struct bdev_nvme_ns *ns, unsigned idx)
 {
 	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++) {
-		if (i != idx && ns->ctrlr->paths[i] && ns->ctrlr->paths[i]->state == BDEV_NVME_LIVE && ns->access[i])
+		if (i != idx && ns->ctrlr->paths[i] && ns->ctrlr->paths[i]->accepting && ns->access[i])
 			return true;
 	}
 	return false;

@@ -28,10 +28,12 @@ static unsigned nr_removals, nr_resizes;
 static uint8_t *data, *back;
 static void (*test_body)(void);
 
-static int open_soft(const char *address, void *arg, struct nvme_bar **ret_bar)
+static int open_soft(const char *address, void *arg, struct nvme_bar **ret_bar, struct nvme_error *ret_error)
 {
-	if (!present)
+	if (!present) {
+		nvme_error_set(ret_error, -ENOENT, 0, "%s is not there", address);
 		return -ENOENT;
+	}
 	*ret_bar = soft_plug(drive, address);
 	return 0;
 }
@@ -232,6 +234,19 @@ SIM_TEST(transfers_of_any_size_read_back)
 		ck_assert_int_eq(bdev_read(ch, back + 3, at, lens[i]), 0);
 		ck_assert(!memcmp(back + 3, data + i, lens[i] * BS));
 	}
+	shut();
+}
+
+SIM_TEST(transfers_are_cut_at_the_optimal_boundary_and_at_the_largest_transfer)
+{
+	struct soft_counters before, after;
+
+	sopts.noiob = 100;
+	attach();
+	soft_get_counters(drive, &before);
+	ck_assert_int_eq(bdev_write(ch, data, 50, 200, 0), 0);
+	soft_get_counters(drive, &after);
+	ck_assert_uint_eq(after.nr_io - before.nr_io, 3); /* to 100, to 200, to 250 */
 	shut();
 }
 
@@ -487,6 +502,29 @@ SIM_TEST(detaching_closes_in_good_order_and_io_in_flight_ends)
 	ck_assert_msg(!bdev_nvme_attach(&opts, &error), "%s", error.text);
 }
 
+static void close_in_good_order(void *arg)
+{
+	ck_assert_int_eq(bdev_write(ch, data, 0, 64, 0), 0);
+	ck_assert_int_eq(bdev_flush(ch), 0);
+	shut();
+}
+
+static void on_polite_event(struct bdev *bdev, enum bdev_event event, void *arg)
+{
+	nr_removals++;
+	ck_assert_int_eq(fiber_spawn(runtime_app_thread(), "close", close_in_good_order, NULL), 0);
+}
+
+SIM_TEST(what_stands_on_a_namespace_that_is_let_go_can_still_write)
+{
+	attach_only();
+	ck_assert_int_eq(bdev_open("Nvme0n1", true, on_polite_event, NULL, &desc), 0);
+	ch = bdev_channel_get(desc);
+	ck_assert_int_eq(bdev_nvme_detach("Nvme0", NULL), 0);
+	ck_assert_uint_eq(nr_removals, 1);
+	ck_assert(!memcmp(soft_ns_data(drive, 1), data, 64 * BS));
+}
+
 SIM_TEST(a_drive_that_is_not_there_is_not_attached)
 {
 	ck_assert_int_eq(soft_create(&sopts, &drive), 0);
@@ -585,6 +623,7 @@ int main(void)
 		a_namespace_is_a_bdev_with_its_limits,
 		a_drive_without_a_cache_is_one_without_a_cache,
 		transfers_of_any_size_read_back,
+		transfers_are_cut_at_the_optimal_boundary_and_at_the_largest_transfer,
 		a_vector_of_many_pieces_is_cut_at_whole_blocks,
 		more_operations_than_requests_wait_in_order,
 		what_was_flushed_or_written_with_fua_survives_a_power_cut,
@@ -600,6 +639,7 @@ int main(void)
 		a_drive_that_stays_dead_is_given_up_and_its_bdevs_go,
 		a_drive_pulled_out_under_load_goes_and_comes_back,
 		detaching_closes_in_good_order_and_io_in_flight_ends,
+		what_stands_on_a_namespace_that_is_let_go_can_still_write,
 		a_drive_that_is_not_there_is_not_attached,
 		the_same_path_twice_is_refused,
 		an_identify_full_of_nonsense_attaches_nothing_wild,

@@ -70,12 +70,12 @@ struct cli_arg {
 	const char *help;
 };
 
-#define CLI_MAX_ARGS 8
+#define CLI_MAX_ARGS 10
 
 struct cli_verb {
 	const char *noun, *verb;
 	const char *help;
-	struct cli_arg args[CLI_MAX_ARGS];
+	struct cli_arg args[CLI_MAX_ARGS]; /* ends with a NULL name */
 	/* either a method whose parameters are the arguments' keys … */
 	const char *method;
 	const struct cli_column *columns; /* how its result is shown; NULL: as it is, true as nothing */
@@ -92,6 +92,7 @@ extern const struct cli_verb *const cli_tables[];
 		for (const struct cli_verb *v = *cli_table; v->noun; v++)
 
 extern const struct cli_verb cli_storage_verbs[]; /* cli_storage.c: stores and volumes */
+extern const struct cli_verb cli_controller_verbs[]; /* cli_controller.c: NVMe controllers, the host's drives */
 extern const struct cli_verb cli_job_verbs[];	  /* cli_job.c: jobs and events */
 
 /* Shows what a verb's method has answered, if it has: the exit status.  Takes result. */

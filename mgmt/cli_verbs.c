@@ -419,5 +419,5 @@ static const struct cli_verb daemon_verbs[] = {
 };
 
 const struct cli_verb *const cli_tables[] = {
-	device_verbs, cli_storage_verbs, export_verbs, cli_job_verbs, daemon_verbs, NULL,
+	device_verbs, cli_controller_verbs, cli_storage_verbs, export_verbs, cli_job_verbs, daemon_verbs, NULL,
 };

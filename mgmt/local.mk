@@ -1,6 +1,6 @@
 noinst_LIBRARIES += %D%/libmgmt.a
 %C%_libmgmt_a_SOURCES = \
-	%D%/cli.c %D%/cli.h %D%/cli_client.c %D%/cli_job.c %D%/cli_show.c %D%/cli_size.c %D%/cli_storage.c \
+	%D%/cli.c %D%/cli.h %D%/cli_client.c %D%/cli_controller.c %D%/cli_host.c %D%/cli_host.h %D%/host_drives.c %D%/cli_job.c %D%/cli_show.c %D%/cli_size.c %D%/cli_storage.c \
 	%D%/cli_store.c %D%/cli_verbs.c \
 	%D%/cli_nvme.c %D%/cli_nvme.h %D%/cli_nvme_data.c %D%/cli_nvme_perf.c %D%/cli_nvme_show.c \
 	%D%/decode.c \
@@ -22,6 +22,7 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/methods_lvol.c %D%/methods_lvol.h \
 	%D%/methods_lvol_ranges.c \
 	%D%/methods_lvol_show.c \
+	%D%/methods_nvme.c %D%/methods_nvme_show.c \
 	%D%/methods_store.c \
 	%D%/methods_nvmf.c %D%/methods_nvmf.h \
 	%D%/methods_nvmf_export.c \

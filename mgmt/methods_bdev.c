@@ -62,6 +62,9 @@ json_t *driver_specific_json(const struct bdev *bdev)
 	one = lvol_specific_json(bdev);
 	if (one) {
 		json_object_set_new(out, "lvol", one);
+	} else if ((one = nvme_specific_json(bdev))) {
+		json_object_set_new(out, "nvme", one);
+		json_object_set_new(out, "mp_policy", json_string("active_passive"));
 	} else if ((one = delay_specific_json(bdev))) {
 		json_object_set_new(out, "delay", one);
 	} else if (strcmp(bdev->product_name, "AIO disk") == 0) {

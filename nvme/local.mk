@@ -3,6 +3,7 @@ noinst_LIBRARIES += %D%/libnvme.a
 	%D%/words.c %D%/crc32c.h %D%/crc32c.c %D%/initiator.h %D%/internal.h %D%/qpair.c %D%/rdma.h %D%/rdma.c %D%/rdma_data.c %D%/tcp.c %D%/tcp_tx.c %D%/tcp_rx.c \
 	%D%/ctrlr.c %D%/ctrlr_fail.c %D%/namespace.c %D%/discover.c %D%/latency.h %D%/latency.c \
 	%D%/bar.h %D%/pcie.h %D%/pcie_ctrlr.c %D%/pcie_qpair.c %D%/pcie_data.c \
+	%D%/vfio.h %D%/vfio_internal.h %D%/vfio.c %D%/vfio_dma.c \
 	%D%/soft/soft.h %D%/soft/internal.h %D%/soft/soft.c %D%/soft/queue.c %D%/soft/admin.c %D%/soft/io.c
 
 check_PROGRAMS += %D%/words_test

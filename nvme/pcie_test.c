@@ -461,6 +461,20 @@ SIM_TEST(a_completion_of_a_command_from_before_ends_the_queue)
 	stop();
 }
 
+SIM_TEST(nothing_is_written_to_memory_that_was_given_back)
+{
+	sopts.jitter_us = 20000;
+	start_ok(64);
+	fault(SOFT_WRONG_CID, false, NVME_IO_READ, 7, 0x333);
+	submit_many(60, NVME_IO_READ, back);
+	wait_many();
+	memset(back, 0x5a, DATA_LEN);
+	fiber_sleep(100 * MS);
+	for (uint32_t i = 0; i < DATA_LEN; i += 64)
+		ck_assert_uint_eq(back[i], 0x5a);
+	stop();
+}
+
 SIM_TEST(a_completion_for_another_queue_ends_the_queue)
 {
 	start_ok(64);
@@ -685,6 +699,7 @@ int main(void)
 		a_fatal_drive_that_cannot_be_switched_off_is_stopped_as_a_function,
 		a_completion_for_no_command_ends_the_queue_and_hits_nobody,
 		a_completion_of_a_command_from_before_ends_the_queue,
+		nothing_is_written_to_memory_that_was_given_back,
 		a_completion_for_another_queue_ends_the_queue,
 		a_phase_that_does_not_flip_ends_in_a_timeout,
 		a_command_that_is_slow_is_aborted_and_nothing_else_suffers,

@@ -5,7 +5,7 @@ noinst_LIBRARIES += %D%/libruntime.a
 	%D%/runtime.c %D%/cores.c %D%/cores.h %D%/budget.c %D%/budget.h %D%/eal.c \
 	%D%/reactor.c %D%/thread.c %D%/thread.h %D%/message.c %D%/poller.c %D%/timer.c %D%/channel.c \
 	%D%/fiber.c %D%/fiber.h %D%/fiber_sync.c %D%/fiber_switch.c %D%/fiber_switch.h \
-	%D%/keep.c %D%/keep.h %D%/memory.c %D%/memory.h %D%/iobuf.c %D%/progress.h %D%/ring.c %D%/ring.h \
+	%D%/keep.c %D%/keep.h %D%/memory.c %D%/dma_watch.c %D%/memory.h %D%/iobuf.c %D%/progress.h %D%/ring.c %D%/ring.h \
 	%D%/stream.c %D%/stream.h %D%/stream_internal.h %D%/stream_socket.c %D%/stream_sim.c %D%/sim.c \
 	%D%/rnic.c %D%/rnic.h %D%/rnic_internal.h %D%/rnic_sim.c %D%/rnic_sim.h %D%/rnic_verbs.c
 

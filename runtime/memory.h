@@ -16,6 +16,19 @@
 void *dma_alloc(size_t len, size_t align);
 void dma_free(void *buf);
 
+/*
+ * For those who have to make DMA memory known to a device: calls fn for all there is, and whenever there is more or less.
+ * page_bytes: what it is contiguous by, physically.  Once for a process each; fn may be called on any OS thread.
+ * Return: 0, -ENOTSUP without EAL.
+ */
+typedef void (*dma_region_fn)(void *va, size_t len, size_t page_bytes, bool added, void *arg);
+
+#define DMA_WATCHES_MAX 4u
+
+int dma_watch(dma_region_fn fn, void *arg);
+/* The physical address of a byte of memory that stays where it is.  -EPERM: the kernel tells only root. */
+int dma_physical(const void *va, uint64_t *ret_addr);
+
 /* Two sizes of pool buffer, both 4096-aligned. */
 #define IOBUF_SMALL_SIZE 8192u
 #define IOBUF_LARGE_SIZE (128u * 1024)

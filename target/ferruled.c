@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "bdev/nvme.h"
 #include "lvol/lvol.h"
 #include "mgmt/mgmt.h"
 #include "nvmf/nvmf.h"
@@ -62,6 +63,7 @@ static fiber_fn void end_main(void *arg)
 	if (daemon_state.target)
 		nvmf_target_destroy(daemon_state.target);
 	lvol_fini();
+	bdev_nvme_detach_all(); /* drives are shut down, not left to their power-loss recovery */
 	remove_devices();
 	runtime_stop(daemon_state.result);
 }

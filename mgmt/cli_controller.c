@@ -1,0 +1,88 @@
+/* The command line of NVMe controllers: drives here, and namespaces of other targets; and of the host's drives (host). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mgmt/cli.h"
+#include "mgmt/cli_host.h"
+
+#define NAME { "NAME", CLI_ARG_STRING, "name", true, "of the controller, such as Nvme0" }
+
+/* One row for each path. */
+static int list_controllers(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	static const struct cli_column columns[] = {
+		{ "NAME", "name", CLI_TEXT },
+		{ "STATE", "path.state", CLI_TEXT },
+		{ "TYPE", "path.trid.trtype", CLI_TEXT },
+		{ "ADDRESS", "path.trid.traddr", CLI_TEXT },
+		{ "SERVICE", "path.trid.trsvcid", CLI_TEXT },
+		{ "SUBSYSTEM", "path.trid.subnqn", CLI_TEXT },
+		{ "RESETS", "path.resets", CLI_COUNT },
+		{ NULL, NULL, 0 },
+	};
+	json_t *controllers = cli_call(cli, v->method, json_incref(args)), *rows, *controller, *path;
+	size_t i, j;
+
+	if (!controllers)
+		return EXIT_FAILURE;
+	if (cli->json) {
+		cli_show_json(controllers);
+	} else {
+		rows = json_array();
+		json_array_foreach(controllers, i, controller)
+			json_array_foreach(json_object_get(controller, "ctrlrs"), j, path)
+				json_array_append_new(rows, json_pack("{s:O,s:O}", "name", json_object_get(controller, "name"),
+								      "path", path));
+		cli_show_table(rows, columns, "controllers");
+		json_decref(rows);
+	}
+	json_decref(controllers);
+	return EXIT_SUCCESS;
+}
+
+/* "0000:01:00.0" is a drive; everything else is an address on the network. */
+static int attach_controller(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	const char *address = json_string_value(json_object_get(args, "traddr"));
+	unsigned domain, bus, device, function;
+	json_t *params = json_deep_copy(args);
+	bool pcie = sscanf(address, "%4x:%2x:%2x.%1x", &domain, &bus, &device, &function) == 4;
+
+	json_object_set_new(params, "trtype", json_string(pcie ? "PCIe" : "TCP"));
+	return cli_show(cli, cli_call(cli, v->method, params), v);
+}
+
+const struct cli_verb cli_controller_verbs[] = {
+	{ "controller", "list", "lists NVMe controllers and the paths to them",
+	  { { "NAME", CLI_ARG_STRING, "name", false, "only this one" } },
+	  .method = "bdev_nvme_get_controllers", .run = list_controllers },
+	{ "controller", "attach", "attaches a drive by its PCI address, or a subsystem of another target, or a further path to it",
+	  { NAME, { "ADDRESS", CLI_ARG_STRING, "traddr", true, "such as 0000:01:00.0 or 10.0.0.7" },
+	    { "--port", CLI_ARG_STRING, "trsvcid", false, "of the target; default 4420" },
+	    { "--nqn", CLI_ARG_STRING, "subnqn", false, "the subsystem's name there" },
+	    { "--hostnqn", CLI_ARG_STRING, "hostnqn", false, "who we are" },
+	    { "--multipath", CLI_ARG_STRING, "multipath", false, "disable, failover or multipath" },
+	    { "--loss-timeout", CLI_ARG_NUMBER, "ctrlr_loss_timeout_sec", false, "seconds until it is given up" },
+	    { "--fast-fail", CLI_ARG_NUMBER, "fast_io_fail_timeout_sec", false, "seconds until waiting I/O fails" } },
+	  .method = "bdev_nvme_attach_controller", .run = attach_controller },
+	{ "controller", "detach", "lets a controller go, or one path to it",
+	  { NAME, { "--address", CLI_ARG_STRING, "traddr", false, "of the path" },
+	    { "--port", CLI_ARG_STRING, "trsvcid", false, "of the path" } },
+	  .method = "bdev_nvme_detach_controller" },
+	{ "controller", "reset", "resets a controller; I/O waits", { NAME }, .method = "bdev_nvme_reset_controller" },
+	{ "controller", "health", "shows what a controller says of its health", { NAME },
+	  .method = "bdev_nvme_get_controller_health_info" },
+
+	{ "host", "status", "shows this machine's hugepages, IOMMU and NVMe drives; asks no daemon", { { 0 } }, .run = cli_host_status },
+	{ "host", "setup", "reserves hugepages and gives drives to vfio-pci; --dry-run shows what would be done",
+	  { { "ADDRESS", CLI_ARG_STRING, "address", false, "of one drive, such as 0000:01:00.0; default: all that nobody uses" },
+	    { "--hugepages", CLI_ARG_BYTES, "hugepages", false, "memory in hugepages of 2 MiB on each NUMA node" },
+	    { "--dry-run", CLI_ARG_FLAG, "dry_run", false, "changes nothing" } },
+	  .run = cli_host_setup },
+	{ "host", "reset", "gives drives back to the kernel's driver",
+	  { { "ADDRESS", CLI_ARG_STRING, "address", false, "of one drive; default: all" },
+	    { "--dry-run", CLI_ARG_FLAG, "dry_run", false, "changes nothing" } },
+	  .run = cli_host_reset },
+	{ .noun = NULL },
+};

@@ -1,0 +1,381 @@
+/*
+ * A PCIe function under VFIO: found in sysfs, its group opened and joined to the container, BAR 0 mapped, an eventfd for each
+ * interrupt vector, and one for the kernel's request to let it go.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+
+#include "nvme/vfio_internal.h"
+
+#define VECTORS_MAX 129u
+
+/* Owner: app thread; eventfds are read by the threads of their queues. */
+struct vfio_bar {
+	struct nvme_bar bar;
+	int group_fd, device_fd;
+	uint8_t *map;
+	size_t map_len;
+	uint64_t config_offset;
+	bool can_reset;
+	int vectors[VECTORS_MAX]; /* eventfds */
+	int request_fd;
+	struct ring_op request_op;
+	bool request_armed, closing;
+};
+
+static struct vfio_bar *vfio_of(struct nvme_bar *bar)
+{
+	return container_of(bar, struct vfio_bar, bar);
+}
+
+/* --- registers ---------------------------------------------------------------------------------- */
+
+static uint32_t reg_read32(struct nvme_bar *bar, uint32_t offset)
+{
+	return *(volatile uint32_t *)(void *)(vfio_of(bar)->map + offset);
+}
+
+static uint64_t reg_read64(struct nvme_bar *bar, uint32_t offset)
+{
+	/* In two halves: not every function takes eight bytes at once. */
+	uint32_t low = reg_read32(bar, offset);
+
+	return (uint64_t)reg_read32(bar, offset + 4) << 32 | low;
+}
+
+static void reg_write32(struct nvme_bar *bar, uint32_t offset, uint32_t value)
+{
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	*(volatile uint32_t *)(void *)(vfio_of(bar)->map + offset) = value;
+}
+
+static void reg_write64(struct nvme_bar *bar, uint32_t offset, uint64_t value)
+{
+	reg_write32(bar, offset, (uint32_t)value);
+	reg_write32(bar, offset + 4, (uint32_t)(value >> 32));
+}
+
+/* --- interrupts --------------------------------------------------------------------------------- */
+
+static void irq_fired(struct ring_op *op, int res, bool more)
+{
+	struct nvme_irq *irq = container_of(op, struct nvme_irq, op);
+	uint64_t count;
+
+	irq->armed = false;
+	if (res > 0 && read(vfio_of(irq->bar)->vectors[irq->vector], &count, sizeof(count)) < 0)
+		count = 0; /* another queue of this vector has read it */
+	if (irq->release_wait)
+		fiber_wake(irq->release_wait, 0);
+	irq->release_wait = NULL;
+}
+
+static void irq_arm(struct nvme_bar *bar, struct nvme_irq *irq)
+{
+	if (irq->armed)
+		return;
+	irq->armed = true;
+	irq->thread = thread_current();
+	irq->op.done = irq_fired;
+	ring_poll(&irq->op, vfio_of(bar)->vectors[irq->vector], POLLIN, false);
+}
+
+static fiber_fn void irq_release(struct nvme_bar *bar, struct nvme_irq *irq)
+{
+	struct fiber_wait wait;
+
+	if (!irq->armed)
+		return;
+	fiber_wait_init(&wait);
+	irq->release_wait = &wait;
+	ring_poll_cancel(&irq->op);
+	fiber_wait(&wait);
+}
+
+static int set_irqs(struct vfio_bar *v, unsigned index, const int *fds, unsigned nr)
+{
+	size_t len = sizeof(struct vfio_irq_set) + nr * sizeof(int);
+	struct vfio_irq_set *set = calloc(1, len);
+	int rc;
+
+	if (!set)
+		return -ENOMEM;
+	set->argsz = (uint32_t)len;
+	set->flags = VFIO_IRQ_SET_ACTION_TRIGGER | (nr ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE);
+	set->index = index;
+	set->count = nr;
+	memcpy(set->data, fds, nr * sizeof(int));
+	rc = ioctl(v->device_fd, VFIO_DEVICE_SET_IRQS, set) ? -errno : 0;
+	free(set);
+	return rc;
+}
+
+static unsigned nr_irqs(struct vfio_bar *v, unsigned index)
+{
+	struct vfio_irq_info info = {.argsz = sizeof(info), .index = index};
+
+	return ioctl(v->device_fd, VFIO_DEVICE_GET_IRQ_INFO, &info) ? 0 : info.count;
+}
+
+static void close_vectors(struct vfio_bar *v, unsigned nr)
+{
+	for (unsigned i = 0; i < nr; i++)
+		close(v->vectors[i]);
+}
+
+/* As many vectors as there are, up to our limit.  Without any the function is polled. */
+static void open_vectors(struct vfio_bar *v)
+{
+	unsigned nr = nr_irqs(v, VFIO_PCI_MSIX_IRQ_INDEX), made = 0;
+
+	if (nr > VECTORS_MAX)
+		nr = VECTORS_MAX;
+	while (made < nr && (v->vectors[made] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0)
+		made++;
+	if (made == nr && nr && !set_irqs(v, VFIO_PCI_MSIX_IRQ_INDEX, v->vectors, nr)) {
+		v->bar.nr_vectors = (uint16_t)nr;
+		return;
+	}
+	log_warning("%s: no interrupts: its reactors poll while commands are out", v->bar.name);
+	close_vectors(v, made);
+}
+
+/* --- the kernel wants it back ------------------------------------------------------------------- */
+
+static void request_arm(struct vfio_bar *v);
+
+static void vfio_free(struct vfio_bar *v)
+{
+	if (v->request_fd >= 0)
+		close(v->request_fd);
+	free(v);
+}
+
+static void requested(struct ring_op *op, int res, bool more)
+{
+	struct vfio_bar *v = container_of(op, struct vfio_bar, request_op);
+	uint64_t count;
+
+	v->request_armed = false;
+	if (v->closing) {
+		vfio_free(v);
+		return;
+	}
+	if (res <= 0 || read(v->request_fd, &count, sizeof(count)) < 0 || nvme_bar_removed(&v->bar)) {
+		request_arm(v);
+		return;
+	}
+	log_notice("%s: the kernel asks for it back", v->bar.name);
+	__atomic_store_n(&v->bar.removed, true, __ATOMIC_RELEASE);
+	if (v->bar.on_removed)
+		v->bar.on_removed(&v->bar, v->bar.on_removed_arg);
+}
+
+static void request_arm(struct vfio_bar *v)
+{
+	v->request_armed = true;
+	v->request_op.done = requested;
+	ring_poll(&v->request_op, v->request_fd, POLLIN, false);
+}
+
+static void watch_request(struct vfio_bar *v)
+{
+	v->request_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (v->request_fd < 0)
+		return;
+	if (!nr_irqs(v, VFIO_PCI_REQ_IRQ_INDEX) || set_irqs(v, VFIO_PCI_REQ_IRQ_INDEX, &v->request_fd, 1)) {
+		log_warning("%s: hot unplug will not be told to us", v->bar.name);
+		return;
+	}
+	request_arm(v);
+}
+
+/* --- the function ------------------------------------------------------------------------------- */
+
+static int config_command(struct vfio_bar *v, uint16_t set, uint16_t clear)
+{
+	off_t at = (off_t)v->config_offset + PCI_COMMAND;
+	uint16_t command;
+
+	if (pread(v->device_fd, &command, sizeof(command), at) != sizeof(command))
+		return -EIO;
+	command = (uint16_t)((command & ~clear) | set);
+	return pwrite(v->device_fd, &command, sizeof(command), at) == sizeof(command) ? 0 : -EIO;
+}
+
+/* Bus mastering goes first: that alone ends its DMA.  A function that cannot be reset is not used again.  The reset holds
+ * the thread up for about 100 ms: it is for drives that do not even switch off. */
+static fiber_fn int vfio_stop(struct nvme_bar *bar)
+{
+	struct vfio_bar *v = vfio_of(bar);
+	int rc = config_command(v, 0, PCI_COMMAND_MASTER);
+
+	if (v->can_reset && !ioctl(v->device_fd, VFIO_DEVICE_RESET))
+		return config_command(v, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
+	__atomic_store_n(&bar->removed, true, __ATOMIC_RELEASE);
+	return rc;
+}
+
+static void vfio_close(struct nvme_bar *bar)
+{
+	struct vfio_bar *v = vfio_of(bar);
+
+	if (bar->nr_vectors) {
+		set_irqs(v, VFIO_PCI_MSIX_IRQ_INDEX, NULL, 0);
+		close_vectors(v, bar->nr_vectors);
+	}
+	if (v->map)
+		munmap(v->map, v->map_len);
+	if (v->device_fd >= 0)
+		close(v->device_fd);
+	if (v->group_fd >= 0)
+		close(v->group_fd);
+	v->closing = true;
+	if (v->request_armed)
+		ring_poll_cancel(&v->request_op); /* frees it when that is over */
+	else
+		vfio_free(v);
+}
+
+static const struct nvme_bar_ops vfio_ops = {
+	.read32 = reg_read32,
+	.read64 = reg_read64,
+	.write32 = reg_write32,
+	.write64 = reg_write64,
+	.dma_addr = vfio_dma_addr,
+	.irq_arm = irq_arm,
+	.irq_release = irq_release,
+	.stop = vfio_stop,
+	.close = vfio_close,
+};
+
+static int map_bar0(struct vfio_bar *v, struct nvme_error *error)
+{
+	struct vfio_device_info device = {.argsz = sizeof(device)};
+	struct vfio_region_info bar0 = {.argsz = sizeof(bar0), .index = VFIO_PCI_BAR0_REGION_INDEX};
+	struct vfio_region_info config = {.argsz = sizeof(config), .index = VFIO_PCI_CONFIG_REGION_INDEX};
+	int rc;
+
+	if (ioctl(v->device_fd, VFIO_DEVICE_GET_INFO, &device) || ioctl(v->device_fd, VFIO_DEVICE_GET_REGION_INFO, &bar0) ||
+	    ioctl(v->device_fd, VFIO_DEVICE_GET_REGION_INFO, &config)) {
+		nvme_error_set(error, -errno, 0, "%s: VFIO does not describe it: %s", v->bar.name, strerror(errno));
+		return error->err;
+	}
+	v->can_reset = device.flags & VFIO_DEVICE_FLAGS_RESET;
+	v->config_offset = config.offset;
+	rc = config_command(v, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
+	if (rc) {
+		nvme_error_set(error, rc, 0, "%s: its configuration space cannot be written", v->bar.name);
+		return rc;
+	}
+	v->map = mmap(NULL, bar0.size, PROT_READ | PROT_WRITE, MAP_SHARED, v->device_fd, (off_t)bar0.offset);
+	if (v->map == MAP_FAILED) {
+		v->map = NULL;
+		nvme_error_set(error, -errno, 0, "%s: its BAR 0 cannot be mapped: %s", v->bar.name, strerror(errno));
+		return error->err;
+	}
+	v->map_len = bar0.size;
+	v->bar.size = bar0.size > UINT32_MAX ? UINT32_MAX : (uint32_t)bar0.size;
+	return 0;
+}
+
+/* Its IOMMU group's number and file.  Source: the kernel's Documentation/driver-api/vfio.rst. */
+static int open_group(struct vfio_bar *v, bool *ret_no_iommu, struct nvme_error *error)
+{
+	struct vfio_group_status status = {.argsz = sizeof(status)};
+	char path[128], link[256];
+	const char *group;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", v->bar.name);
+	if (access(path, F_OK)) {
+		nvme_error_set(error, -ENOENT, 0, "there is no PCI function %s", v->bar.name);
+		return -ENOENT;
+	}
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", v->bar.name);
+	n = readlink(path, link, sizeof(link) - 1);
+	link[n > 0 ? n : 0] = '\0';
+	if (!strstr(link, "vfio")) {
+		nvme_error_set(error, -ENODEV, 0, "%s is not bound to vfio-pci: see ferrule host status and ferrule host setup",
+			       v->bar.name);
+		return -ENODEV;
+	}
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", v->bar.name);
+	n = readlink(path, link, sizeof(link) - 1);
+	link[n > 0 ? n : 0] = '\0';
+	group = strrchr(link, '/') ? strrchr(link, '/') + 1 : "";
+	snprintf(path, sizeof(path), "/dev/vfio/noiommu-%.32s", group);
+	*ret_no_iommu = access(path, F_OK) == 0;
+	if (!*ret_no_iommu)
+		snprintf(path, sizeof(path), "/dev/vfio/%.32s", group);
+	v->group_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (v->group_fd < 0) {
+		nvme_error_set(error, -errno, 0, "%s: %s: %s", v->bar.name, path,
+			       errno == EBUSY ? "another process has it" : strerror(errno));
+		return error->err;
+	}
+	if (ioctl(v->group_fd, VFIO_GROUP_GET_STATUS, &status) || !(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
+		nvme_error_set(error, -EBUSY, 0, "%s: another function of its IOMMU group has another driver: bind all of them",
+			       v->bar.name);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+int nvme_vfio_open(const char *address, void *arg, struct nvme_bar **ret_bar, struct nvme_error *error)
+{
+	struct vfio_bar *v = calloc(1, sizeof(*v));
+	bool no_iommu;
+	int rc;
+
+	if (!v)
+		return -ENOMEM;
+	v->group_fd = v->device_fd = v->request_fd = -1;
+	v->bar.ops = &vfio_ops;
+	snprintf(v->bar.name, sizeof(v->bar.name), "%s", address);
+	if (!nvme_vfio_is_address(address)) {
+		nvme_error_set(error, -EINVAL, 0, "%s is no PCI address, such as 0000:01:00.0", address);
+		rc = -EINVAL;
+		goto out;
+	}
+	rc = open_group(v, &no_iommu, error);
+	if (!rc)
+		rc = vfio_container_add(v->group_fd, no_iommu, error);
+	if (rc)
+		goto out;
+	v->device_fd = ioctl(v->group_fd, VFIO_GROUP_GET_DEVICE_FD, address);
+	if (v->device_fd < 0) {
+		rc = -errno;
+		nvme_error_set(error, rc, 0, "%s: VFIO does not give us the function: %s", address, strerror(-rc));
+		goto out;
+	}
+	rc = map_bar0(v, error);
+	if (rc)
+		goto out;
+	open_vectors(v);
+	watch_request(v);
+	*ret_bar = &v->bar;
+	return 0;
+out:
+	vfio_close(&v->bar);
+	return rc;
+}
+
+bool nvme_vfio_is_address(const char *text)
+{
+	unsigned domain, bus, device, function;
+	int end = 0;
+
+	return sscanf(text, "%4x:%2x:%2x.%1x%n", &domain, &bus, &device, &function, &end) == 4 && !text[end];
+}

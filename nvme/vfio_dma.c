@@ -1,0 +1,175 @@
+/*
+ * The VFIO container, and what of our memory functions can reach.
+ *
+ * Regions are added by the app thread or whoever makes EAL's heap grow, under regions_lock; queues look them up without it: a
+ * region is complete before the count says so, and one that went has length 0.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/vfio.h>
+
+#include "nvme/vfio_internal.h"
+
+#define REGIONS_MAX 4096u
+
+struct region {
+	uintptr_t start;
+	size_t len;	     /* atomic; 0: gone */
+	size_t page_bytes;
+	uint64_t *physical; /* of each page; NULL: the IOMMU has it at its virtual address */
+};
+
+static struct region regions[REGIONS_MAX];
+static unsigned nr_regions; /* atomic */
+static pthread_mutex_t regions_lock = PTHREAD_MUTEX_INITIALIZER;
+static int container = -1;
+static bool container_no_iommu, watching;
+static int map_error;
+
+static int map_iommu(uintptr_t start, size_t len)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = start,
+		.iova = start,
+		.size = len,
+	};
+
+	return ioctl(container, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
+}
+
+static int look_up_pages(struct region *region, size_t len)
+{
+	size_t nr = len / region->page_bytes;
+	int rc = 0;
+
+	if (region->page_bytes < 2u << 20)
+		return -ENOTSUP; /* small pages may be moved under the device's feet */
+	region->physical = calloc(nr, sizeof(*region->physical));
+	if (!region->physical)
+		return -ENOMEM;
+	for (size_t i = 0; i < nr && !rc; i++) {
+		volatile char *page = (volatile char *)(region->start + i * region->page_bytes);
+
+		*page = *page; /* present */
+		rc = dma_physical((const void *)page, &region->physical[i]);
+	}
+	return rc;
+}
+
+static void region_add(uintptr_t start, size_t len, size_t page_bytes)
+{
+	struct region *region = &regions[nr_regions];
+	int rc = nr_regions == REGIONS_MAX ? -ENOSPC : 0;
+
+	if (!rc) {
+		*region = (struct region){.start = start, .page_bytes = page_bytes};
+		rc = container_no_iommu ? look_up_pages(region, len) : map_iommu(start, len);
+	}
+	if (rc) {
+		map_error = rc;
+		log_error("%zu MiB of memory cannot be made known to PCIe drives: %s%s", len >> 20, strerror(-rc),
+			  rc == -ENOMEM ? ": raise the limit of locked memory (ulimit -l)" : "");
+		return;
+	}
+	__atomic_store_n(&region->len, len, __ATOMIC_RELEASE);
+	__atomic_store_n(&nr_regions, nr_regions + 1, __ATOMIC_RELEASE);
+}
+
+static void region_remove(uintptr_t start, size_t len)
+{
+	struct vfio_iommu_type1_dma_unmap unmap = {.argsz = sizeof(unmap), .iova = start, .size = len};
+
+	for (unsigned i = 0; i < nr_regions; i++) {
+		if (regions[i].start == start && regions[i].len == len)
+			__atomic_store_n(&regions[i].len, 0, __ATOMIC_RELEASE);
+	}
+	if (!container_no_iommu && ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap))
+		log_warning("memory at %lx stays mapped for PCIe drives: %s", (unsigned long)start, strerror(errno));
+}
+
+static void region_changed(void *va, size_t len, size_t page_bytes, bool added, void *arg)
+{
+	pthread_mutex_lock(&regions_lock);
+	if (added)
+		region_add((uintptr_t)va, len, page_bytes);
+	else
+		region_remove((uintptr_t)va, len);
+	pthread_mutex_unlock(&regions_lock);
+}
+
+bool vfio_dma_addr(struct nvme_bar *bar, const void *va, uint64_t *ret_addr)
+{
+	unsigned nr = __atomic_load_n(&nr_regions, __ATOMIC_ACQUIRE);
+
+	for (unsigned i = 0; i < nr; i++) {
+		const struct region *r = &regions[i];
+		uintptr_t at = (uintptr_t)va - r->start;
+
+		if (at >= __atomic_load_n(&r->len, __ATOMIC_ACQUIRE))
+			continue;
+		*ret_addr = r->physical ? r->physical[at / r->page_bytes] + at % r->page_bytes : (uintptr_t)va;
+		return true;
+	}
+	return false;
+}
+
+static int container_open(struct nvme_error *error)
+{
+	container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	if (container < 0) {
+		nvme_error_set(error, -errno, 0, "/dev/vfio/vfio: %s: is the module vfio-pci loaded, and may we open it?",
+			       strerror(errno));
+		return error->err;
+	}
+	if (ioctl(container, VFIO_GET_API_VERSION) != VFIO_API_VERSION) {
+		nvme_error_set(error, -ENOTSUP, 0, "/dev/vfio/vfio speaks another version of VFIO");
+		return -ENOTSUP;
+	}
+	return 0;
+}
+
+static int container_begin(bool no_iommu, struct nvme_error *error)
+{
+	int type = no_iommu ? VFIO_NOIOMMU_IOMMU : VFIO_TYPE1v2_IOMMU;
+
+	if (ioctl(container, VFIO_SET_IOMMU, type)) {
+		nvme_error_set(error, -errno, 0, "VFIO does not give us its IOMMU: %s", strerror(errno));
+		return error->err;
+	}
+	container_no_iommu = no_iommu;
+	watching = true;
+	map_error = dma_watch(region_changed, NULL);
+	if (map_error)
+		nvme_error_set(error, map_error, 0, "PCIe drives need DMA memory that they can reach: %s%s", strerror(-map_error),
+			       no_iommu ? "; without an IOMMU that is hugepages, and takes root" : "");
+	return map_error;
+}
+
+int vfio_container_add(int group_fd, bool no_iommu, struct nvme_error *error)
+{
+	int rc = container < 0 ? container_open(error) : 0;
+
+	if (rc)
+		return rc;
+	if (watching && no_iommu != container_no_iommu) {
+		nvme_error_set(error, -EINVAL, 0, "drives with and without an IOMMU do not go together in one process");
+		return -EINVAL;
+	}
+	if (ioctl(group_fd, VFIO_GROUP_SET_CONTAINER, &container)) {
+		nvme_error_set(error, -errno, 0, "its IOMMU group does not join the container: %s", strerror(errno));
+		return error->err;
+	}
+	if (!watching)
+		return container_begin(no_iommu, error);
+	if (map_error)
+		nvme_error_set(error, map_error, 0, "DMA memory could not be mapped: %s", strerror(-map_error));
+	return map_error;
+}

@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""ferrule host on made-up machines: what is shown, what would be done, and that a drive in use is not taken."""
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+
+import ferrule
+
+
+class Host(ferrule.Case):
+    def setUp(self):
+        super().setUp()
+        self.root = tempfile.mkdtemp(prefix="ferrule-host-")
+        self.addCleanup(shutil.rmtree, self.root)
+        self.write("/sys/bus/pci/drivers_probe", "")
+        self.write("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages", "0\n")
+        self.write("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages", "0\n")
+        os.makedirs(self.root + "/sys/bus/pci/drivers/vfio-pci")
+        self.write("/proc/mounts", "/dev/nvme1n1p2 /data ext4 rw 0 0\nproc /proc proc rw 0 0\n")
+        self.write("/proc/swaps", "Filename Type Size Used Priority\n")
+        self.drive("0000:01:00.0", "nvme", 0)
+        self.drive("0000:02:00.0", "nvme", 1)
+        self.drive("0000:03:00.0", "nvme", 2, holder="dm-0")
+        self.drive("0000:04:00.0", "vfio-pci", None)
+        self.write("/sys/bus/pci/devices/0000:05:00.0/class", "0x020000\n")
+
+    def write(self, path, text):
+        path = self.root + path
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as f:
+            f.write(text)
+
+    def read(self, path):
+        with open(self.root + path) as f:
+            return f.read()
+
+    def drive(self, address, driver, number, holder=None):
+        base = f"/sys/bus/pci/devices/{address}"
+        self.write(base + "/class", "0x010802\n")
+        self.write(base + "/numa_node", "0\n")
+        self.write(base + "/driver_override", "(null)\n")
+        driver_dir = f"/sys/bus/pci/drivers/{driver}"
+        self.write(driver_dir + "/unbind", "")
+        os.symlink(self.root + driver_dir, self.root + base + "/driver")
+        if number is not None:
+            name = f"nvme{number}n1"
+            os.makedirs(f"{self.root}{base}/nvme/nvme{number}/{name}")
+            os.makedirs(f"{self.root}/sys/class/block/{name}/holders" + (f"/{holder}" if holder else ""))
+
+    def host(self, *args, code=0):
+        result = subprocess.run([ferrule.FERRULE, *args], env={**os.environ, "FERRULE_HOST_ROOT": self.root}, capture_output=True,
+                                text=True, timeout=ferrule.DEADLINE)
+        self.assertEqual(result.returncode, code, result.stderr)
+        return result.stdout if not code else result.stderr
+
+    def test_status_shows_drives_and_who_uses_them(self):
+        status = json.loads(self.host("--json", "host", "status"))
+        drives = {d["address"]: d for d in status["drives"]}
+        self.assertEqual(sorted(drives), [f"0000:0{i}:00.0" for i in (1, 2, 3, 4)])
+        self.assertEqual(drives["0000:01:00.0"]["used"], "")
+        self.assertIn("mounted at /data", drives["0000:02:00.0"]["used"])
+        self.assertIn("on top of it", drives["0000:03:00.0"]["used"])
+        self.assertEqual(drives["0000:04:00.0"]["driver"], "vfio-pci")
+        self.assertFalse(status["iommu"])
+        self.assertIn("any memory", self.host("host", "status"))
+
+    def test_setup_takes_what_nobody_uses(self):
+        out = self.host("host", "setup", "--hugepages", "64M", "--dry-run")
+        self.assertIn('"vfio-pci" to /sys/bus/pci/devices/0000:01:00.0/driver_override', out)
+        self.assertIn('"32" to /sys/devices/system/node/node0', out)
+        self.assertEqual(self.read("/sys/bus/pci/devices/0000:01:00.0/driver_override"), "(null)\n")
+        out = self.host("host", "setup", "--hugepages", "64M")
+        self.assertIn("0000:01:00.0: given to vfio-pci", out)
+        self.assertIn("0000:02:00.0 is left alone", out)
+        self.assertEqual(self.read("/sys/bus/pci/devices/0000:01:00.0/driver_override"), "vfio-pci")
+        self.assertEqual(self.read("/sys/bus/pci/drivers/nvme/unbind"), "0000:01:00.0")
+        self.assertEqual(self.read("/sys/bus/pci/drivers_probe"), "0000:01:00.0")
+        self.assertEqual(self.read("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages"), "32")
+        for untouched in ("0000:02:00.0", "0000:03:00.0"):
+            self.assertEqual(self.read(f"/sys/bus/pci/devices/{untouched}/driver_override"), "(null)\n")
+
+    def test_a_drive_in_use_is_refused_by_name(self):
+        self.assertIn("mounted at /data", self.host("host", "setup", "0000:02:00.0", code=1))
+        self.assertIn("on top of it", self.host("host", "setup", "0000:03:00.0", code=1))
+        self.assertIn("no NVMe drive", self.host("host", "setup", "0000:09:00.0", code=1))
+
+    def test_reset_gives_drives_back(self):
+        self.assertIn("given back", self.host("host", "reset"))
+        self.assertEqual(self.read("/sys/bus/pci/devices/0000:04:00.0/driver_override"), "\n")
+        self.assertEqual(self.read("/sys/bus/pci/drivers/vfio-pci/unbind"), "0000:04:00.0")
+
+
+if __name__ == "__main__":
+    ferrule.main()

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Namespaces of other targets as devices: attached and shown as SPDK's clients expect, there again after a restart, and a store
+on one that outlives the other daemon's death."""
+import os
+import subprocess
+import time
+
+import ferrule
+from ferrule import MIB, RpcError
+
+FIRST = "nqn.2026-01.io.ferrule:first"
+SECOND = "nqn.2026-01.io.ferrule:second"
+
+
+class Base(ferrule.Case):
+    def first(self, size=256 * MIB):
+        """A daemon that exports a volume; its port."""
+        daemon = self.daemon()
+        rpc = daemon.rpc()
+        daemon.make_file("pool", size)
+        rpc("bdev_uring_create", {"name": "disk", "filename": "pool", "block_size": 512})
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "disk", "lvs_name": "pool"})
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 128, "thin_provision": True})
+        return daemon, ferrule.export(rpc, "pool/v", FIRST)
+
+    def attach(self, rpc, port, **more):
+        return rpc("bdev_nvme_attach_controller", {"name": "Remote", "trtype": "TCP", "traddr": "127.0.0.1", "adrfam": "IPv4",
+                                                   "trsvcid": str(port), "subnqn": FIRST, **more})
+
+    def state(self, rpc):
+        return [path["state"] for path in rpc("bdev_nvme_get_controllers", {"name": "Remote"})[0]["ctrlrs"]]
+
+    def wait_for_state(self, rpc, state):
+        end = time.monotonic() + ferrule.DEADLINE
+        while self.state(rpc) != [state]:
+            self.assertLess(time.monotonic(), end, f"{self.state(rpc)} instead of {state}")
+            time.sleep(0.05)
+
+
+class Attaching(Base):
+    def test_a_namespace_of_another_target_is_a_device(self):
+        _, port = self.first()
+        second = self.daemon()
+        rpc = second.rpc()
+        self.assertEqual(self.attach(rpc, port), ["Remoten1"])
+        device = rpc("bdev_get_bdevs", {"name": "Remoten1"})[0]
+        self.assertEqual(device["product_name"], "NVMe disk")
+        self.assertEqual(device["num_blocks"] * device["block_size"], 128 * MIB)
+        nvme = device["driver_specific"]["nvme"][0]
+        self.assertEqual(nvme["trid"], {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port),
+                                        "subnqn": FIRST})
+        self.assertEqual(nvme["ns_data"]["id"], 1)
+        self.assertTrue(nvme["ctrlr_data"]["model_number"])
+        controller = rpc("bdev_nvme_get_controllers")[0]
+        self.assertEqual(controller["name"], "Remote")
+        self.assertEqual(controller["ctrlrs"][0]["state"], "enabled")
+        health = rpc("bdev_nvme_get_controller_health_info", {"name": "Remote"})
+        self.assertIn("host_read_commands", health)
+        self.assertTrue(rpc("bdev_nvme_reset_controller", {"name": "Remote"}))
+        self.assertEqual(self.state(rpc), ["enabled"])
+        self.assertTrue(rpc("bdev_nvme_detach_controller", {"name": "Remote"}))
+        self.assert_error(-19, "No such device", rpc, "bdev_get_bdevs", {"name": "Remoten1"})
+        self.assertEqual(rpc("bdev_nvme_get_controllers"), [])
+
+    def test_what_cannot_be_attached_is_refused_with_a_reason(self):
+        _, port = self.first()
+        rpc = self.daemon().rpc()
+        self.assert_error(-111, "Connection refused", self.attach, rpc, ferrule.free_port())
+        with self.assertRaises(RpcError):
+            self.attach(rpc, port, subnqn="nqn.2026-01.io.ferrule:none")
+        self.assert_error(-95, "Operation not supported", lambda: self.attach(rpc, port, psk="x"))
+        with self.assertRaises(RpcError):
+            rpc("bdev_nvme_attach_controller", {"name": "Nvme0", "trtype": "PCIe", "traddr": "ffff:1f:1f.7"})
+        self.assertEqual(rpc("bdev_nvme_get_controllers"), [])
+        self.attach(rpc, port)
+        self.assert_error(-17, "File exists", self.attach, rpc, port)
+        self.assert_error(-19, "No such device", rpc, "bdev_nvme_detach_controller", {"name": "Nvme9"}, parameter="name")
+        self.assert_error(-19, "No such device", rpc, "bdev_nvme_reset_controller", {"name": "Nvme9"}, parameter="name")
+
+    def test_a_controller_is_there_again_after_a_restart(self):
+        _, port = self.first()
+        second = self.daemon()
+        self.attach(second.rpc(), port, ctrlr_loss_timeout_sec=-1, reconnect_delay_sec=1)
+        second.restart()
+        self.assertEqual(self.state(second.rpc()), ["enabled"])
+        rpc = second.rpc()
+        rpc("bdev_nvme_detach_controller", {"name": "Remote"})
+        second.restart()
+        self.assertEqual(second.rpc()("bdev_nvme_get_controllers"), [])
+
+    def test_two_listeners_are_two_paths_and_either_may_go(self):
+        first, port = self.first()
+        other = ferrule.listen(first.rpc(), FIRST)
+        rpc = self.daemon().rpc()
+        self.attach(rpc, port)
+        self.assertEqual(self.attach(rpc, other), ["Remoten1"])
+        self.assertEqual(self.state(rpc), ["enabled", "enabled"])
+        out = ferrule.export(rpc, "Remoten1", SECOND)
+        args = [ferrule.FERRULE, "nvme", "perf", "-a", "127.0.0.1", "-s", str(out), "-n", SECOND, "--verify", "--qd", "8", "--bs",
+                "4096", "--read", "50", "--time", "3", "--range", "16M"]
+        perf = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.7)
+        rpc("bdev_nvme_detach_controller", {"name": "Remote", "trsvcid": str(port)})
+        self.assertEqual(self.state(rpc), ["enabled"])
+        _, errors = perf.communicate(timeout=ferrule.DEADLINE)
+        self.assertEqual(perf.returncode, 0, errors.decode())
+
+
+class Chain(Base):
+    def test_the_first_daemons_death_is_a_pause_for_the_seconds_hosts(self):
+        """A store on the first's volume, a volume of it exported: the first is killed under load and comes back."""
+        first, port = self.first()
+        second = self.daemon()
+        rpc = second.rpc()
+        self.attach(rpc, port, ctrlr_loss_timeout_sec=-1, reconnect_delay_sec=1)
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "Remoten1", "lvs_name": "far"})
+        rpc("bdev_lvol_create", {"lvs_name": "far", "lvol_name": "w", "size_in_mib": 64, "thin_provision": True})
+        out = ferrule.export(rpc, "far/w", SECOND)
+        args = [ferrule.FERRULE, "nvme", "perf", "-a", "127.0.0.1", "-s", str(out), "-n", SECOND, "--verify", "--qd", "8", "--bs",
+                "4096", "--read", "50", "--time", "6", "--range", "16M"]
+        perf = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(1)
+        first.kill()
+        self.wait_for_state(rpc, "reconnect_is_delayed")
+        time.sleep(1)
+        self.assertIsNone(perf.poll())
+        first.start()
+        self.wait_for_state(rpc, "enabled")
+        _, errors = perf.communicate(timeout=ferrule.DEADLINE)
+        self.assertEqual(perf.returncode, 0, errors.decode())
+        self.assertTrue(rpc("bdev_lvol_get_lvstores", {"lvs_name": "far"}))
+        # And everything is there again when both start anew.
+        second.stop()
+        first.restart()
+        second.start()
+        self.assertEqual(second.rpc()("bdev_lvol_get_lvstores")[0]["name"], "far")
+
+
+if __name__ == "__main__":
+    ferrule.main()
