@@ -23,9 +23,45 @@ static void avail_clear(struct store *s, uint64_t c)
 	s->nr_avail--;
 }
 
+_Atomic uint32_t *counts_alloc(uint64_t nr)
+{
+	char *mem = calloc(1, sizeof(struct retired) + nr * sizeof(uint32_t));
+
+	return mem ? (void *)(mem + sizeof(struct retired)) : NULL;
+}
+
+struct retired *counts_retired(_Atomic uint32_t *counts)
+{
+	return (void *)((char *)counts - sizeof(struct retired));
+}
+
+int avail_grow(struct store *s, uint64_t nr_clusters)
+{
+	uint64_t old = s->nr_clusters, nr = nr_clusters;
+	uint64_t *avail, *summary;
+
+	avail = realloc(s->avail, (nr / 64 + 1) * sizeof(*avail));
+	if (!avail)
+		return -ENOMEM;
+	s->avail = avail;
+	memset(avail + old / 64 + 1, 0, (nr / 64 - old / 64) * sizeof(*avail));
+	summary = realloc(s->avail_summary, (nr / 4096 + 1) * sizeof(*summary));
+	if (!summary)
+		return -ENOMEM;
+	s->avail_summary = summary;
+	memset(summary + old / 4096 + 1, 0, (nr / 4096 - old / 4096) * sizeof(*summary));
+	return 0;
+}
+
+void cluster_gained(struct store *s, uint64_t cluster)
+{
+	avail_set(s, cluster);
+	s->nr_data_clusters++;
+}
+
 int alloc_init(struct store *s)
 {
-	s->counts = calloc(s->nr_clusters, sizeof(s->counts[0]));
+	s->counts = counts_alloc(s->nr_clusters);
 	s->avail = calloc(s->nr_clusters / 64 + 1, sizeof(s->avail[0]));
 	s->avail_summary = calloc(s->nr_clusters / 4096 + 1, sizeof(s->avail_summary[0]));
 	if (!s->counts || !s->avail || !s->avail_summary)
@@ -39,7 +75,8 @@ int alloc_init(struct store *s)
 
 void alloc_destroy(struct store *s)
 {
-	free(s->counts);
+	if (s->counts)
+		free(counts_retired(s->counts));
 	free(s->avail);
 	free(s->avail_summary);
 	free(s->coming);

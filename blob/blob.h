@@ -112,7 +112,7 @@ fiber_fn int store_rename(struct store *store, const char *name);
  *
  * New clusters are free when it returns; nothing moves.  Atomic across a crash.  Nothing to gain is a success.
  * Thread: owner, fiber.
- * Return: 0, or -EROFS, -EIO, -ENOMEM; -ENOSPC when counts of the new clusters find no room in a full store.
+ * Return: 0, or -EROFS, -EIO, -ENODEV, -EBUSY (it is being grown), -ENOMEM.
  */
 fiber_fn int store_grow(struct store *store);
 

@@ -7,6 +7,7 @@
 #include "blob/internal.h"
 
 #define WRITE_DEPTH 32u
+#define PACE_PAGES  16u /* written before hosts' turn */
 
 /* One page on its way, in both copies. */
 struct page_write {
@@ -186,8 +187,19 @@ static int page_move(struct store *s, struct mpage *page, struct page_write *pw,
 	return 0;
 }
 
+/* Whether somebody waits for it, or soon will: then it does not wait for anybody. */
+static bool urgent(const struct store *s)
+{
+	const struct journal *j = &s->journal;
+
+	return s->nr_ckpt_waiting || s->stopping || !list_empty(&s->admit_waiters) || !list_empty(&s->space_waiters) ||
+	       j->open_seq - j->start_seq > s->super.journal_pages / 4 * 3;
+}
+
 static fiber_fn int write_frozen(struct store *s, uint64_t generation)
 {
+	unsigned nr = 0;
+
 	while (!list_empty(&s->frozen)) {
 		struct page_write *pw = writer_get(s->writer);
 		struct mpage *page = list_entry(list_pop(&s->frozen), struct mpage, frozen_link);
@@ -201,6 +213,8 @@ static fiber_fn int write_frozen(struct store *s, uint64_t generation)
 			return rc;
 		if (s->writer->status)
 			return s->writer->status;
+		if (++nr % PACE_PAGES == 0 && !urgent(s))
+			pace(s, 2ull * PACE_PAGES * PAGE_BYTES);
 	}
 	return 0;
 }
@@ -323,7 +337,9 @@ static fiber_fn int write_all(struct store *s, struct super *super)
 {
 	int rc, rc2;
 
+	pace_begin(s);
 	rc = write_frozen(s, super->generation);
+	pace_end(s);
 	for (unsigned i = 0; i < NR_TABLES && !rc; i++)
 		rc = write_table(s, i, super);
 	rc2 = writer_drain(s->writer);
@@ -404,10 +420,12 @@ fiber_fn int checkpoint_wait(struct store *s)
 {
 	uint64_t target = s->nr_ckpt_begun + 1;
 
+	s->nr_ckpt_waiting++;
 	while (s->nr_ckpt_ended < target && store_writable(s)) {
 		checkpoint_demand(s);
 		fiber_cond_wait(&s->ckpt_done);
 	}
+	s->nr_ckpt_waiting--;
 	return store_writable(s) ? 0 : -EIO;
 }
 

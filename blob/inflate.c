@@ -53,12 +53,10 @@ static fiber_fn int unshare_cluster(struct blob *b, uint64_t index, uint8_t *buf
 	int rc = 0;
 
 	while (!rc && index < b->nr_clusters && (nr = shared_run(b, index, &first))) {
-		uint64_t start_us = clock_now_us();
-
 		if (s->stopping || (progress && progress->cancel))
 			return s->stopping ? -ESHUTDOWN : -ECANCELED;
 		rc = unshare_run(b, index, first, nr, buf);
-		fiber_sleep(clock_now_us() - start_us); /* hosts have at least half of the device */
+		pace(s, 2ull * nr * BLOB_SUB_SIZE);
 	}
 	return rc == -ERANGE ? 0 : rc; /* it shrank meanwhile */
 }
@@ -69,6 +67,7 @@ static fiber_fn int unshare_all(struct blob *b, struct progress *progress)
 	uint64_t index = 0;
 	int rc = buf ? 0 : -ENOMEM;
 
+	pace_begin(b->store);
 	for (; !rc && (index = map_next(b, index, b->nr_clusters)) < b->nr_clusters; index++) {
 		struct node *leaf;
 		bool shared;
@@ -80,6 +79,7 @@ static fiber_fn int unshare_all(struct blob *b, struct progress *progress)
 			progress->done = index + 1;
 		}
 	}
+	pace_end(b->store);
 	dma_free(buf);
 	return rc;
 }

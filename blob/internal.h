@@ -263,7 +263,7 @@ struct store {
 	bool loading; /* replay: records change memory, nothing is freed or dirty pages counted for admission */
 
 	/* clusters: alloc.c */
-	_Atomic uint32_t *counts;
+	_Atomic uint32_t *_Atomic counts;
 	_Atomic uint64_t unshared_seq; /* journal page of the newest record that made a cluster's count 1 again */
 	uint64_t *avail, *avail_summary; /* bits: may be allocated now */
 	uint64_t nr_avail, alloc_cursor;
@@ -302,6 +302,7 @@ struct store {
 	/* checkpoint.c */
 	struct fiber_cond ckpt_wake, ckpt_done;
 	bool ckpt_demanded, ckpt_running;
+	uint32_t nr_ckpt_waiting;
 	uint64_t nr_ckpt_begun, nr_ckpt_ended;
 
 	/* blobs */
@@ -335,6 +336,7 @@ struct store {
 
 	struct pace pace;
 	uint32_t nr_reverts;
+	bool growing;
 	char **degraded;
 	uint32_t nr_degraded, nr_healed;
 	struct store_stats stats;
@@ -446,6 +448,10 @@ void pages_destroy(struct store *s);
 
 /* alloc.c */
 int alloc_init(struct store *s);
+_Atomic uint32_t *counts_alloc(uint64_t nr);
+struct retired *counts_retired(_Atomic uint32_t *counts);
+int avail_grow(struct store *s, uint64_t nr_clusters);
+void cluster_gained(struct store *s, uint64_t cluster); /* a new one */
 void alloc_destroy(struct store *s);
 void alloc_build_available(struct store *s); /* after loading: from counts */
 void cluster_ref(struct store *s, uint32_t cluster);

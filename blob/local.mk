@@ -22,6 +22,7 @@ BLOB_SOURCES = \
 	%D%/format.c \
 	%D%/format.h \
 	%D%/grace.c \
+	%D%/grow.c \
 	%D%/inflate.c \
 	%D%/internal.h \
 	%D%/io.c \
@@ -65,6 +66,9 @@ check_PROGRAMS += %D%/csum_test
 check_PROGRAMS += %D%/scrub_test
 %C%_scrub_test_SOURCES = %D%/scrub_test.c
 %C%_scrub_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/grow_test
+%C%_grow_test_SOURCES = %D%/grow_test.c
+%C%_grow_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
 check_PROGRAMS += %D%/damage_test
 %C%_damage_test_SOURCES = %D%/damage_test.c
 %C%_damage_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

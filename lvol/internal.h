@@ -15,6 +15,7 @@ struct lvol_store {
 	char uuid_text[UUID_STR_LEN];
 	uuid_t uuid;
 	struct list lvols;
+	bool opening;	  /* on the list of those instead */
 	bool closing;	  /* no operation begins any more */
 	bool removed;	  /* the base went away */
 	unsigned nr_ops;  /* operations under way */

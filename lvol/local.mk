@@ -8,3 +8,6 @@ check_PROGRAMS += %D%/copies_test
 %C%_copies_test_SOURCES = %D%/copies_test.c
 %C%_copies_test_LDADD = $(LIBS_LVOL) $(CHECK_LIBS)
 EXTRA_DIST += %D%/testing.h
+check_PROGRAMS += %D%/stores_test
+%C%_stores_test_SOURCES = %D%/stores_test.c
+%C%_stores_test_LDADD = $(LIBS_LVOL) $(CHECK_LIBS)

@@ -10,6 +10,7 @@
 #include "lvol/internal.h"
 
 static struct list stores = LIST_INIT(stores);
+static struct list opening = LIST_INIT(opening); /* so that of two copies that appear at once one is refused */
 
 bool lvol_name_ok(const char *name)
 {
@@ -71,7 +72,7 @@ static void store_event(struct store *blobs, enum store_event event, void *arg)
 	struct list *it;
 
 	if (event == STORE_EVENT_CHECKSUM) {
-		if (on_bad && !list_empty(&store->link) && store_newest_bad(blobs, &bad))
+		if (on_bad && !store->opening && !list_empty(&store->link) && store_newest_bad(blobs, &bad))
 			on_bad(store, &bad);
 		return;
 	}
@@ -81,7 +82,7 @@ static void store_event(struct store *blobs, enum store_event event, void *arg)
 			return;
 		store->removed = true;
 		/* While it is being opened, opened() sees to it. */
-		if (!list_empty(&store->link) &&
+		if (!store->opening && !list_empty(&store->link) &&
 		    fiber_spawn(runtime_app_thread(), "store removal", removed_main, store))
 			log_error("store %s: no memory to close it after %s went", store->name, store->base_bdev);
 		return;
@@ -152,12 +153,14 @@ fiber_fn int lvol_store_create(const struct lvol_store_create_opts *opts, struct
 					    .checksums = opts->checksums };
 	struct store_open_opts open = { .event = store_event };
 	struct bdev *base = bdev_find(opts->base_bdev);
+	char uuid_text[UUID_STR_LEN];
 	struct lvol_store *store;
 	int rc;
 
 	if (!lvol_name_ok(opts->name))
 		return -EINVAL;
-	if (lvol_store_find(opts->name))
+	uuid_unparse_lower(opts->uuid, uuid_text);
+	if (lvol_store_find(opts->name) || (!uuid_is_null(opts->uuid) && lvol_store_find(uuid_text)))
 		return -EEXIST;
 	if (base && bdev_is_claimed(base, NULL))
 		return -EPERM;
@@ -175,11 +178,39 @@ fiber_fn int lvol_store_create(const struct lvol_store_create_opts *opts, struct
 	return opened(store, ret_store);
 }
 
-fiber_fn int lvol_store_open(const char *base_bdev, struct lvol_store **ret_store, struct blob_reason *reason)
+/* Who has the name or UUID of a store that is about to be opened: one that is open, or is being opened just now. */
+static struct lvol_store *rival_of(const struct store_label *label, const char *uuid_text)
 {
-	struct store_open_opts open = { .event = store_event };
+	struct lvol_store *other = lvol_store_find(uuid_text);
+	struct list *it;
+
+	list_for_each(it, &opening) {
+		struct lvol_store *store = list_entry(it, struct lvol_store, link);
+
+		if (!strcmp(store->uuid_text, uuid_text) || !strcmp(store->name, label->name))
+			return store;
+	}
+	return other ? other : lvol_store_find(label->name);
+}
+
+static int refuse_rival(const struct lvol_store *rival, const struct store_label *label, const char *uuid_text,
+			struct blob_reason *reason)
+{
+	if (reason && !strcmp(rival->uuid_text, uuid_text))
+		snprintf(reason->text, sizeof(reason->text),
+			 "it is a copy of store %.64s on %.64s: both have UUID %s; one of them must go before the other is opened",
+			 rival->name, rival->base_bdev, uuid_text);
+	else if (reason)
+		snprintf(reason->text, sizeof(reason->text), "another store named %.64s is open, on %.64s", label->name,
+			 rival->base_bdev);
+	return -EEXIST;
+}
+
+static fiber_fn int open_store(const char *base_bdev, bool read_only, struct lvol_store **ret_store, struct blob_reason *reason)
+{
+	struct store_open_opts open = { .event = store_event, .read_only = read_only };
+	struct lvol_store *store, *rival;
 	struct store_label label;
-	struct lvol_store *store;
 	char uuid_text[UUID_STR_LEN];
 	int rc;
 
@@ -187,23 +218,48 @@ fiber_fn int lvol_store_open(const char *base_bdev, struct lvol_store **ret_stor
 	if (rc)
 		return rc;
 	uuid_unparse_lower(label.uuid, uuid_text);
-	if (lvol_store_find(label.name) || lvol_store_find(uuid_text)) {
-		if (reason)
-			snprintf(reason->text, sizeof(reason->text), "a store named %.64s or with UUID %s is open already",
-				 label.name, uuid_text);
-		return -EEXIST;
-	}
+	rival = rival_of(&label, uuid_text);
+	if (rival)
+		return refuse_rival(rival, &label, uuid_text, reason);
 	store = store_new();
 	if (!store)
 		return -ENOMEM;
 	open.event_arg = store;
+	snprintf(store->name, sizeof(store->name), "%.*s", (int)LVOL_NAME_MAX, label.name);
+	snprintf(store->base_bdev, sizeof(store->base_bdev), "%.*s", BDEV_NAME_MAX - 1, base_bdev);
+	strcpy(store->uuid_text, uuid_text);
+	store->opening = true;
+	list_add_tail(&opening, &store->link);
 	rc = store_open(base_bdev, &open, &store->store, reason);
+	list_del(&store->link);
+	store->opening = false;
 	if (rc) {
 		free(store);
 		return rc;
 	}
 	store_fill(store);
 	return opened(store, ret_store);
+}
+
+fiber_fn int lvol_store_open(const char *base_bdev, struct lvol_store **ret_store, struct blob_reason *reason)
+{
+	return open_store(base_bdev, false, ret_store, reason);
+}
+
+fiber_fn int lvol_store_open_read_only(const char *base_bdev, struct lvol_store **ret_store, struct blob_reason *reason)
+{
+	return open_store(base_bdev, true, ret_store, reason);
+}
+
+fiber_fn int lvol_store_grow(struct lvol_store *store)
+{
+	int rc = lvol_op_begin(store);
+
+	if (rc)
+		return rc;
+	rc = store_grow(store->store);
+	lvol_op_end(store);
+	return rc;
 }
 
 /* Ends operations and volumes; the blobs' store is all that is left. */
