@@ -108,14 +108,22 @@ struct blob *blob_next_child(const struct blob *child)
 
 /* --- all of them --- */
 
+/* From a place in the list on, but for those that belong to an operation. */
+static struct blob *shown(struct store *s, struct list *it)
+{
+	while (it != &s->blobs && list_entry(it, struct blob, link)->flags & BLOB_FLAG_TEMPORARY)
+		it = it->next;
+	return it == &s->blobs ? NULL : list_entry(it, struct blob, link);
+}
+
 struct blob *store_first_blob(struct store *s)
 {
-	return list_empty(&s->blobs) ? NULL : list_entry(s->blobs.next, struct blob, link);
+	return shown(s, s->blobs.next);
 }
 
 struct blob *store_next_blob(struct blob *b)
 {
-	return b->link.next == &b->store->blobs ? NULL : list_entry(b->link.next, struct blob, link);
+	return shown(b->store, b->link.next);
 }
 
 /* --- images --- */

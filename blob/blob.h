@@ -235,6 +235,11 @@ fiber_fn int blob_clone(struct blob *from, const struct blob_copy_opts *opts, st
  * or after.  -EINVAL it is no snapshot; -EPERM the blob is read-only; -ENOSPC (thick). */
 fiber_fn int blob_revert(struct blob *blob, struct blob *snapshot);
 
+/* What it has as its parent has it (without one: what it does not have) becomes what a snapshot of the same size has, cluster by
+ * cluster, and that its parent.  Clusters that differ stay as they are.  First writes and unmaps wait meanwhile.  -EINVAL no snapshot, or
+ * of another size; -EEXIST it is the parent; -EPERM the blob is read-only or thick. */
+fiber_fn int blob_set_parent(struct blob *blob, struct blob *snapshot);
+
 /* Its parent's parent becomes its parent.  Moves no data: maps are shared, and nothing depends on the parent.  -EINVAL: none. */
 fiber_fn int blob_decouple(struct blob *blob);
 

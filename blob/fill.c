@@ -375,7 +375,9 @@ static void fill_space(struct fill *f)
 		f->own = cluster_alloc(s, f->blob);
 		f->own_held = f->own;
 	}
-	if (!f->own && space_is_coming(s)) {
+	if (!f->own && !store_writable(s)) {
+		fill_over(f, -EROFS); /* what is on its way back stays there */
+	} else if (!f->own && space_is_coming(s)) {
 		s->stats.nr_space_waits++;
 		f->waiter.retry = retry_space;
 		list_add_tail(&s->space_waiters, &f->waiter.link);

@@ -245,7 +245,8 @@ int inner_decode(const uint8_t *payload, uint32_t used, uint32_t nr_children, un
 #define BLOB_FLAG_READ_ONLY 2u
 #define BLOB_FLAG_SNAPSHOT  4u
 #define BLOB_FLAG_TAIL	    8u /* entries beyond the size may still be mapped */
-#define BLOB_FLAGS_KNOWN    15u
+#define BLOB_FLAG_TEMPORARY 16u /* half of an operation: whoever opens the store deletes it */
+#define BLOB_FLAGS_KNOWN    31u
 #define BLOB_FIXED_BYTES    80u
 #define BLOB_PAYLOAD_MAX    (BLOB_FIXED_BYTES + BLOB_NAME_MAX + BLOB_XATTR_MAX)
 

@@ -532,6 +532,8 @@ enum record_type {
 	REC_STORE_NAME,
 	REC_BLOB_REVERT,
 	REC_BLOB_PARENT,
+	REC_MAP_SHARE,
+	REC_BLOB_TAKE,
 	REC_SUMS_MARK = 32,
 	REC_SUMS_CLEAN,
 };
@@ -553,6 +555,8 @@ void rec_sums(struct store *s, uint8_t type, const uint32_t *clusters, uint32_t 
 void rec_blob_snapshot(struct store *s, struct blob *b, uint32_t slot, const struct blob_image *image);
 void rec_blob_revert(struct store *s, struct blob *b, const struct blob *snapshot);
 void rec_blob_parent(struct store *s, struct blob *b, uint64_t parent_id);
+void rec_map_share(struct store *s, struct blob *b, uint64_t first, uint32_t nr, const struct blob *from);
+void rec_blob_take(struct store *s, struct blob *b, const struct blob *from, uint64_t parent_id);
 
 /* map.c */
 struct node *node_new(struct store *s, uint32_t id, unsigned level); /* count 1 */
@@ -579,6 +583,7 @@ int map_take_root(struct blob *b, struct node *root); /* instead of the one it h
 /* What records do.  0 or -EUCLEAN, -ENOMEM. */
 int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first, uint32_t nr, struct blob_reason *why);
 int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask, struct blob_reason *why);
+int map_apply_share(struct blob *b, uint64_t first, uint32_t nr, struct blob *from, struct blob_reason *why);
 int map_apply_clear(struct blob *b, uint64_t first, uint32_t nr, struct blob_reason *why);
 int map_apply_node_new(struct blob *b, uint64_t index, unsigned level, uint32_t id, struct blob_reason *why);
 int map_apply_node_copy(struct blob *b, uint64_t index, unsigned level, uint32_t id, struct blob_reason *why);
@@ -644,6 +649,9 @@ void blob_relate(struct blob *b, uint64_t parent_id);
 void blobs_relate(struct store *s); /* all of them, after loading */
 
 /* snapshot.c */
+/* A blob that shares the map of another, in one record.  NULL: the store has failed. */
+struct blob *blob_make_copy(struct blob *from, const struct blob_copy_opts *opts, uint8_t flags, uint64_t parent_id,
+			    const uint8_t *xattrs, uint16_t xattr_len);
 fiber_fn int blob_part_children(struct blob *b); /* until one record can do the rest: they become its parent's */
 
 /* figures.c */

@@ -35,6 +35,7 @@ BLOB_SOURCES = \
 	%D%/mutant.h \
 	%D%/pace.c \
 	%D%/page.c \
+	%D%/parent.c \
 	%D%/payload.c \
 	%D%/punch.c \
 	%D%/reaper.c \
@@ -58,7 +59,7 @@ check_PROGRAMS += %D%/store_test
 %C%_store_test_SOURCES = %D%/store_test.c
 %C%_store_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
 check_PROGRAMS += %D%/model_test
-%C%_model_test_SOURCES = %D%/model_test.c
+%C%_model_test_SOURCES = %D%/model.h %D%/model_copies.c %D%/model_test.c
 %C%_model_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
 check_PROGRAMS += %D%/csum_test
 %C%_csum_test_SOURCES = %D%/csum_test.c

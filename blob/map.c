@@ -380,6 +380,60 @@ int map_apply_clear(struct blob *b, uint64_t first, uint32_t nr, struct blob_rea
 	return 0;
 }
 
+/* An entry of another leaf for one's own; false: no memory. */
+static bool entry_copy(struct store *s, uint64_t from, uint64_t *ret_raw)
+{
+	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64];
+	struct entry e = entry_decode(from);
+
+	*ret_raw = from;
+	if (!e.partial)
+		return true;
+	entry_get_mask(s, &e, mask);
+	*ret_raw = entry_make(s, e.own, e.base, mask);
+	return *ret_raw;
+}
+
+int map_apply_share(struct blob *b, uint64_t first, uint32_t nr, struct blob *from, struct blob_reason *why)
+{
+	struct store *s = b->store;
+	unsigned slot = map_slot(s, first, 0);
+	struct node *leaf, *source;
+	bool shared;
+	int rc = own_leaf(b, first, &leaf, why);
+
+	source = map_leaf(from, first, &shared);
+	if (!rc && (b == from || (source && source->lost) || !nr || nr > node_nr_slots(s, 0) - slot))
+		rc = refuse(why, "shares %u entries from %u on with a blob that it cannot", nr, slot);
+	if (rc)
+		return rc;
+	for (uint32_t i = slot; i < slot + nr; i++) {
+		uint64_t old = leaf->slots[i], raw = 0, index = first - slot + i;
+		struct entry was = entry_decode(old), is;
+
+		if (source && !entry_copy(s, source->slots[i], &raw))
+			return -ENOMEM;
+		is = entry_decode(raw);
+		if (is.own)
+			cluster_ref(s, is.own);
+		if (is.base)
+			cluster_ref(s, is.base);
+		account(b, index, old, false);
+		slot_set(s, leaf, i, raw);
+		if (was.own)
+			cluster_unref(s, was.own);
+		if (was.base)
+			cluster_unref(s, was.base);
+		account(b, index, raw, true);
+		entry_free(s, old);
+	}
+	leaf->maybe_shared = true;
+	if (source)
+		source->maybe_shared = true;
+	prune(b, first);
+	return 0;
+}
+
 /* A new node with an id that is free. */
 static int node_make(struct store *s, uint32_t id, unsigned level, struct node **ret_node,
 		     struct blob_reason *why)
@@ -443,17 +497,13 @@ int map_apply_root_grow(struct blob *b, uint32_t id, struct blob_reason *why)
 static int copy_leaf(struct store *s, struct node *from, struct node *to)
 {
 	for (uint32_t i = 0; i < node_nr_slots(s, 0); i++) {
-		uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64], raw = from->slots[i];
+		uint64_t raw = from->slots[i];
 		struct entry e = entry_decode(raw);
 
 		if (!raw)
 			continue;
-		if (!e.full) {
-			entry_get_mask(s, &e, mask);
-			raw = entry_make(s, e.own, e.base, mask);
-			if (!raw)
-				return -ENOMEM;
-		}
+		if (!entry_copy(s, from->slots[i], &raw))
+			return -ENOMEM;
 		if (e.own)
 			cluster_ref(s, e.own);
 		if (e.base)

@@ -4,54 +4,27 @@
  * may hold its newest stamp or, after a power cut, any that it had since the last flush.
  */
 #include "blob/csum.h"
-#include "blob/testing.h"
+#include "blob/model.h"
 
-#define NR_BLOBS   4u
-#define MAX_BLOCKS 2048u
-#define NR_OLD     6u
-#define BURST      12u
-
-struct state {
-	uint32_t now, old[NR_OLD];
-	uint8_t nr_old;
-};
-
-struct model_blob {
-	struct blob *blob;
-	char name[32];
-	uint64_t nr_blocks;
-	bool snapshot;
-	struct state *block;
-};
-
-struct model {
-	struct bench b;
-	struct model_blob blobs[NR_BLOBS];
-	uint32_t stamp, nr_names;
-	bool cutting;
-	unsigned nr_background;
-	uint64_t nr_crashes, nr_full;
-};
-
-static uint64_t pick(uint64_t n)
+uint64_t model_pick(uint64_t n)
 {
 	return n ? sim_rand() % n : 0;
 }
 
-static void flushed(struct model *m)
+void model_flushed(struct model *m)
 {
 	for (unsigned i = 0; i < NR_BLOBS; i++)
 		for (unsigned k = 0; m->blobs[i].block && k < MAX_BLOCKS; k++)
 			m->blobs[i].block[k].nr_old = 0;
 }
 
-static int do_flush(struct model *m)
+int model_flush(struct model *m)
 {
-	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
+	struct model_blob *mb = &m->blobs[model_pick(NR_BLOBS)];
 	int rc = mb->blob ? blob_rw(&m->b, mb->blob, BLOB_FLUSH, 0, 0, 0, NULL) : 0;
 
 	if (!rc && mb->blob)
-		flushed(m);
+		model_flushed(m);
 	else if (rc)
 		ck_assert(m->cutting);
 	return rc;
@@ -96,7 +69,7 @@ static void shot_done(struct blob_io *io, int status)
 
 static void shot_load(struct shot *s, struct model_blob *mb, enum blob_op op, unsigned flags)
 {
-	uint64_t cut = pick(s->nr * BLOCK), rest;
+	uint64_t cut = model_pick(s->nr * BLOCK), rest;
 
 	s->buf = malloc(s->nr * BLOCK);
 	for (uint64_t i = 0; i < s->nr * BLOCK / 4; i++)
@@ -153,10 +126,10 @@ static void shot_settle(struct model *m, struct model_blob *mb, struct shot *s)
 
 static void burst(struct model *m)
 {
-	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
+	struct model_blob *mb = &m->blobs[model_pick(NR_BLOBS)];
 	struct shot shots[BURST];
-	unsigned nr = 1 + pick(BURST), left = 0, used = 0;
-	uint64_t at = mb->nr_blocks ? pick(mb->nr_blocks) : 0;
+	unsigned nr = 1 + model_pick(BURST), left = 0, used = 0;
+	uint64_t at = mb->nr_blocks ? model_pick(mb->nr_blocks) : 0;
 	struct fiber_wait wait;
 
 	if (!mb->blob || mb->snapshot || !mb->nr_blocks)
@@ -164,20 +137,20 @@ static void burst(struct model *m)
 	fiber_wait_init(&wait);
 	for (unsigned i = 0; i < nr && at < mb->nr_blocks; i++) {
 		struct shot *s = &shots[used];
-		unsigned kind = pick(10);
+		unsigned kind = model_pick(10);
 		enum blob_op op = kind == 0 ? BLOB_UNMAP : kind == 1 ? BLOB_WRITE_ZEROES : BLOB_WRITE;
 
 		s->at = at;
-		s->nr = 1 + pick(pick(4) ? 12 : 150);
+		s->nr = 1 + model_pick(model_pick(4) ? 12 : 150);
 		if (s->nr > mb->nr_blocks - at)
 			s->nr = mb->nr_blocks - at;
-		at += s->nr + pick(2) * pick(20);
+		at += s->nr + model_pick(2) * model_pick(20);
 		if (!room(mb, s->at, s->nr))
 			continue;
 		s->stamp = op == BLOB_WRITE ? ++m->stamp : 0;
 		s->left = &left;
 		s->wait = &wait;
-		shot_load(s, mb, op, pick(6) ? 0 : BLOB_IO_FUA);
+		shot_load(s, mb, op, model_pick(6) ? 0 : BLOB_IO_FUA);
 		for (uint64_t k = s->at; k < s->at + s->nr; k++)
 			note(&mb->block[k], s->stamp);
 		used++;
@@ -192,7 +165,7 @@ static void burst(struct model *m)
 }
 
 /* Reads a range and compares; after a power cut, learns which of the stamps it may have it has. */
-static void verify(struct model *m, struct model_blob *mb, uint64_t at, uint64_t nr, bool learn)
+void model_verify(struct model *m, struct model_blob *mb, uint64_t at, uint64_t nr, bool learn)
 {
 	uint32_t *buf = malloc(nr * BLOCK);
 	int rc = blob_rw(&m->b, mb->blob, BLOB_READ, 0, at, nr, buf);
@@ -225,31 +198,31 @@ static void verify_all(struct model *m, bool learn)
 {
 	for (unsigned i = 0; i < NR_BLOBS; i++)
 		if (m->blobs[i].blob && m->blobs[i].nr_blocks)
-			verify(m, &m->blobs[i], 0, m->blobs[i].nr_blocks, learn);
+			model_verify(m, &m->blobs[i], 0, m->blobs[i].nr_blocks, learn);
 }
 
 static void some_read(struct model *m)
 {
-	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
+	struct model_blob *mb = &m->blobs[model_pick(NR_BLOBS)];
 	uint64_t at, nr;
 
 	if (!mb->blob || !mb->nr_blocks)
 		return;
-	at = pick(mb->nr_blocks);
-	nr = 1 + pick(mb->nr_blocks - at);
-	verify(m, mb, at, nr, false);
+	at = model_pick(mb->nr_blocks);
+	nr = 1 + model_pick(mb->nr_blocks - at);
+	model_verify(m, mb, at, nr, false);
 }
 
 static void some_create(struct model *m)
 {
-	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
-	struct blob_create_opts opts = {.name = mb->name, .thick = !pick(4)};
+	struct model_blob *mb = &m->blobs[model_pick(NR_BLOBS)];
+	struct blob_create_opts opts = {.name = mb->name, .thick = !model_pick(4)};
 	int rc;
 
 	if (mb->blob)
 		return;
 	snprintf(mb->name, sizeof(mb->name), "blob-%u", m->nr_names++);
-	mb->nr_blocks = (1 + pick(MAX_BLOCKS / 64)) * 64;
+	mb->nr_blocks = (1 + model_pick(MAX_BLOCKS / 64)) * 64;
 	opts.size_bytes = mb->nr_blocks * BLOCK;
 	rc = blob_create(m->b.store, &opts, &mb->blob);
 	if (rc == -ENOSPC) {
@@ -262,141 +235,16 @@ static void some_create(struct model *m)
 	mb->block = calloc(MAX_BLOCKS, sizeof(struct state));
 }
 
-static void some_delete(struct model *m)
-{
-	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
-
-	if (!mb->blob)
-		return;
-	ck_assert_int_eq(blob_delete(mb->blob), -EBUSY);
-	blob_close(mb->blob);
-	ck_assert_int_eq(blob_delete(mb->blob), 0);
-	mb->blob = NULL;
-	free(mb->block);
-	mb->block = NULL;
-}
-
-static void some_resize(struct model *m)
-{
-	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
-	uint64_t nr = (1 + pick(MAX_BLOCKS / 64)) * 64;
-	int rc;
-
-	if (!mb->blob || mb->snapshot)
-		return;
-	rc = blob_resize(mb->blob, nr * BLOCK);
-	if (rc == -ENOSPC)
-		return;
-	ck_assert_int_eq(rc, 0);
-	for (uint64_t i = nr; i < MAX_BLOCKS; i++)
-		mb->block[i] = (struct state){0};
-	mb->nr_blocks = nr;
-}
-
-static void some_snapshot(struct model *m)
-{
-	struct model_blob *from = &m->blobs[pick(NR_BLOBS)], *to = &m->blobs[pick(NR_BLOBS)];
-	int rc;
-
-	if (!from->blob || to->blob || from->snapshot)
-		return;
-	verify(m, from, 0, from->nr_blocks, false);
-	do_flush(m);
-	snprintf(to->name, sizeof(to->name), "snap-%u", m->nr_names++);
-	rc = blob_snapshot(from->blob, &(struct blob_copy_opts){.name = to->name}, &to->blob);
-	if (rc == -ENOSPC) {
-		to->blob = NULL;
-		return;
-	}
-	ck_assert_int_eq(rc, 0);
-	blob_open(to->blob);
-	to->nr_blocks = from->nr_blocks;
-	to->snapshot = true;
-	to->block = calloc(MAX_BLOCKS, sizeof(struct state));
-	memcpy(to->block, from->block, MAX_BLOCKS * sizeof(struct state));
-	flushed(m); /* a snapshot is durable with what it holds */
-}
-
-static void some_clone(struct model *m)
-{
-	struct model_blob *from = &m->blobs[pick(NR_BLOBS)], *to = &m->blobs[pick(NR_BLOBS)];
-	int rc;
-
-	if (!from->blob || to->blob)
-		return;
-	snprintf(to->name, sizeof(to->name), "clone-%u", m->nr_names++);
-	rc = blob_clone(from->blob, &(struct blob_copy_opts){.name = to->name}, &to->blob);
-	if (rc) {
-		ck_assert_int_eq(rc, from->snapshot ? -ENOSPC : -EPERM);
-		to->blob = NULL;
-		return;
-	}
-	blob_open(to->blob);
-	to->nr_blocks = from->nr_blocks;
-	to->snapshot = false;
-	to->block = calloc(MAX_BLOCKS, sizeof(struct state));
-	memcpy(to->block, from->block, MAX_BLOCKS * sizeof(struct state));
-}
-
-static void some_revert(struct model *m)
-{
-	struct model_blob *to = &m->blobs[pick(NR_BLOBS)], *from = &m->blobs[pick(NR_BLOBS)];
-	int rc;
-
-	if (!from->blob || !to->blob || to == from || !from->snapshot || to->snapshot)
-		return;
-	rc = blob_revert(to->blob, from->blob);
-	if (rc) {
-		ck_assert_int_eq(rc, -ENOSPC);
-		return;
-	}
-	to->nr_blocks = from->nr_blocks;
-	memcpy(to->block, from->block, MAX_BLOCKS * sizeof(struct state));
-}
-
-static void some_inflate(struct model *m)
-{
-	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
-	struct progress progress = {.cancel = !pick(4)};
-	uint64_t exclusive;
-	struct blob_info info;
-	int rc;
-
-	if (!mb->blob || mb->snapshot)
-		return;
-	rc = blob_inflate(mb->blob, &progress);
-	if (rc) {
-		ck_assert(rc == -ENOSPC || (rc == -ECANCELED && progress.cancel));
-		return;
-	}
-	blob_get_info(mb->blob, &info);
-	ck_assert(info.thick && !info.parent_id);
-	ck_assert_int_eq(blob_exclusive(mb->blob, &exclusive), 0);
-	ck_assert_uint_eq(exclusive, info.nr_named_clusters);
-}
-
-static void some_decouple(struct model *m)
-{
-	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
-
-	int rc;
-
-	if (!mb->blob)
-		return;
-	rc = blob_parent(mb->blob) ? 0 : -EINVAL;
-	ck_assert_int_eq(blob_decouple(mb->blob), rc);
-}
-
 static void some_attributes(struct model *m)
 {
-	struct model_blob *mb = &m->blobs[pick(NR_BLOBS)];
+	struct model_blob *mb = &m->blobs[model_pick(NR_BLOBS)];
 	char value[40];
 	const void *got;
 	uint16_t len;
 
 	if (!mb->blob)
 		return;
-	if (pick(2)) {
+	if (model_pick(2)) {
 		snprintf(mb->name, sizeof(mb->name), "renamed-%u", m->nr_names++);
 		ck_assert_int_eq(blob_rename(mb->blob, mb->name), 0);
 		return;
@@ -440,13 +288,14 @@ static void shut_blobs(struct model *m)
 static void hurry(struct model *m)
 {
 	if (m->b.store->csum)
-		m->b.store->csum->tick_us = 1 + pick(3000);
+		m->b.store->csum->tick_us = 1 + model_pick(3000);
 }
 
 static void find_blobs(struct model *m)
 {
 	hurry(m);
 	ck_assert_uint_eq(store_check_memory(m->b.store, print_finding, NULL), 0);
+	model_resolve(m);
 	for (unsigned i = 0; i < NR_BLOBS; i++) {
 		struct model_blob *mb = &m->blobs[i];
 
@@ -467,22 +316,27 @@ static void reopen(struct model *m)
 	bench_check(&m->b);
 	bench_open(&m->b);
 	find_blobs(m);
-	flushed(m);
+	model_flushed(m);
 	verify_all(m, false);
 }
 
 static void crash(struct model *m)
 {
-	unsigned nr = 1 + pick(8);
+	unsigned nr = 1 + model_pick(8);
 
 	m->nr_crashes++;
 	m->cutting = true;
-	crash_disk_cut_at(m->b.disk, crash_disk_nr_events(m->b.disk) + 1 + pick(60));
-	for (unsigned i = 0; i < nr; i++)
-		if (pick(4))
-			burst(m);
+	crash_disk_cut_at(m->b.disk, crash_disk_nr_events(m->b.disk) + 1 + model_pick(model_pick(2) ? 8 : 60));
+	for (unsigned i = 0; i < nr && !m->pending.kind; i++) {
+		unsigned what = model_pick(5);
+
+		if (what == 0)
+			model_flush(m);
+		else if (what <= 2)
+			model_operation(m);
 		else
-			do_flush(m);
+			burst(m);
+	}
 	shut_blobs(m);
 	bench_crash(&m->b, CRASH_FATE_SEEDED, sim_rand());
 	m->cutting = false;
@@ -495,38 +349,41 @@ static void step(struct model *m)
 {
 	struct store_check_result result;
 
-	switch (pick(40)) {
+	switch (model_pick(40)) {
 	case 0:
 	case 1:
 	case 2:
 		some_create(m);
 		break;
 	case 3:
-		some_delete(m);
+		model_delete(m);
 		break;
 	case 4:
-		some_resize(m);
+		model_resize(m);
 		break;
 	case 5:
-		some_snapshot(m);
+		model_snapshot(m);
 		break;
 	case 6:
 		some_attributes(m);
 		break;
 	case 22:
-		some_clone(m);
+		model_clone(m);
 		break;
 	case 23:
-		some_revert(m);
+		model_revert(m);
 		break;
 	case 24:
-		some_inflate(m);
+		model_inflate(m);
 		break;
 	case 25:
-		some_decouple(m);
+		model_decouple(m);
+		break;
+	case 26:
+		model_set_parent(m);
 		break;
 	case 7:
-		if (!pick(8))
+		if (!model_pick(8))
 			reopen(m);
 		break;
 	case 8:
@@ -541,19 +398,18 @@ static void step(struct model *m)
 	case 21:
 		m->nr_background++;
 		ck_assert_int_eq(fiber_spawn(thread_current(), "behind", checkpoint_behind, m), 0);
-		fiber_sleep(pick(300));
+		fiber_sleep(model_pick(300));
 		break;
 	case 10:
 		ck_assert_int_eq(store_wait_free(m->b.store), 0);
 		break;
 	case 11:
-		if (!pick(3))
-			crash(m);
+		crash(m);
 		break;
 	case 12:
 	case 13:
 	case 14:
-		do_flush(m);
+		model_flush(m);
 		break;
 	case 15:
 	case 16:

@@ -172,6 +172,37 @@ static int apply_parent(struct blob *b, const uint8_t *body, uint32_t len, struc
 	return 0;
 }
 
+static int apply_share(struct store *s, const uint8_t *body, uint32_t len, struct blob_reason *why)
+{
+	struct blob *b = NULL, *from = NULL;
+	int rc = len < 16 ? refuse(why, "a map record of %u bytes", len) : get_blob(s, body, len, &b, why);
+
+	if (!rc)
+		rc = get_blob(s, body + 12, len - 12, &from, why);
+	return rc ? rc : map_apply_share(b, get32(body + 4), get32(body + 8), from, why);
+}
+
+/* One blob's map, instead of its own, becomes another's, and the one is no more. */
+static int apply_take(struct store *s, struct blob *b, const uint8_t *body, uint32_t len, struct blob_reason *why)
+{
+	struct blob *from = NULL;
+	int rc = len < 16 ? refuse(why, "a record of %u bytes", len) : get_blob(s, body + 4, len - 4, &from, why);
+
+	if (rc)
+		return rc;
+	if (from == b || !(from->flags & BLOB_FLAG_TEMPORARY) || from->nr_children)
+		return refuse(why, "takes the map of blob %llu, which it cannot", (unsigned long long)from->id);
+	rc = map_take_root(b, from->root);
+	if (rc)
+		return rc;
+	mpage_touch(s, TABLE_BLOBS, b->slot);
+	mpage_touch(s, TABLE_BLOBS, from->slot);
+	figures_share(b, from);
+	blob_relate(b, get64(body + 8));
+	blob_forget(from);
+	return 0;
+}
+
 static int apply_blob(struct store *s, uint8_t type, const uint8_t *body, uint32_t len,
 		      struct blob_reason *why)
 {
@@ -195,6 +226,8 @@ static int apply_blob(struct store *s, uint8_t type, const uint8_t *body, uint32
 		return apply_revert(s, b, body, len, why);
 	if (type == REC_BLOB_PARENT)
 		return apply_parent(b, body, len, why);
+	if (type == REC_BLOB_TAKE)
+		return apply_take(s, b, body, len, why);
 	rc = get_image(body + skip, len - skip, &image, why);
 	if (rc)
 		return rc;
@@ -255,7 +288,10 @@ int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct bl
 	case REC_BLOB_SNAPSHOT:
 	case REC_BLOB_REVERT:
 	case REC_BLOB_PARENT:
+	case REC_BLOB_TAKE:
 		return apply_blob(s, record[0], body, len, why);
+	case REC_MAP_SHARE:
+		return apply_share(s, body, len, why);
 	case REC_REAP:
 		return len < 4 ? refuse(why, "a reap record of %u bytes", len)
 			       : map_apply_reap(s, get32(body), why);
@@ -451,6 +487,27 @@ void rec_blob_parent(struct store *s, struct blob *b, uint64_t parent_id)
 	uint8_t *p = journal_record(s, REC_BLOB_PARENT, 16);
 
 	put32(p, b->slot);
+	put64(p + 8, parent_id);
+	apply_own(s, p);
+}
+
+void rec_map_share(struct store *s, struct blob *b, uint64_t first, uint32_t nr, const struct blob *from)
+{
+	uint8_t *p = journal_record(s, REC_MAP_SHARE, 16);
+
+	put32(p, b->slot);
+	put32(p + 4, first);
+	put32(p + 8, nr);
+	put32(p + 12, from->slot);
+	apply_own(s, p);
+}
+
+void rec_blob_take(struct store *s, struct blob *b, const struct blob *from, uint64_t parent_id)
+{
+	uint8_t *p = journal_record(s, REC_BLOB_TAKE, 16);
+
+	put32(p, b->slot);
+	put32(p + 4, from->slot);
 	put64(p + 8, parent_id);
 	apply_own(s, p);
 }

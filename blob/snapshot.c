@@ -45,9 +45,8 @@ static int check_copy(struct store *s, const struct blob_copy_opts *opts)
 	return rc;
 }
 
-/* A blob that shares the map of another, in one record. */
-static struct blob *make_copy(struct blob *from, const struct blob_copy_opts *opts, uint8_t flags,
-			      uint64_t parent_id, const uint8_t *xattrs, uint16_t xattr_len)
+struct blob *blob_make_copy(struct blob *from, const struct blob_copy_opts *opts, uint8_t flags,
+			    uint64_t parent_id, const uint8_t *xattrs, uint16_t xattr_len)
 {
 	struct store *s = from->store;
 	struct blob_image image = {
@@ -109,7 +108,7 @@ static fiber_fn int take_snapshot(struct blob *b, const struct blob_copy_opts *o
 	if (!rc && clusters_unpromised(b->store) < promise_again(b))
 		rc = -ENOSPC;
 	if (!rc) {
-		snapshot = make_copy(b, opts, BLOB_FLAG_SNAPSHOT, b->parent_id, xattrs, xattr_len);
+		snapshot = blob_make_copy(b, opts, BLOB_FLAG_SNAPSHOT, b->parent_id, xattrs, xattr_len);
 		rc = snapshot ? 0 : -EIO;
 		b->map_seq++;
 		b->draining = true;
@@ -175,7 +174,7 @@ fiber_fn int blob_clone(struct blob *from, const struct blob_copy_opts *opts, st
 	if (!rc)
 		rc = check_copy(s, opts);
 	if (!rc) {
-		*ret_blob = make_copy(from, opts, 0, from->id, xattrs, len);
+		*ret_blob = blob_make_copy(from, opts, 0, from->id, xattrs, len);
 		rc = *ret_blob ? 0 : -EIO;
 	}
 	admit_release(s, &admission);

@@ -378,6 +378,23 @@ fiber_fn int store_load(struct store *s, bool journal, struct blob_reason *reaso
 	return rc;
 }
 
+/* Halves of operations that a crash ended. */
+static fiber_fn void delete_temporary(struct store *s)
+{
+	struct list *it = s->blobs.next;
+
+	while (it != &s->blobs) {
+		struct blob *b = list_entry(it, struct blob, link);
+		bool is = b->flags & BLOB_FLAG_TEMPORARY;
+
+		it = it->next;
+		if (is && blob_delete(b))
+			return; /* the next open tries again */
+		if (is)
+			it = s->blobs.next; /* others may have come and gone */
+	}
+}
+
 static fiber_fn int start_serving(struct store *s)
 {
 	struct list *it, *next;
@@ -416,6 +433,7 @@ static fiber_fn int start_serving(struct store *s)
 		if (b->flags & BLOB_FLAG_TAIL && !(b->flags & BLOB_FLAG_SNAPSHOT))
 			blob_trim_start(b);
 	}
+	delete_temporary(s);
 	return 0;
 }
 

@@ -92,6 +92,24 @@ fiber_fn int lvol_revert(struct lvol *lvol, struct lvol *snapshot)
 	return rc;
 }
 
+fiber_fn int lvol_set_parent(struct lvol *lvol, struct lvol *snapshot)
+{
+	int rc;
+
+	if (lvol->store != snapshot->store || lvol == snapshot)
+		return -EINVAL;
+	rc = lvol_use(snapshot);
+	if (rc)
+		return rc;
+	rc = lvol_begin(lvol);
+	if (!rc) {
+		rc = blob_set_parent(lvol->blob, snapshot->blob);
+		lvol_end(lvol);
+	}
+	lvol_unuse(snapshot);
+	return rc;
+}
+
 fiber_fn int lvol_decouple(struct lvol *lvol)
 {
 	int rc = lvol_begin(lvol);

@@ -263,6 +263,52 @@ START_TEST(what_a_volume_takes_is_known_and_a_thick_one_never_runs_out)
 }
 END_TEST
 
+static void set_parent(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 16, true), *b = make_volume(store, "b", 16, true), *s, *t, *c;
+
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 4 * 2048), 0);
+	s = snapshot_of(a, "s");
+	ck_assert_int_eq(io("pool/b", BDEV_WRITE, '2', 2048, 4 * 2048), 0);
+	t = snapshot_of(b, "t");
+	c = clone_of(s, "c");
+	ck_assert_int_eq(io("pool/c", BDEV_WRITE, '3', 0, 8), 0);	     /* differs, and goes on reading s */
+	ck_assert_int_eq(io("pool/c", BDEV_UNMAP, 0, 3 * 2048, 2048), 0); /* a hole stays a hole */
+	ck_assert_int_eq(lvol_set_parent(c, s), -EEXIST);
+	ck_assert_int_eq(lvol_set_parent(s, t), -EPERM);
+	ck_assert_int_eq(lvol_set_parent(c, a), -EINVAL);
+	ck_assert_int_eq(lvol_set_parent(c, t), 0);
+	ck_assert_ptr_eq(lvol_parent(c), t);
+	ck_assert_uint_eq(info_of(c).num_allocated_clusters, 1);
+	ck_assert_uint_eq(info_of(c).referenced_bytes, 5 * MIB);
+	lvol_store_close(store);
+	ck_assert_int_eq(lvol_store_open("base", &store, NULL), 0);
+	ck_assert_int_eq(lvol_delete(lvol_find("pool/s")), 0);
+	ck_assert_int_eq(lvol_delete(lvol_find("pool/a")), 0);
+	ck_assert_int_eq(lvol_delete(lvol_find("pool/b")), 0);
+	free_clusters(store);
+	ck_assert_int_eq(io("pool/c", BDEV_READ, '3', 0, 8), 0);
+	ck_assert_int_eq(io("pool/c", BDEV_READ, '1', 8, 2040), 0);
+	ck_assert_int_eq(io("pool/c", BDEV_READ, '2', 2048, 2 * 2048), 0);
+	ck_assert_int_eq(io("pool/c", BDEV_READ, 0, 3 * 2048, 2048), 0);
+	ck_assert_int_eq(io("pool/c", BDEV_READ, '2', 4 * 2048, 2048), 0);
+	/* One that has no parent. */
+	b = make_volume(store, "b", 16, true);
+	ck_assert_int_eq(io("pool/b", BDEV_WRITE, '4', 4 * 2048, 8), 0);
+	ck_assert_int_eq(lvol_set_parent(b, lvol_find("pool/t")), 0);
+	ck_assert_int_eq(io("pool/b", BDEV_READ, '2', 2048, 3 * 2048), 0);
+	ck_assert_int_eq(io("pool/b", BDEV_READ, '4', 4 * 2048, 8), 0);
+	ck_assert_int_eq(io("pool/b", BDEV_READ, 0, 4 * 2048 + 8, 2040), 0);
+	lvol_fini();
+}
+
+START_TEST(a_volume_with_another_parent_keeps_what_differs_and_shows_the_others_rest)
+{
+	run_sim(1, 1, set_parent, NULL);
+}
+END_TEST
+
 static void inflate(void *arg)
 {
 	struct lvol_store *store = make_store(64);
@@ -383,6 +429,7 @@ int main(void)
 	tcase_add_test(tc, a_volume_goes_back_to_a_snapshot_in_place_and_forward_again);
 	tcase_add_test(tc, what_differs_between_two_snapshots_is_told_by_4_kib);
 	tcase_add_test(tc, what_a_volume_takes_is_known_and_a_thick_one_never_runs_out);
+	tcase_add_test(tc, a_volume_with_another_parent_keeps_what_differs_and_shows_the_others_rest);
 	tcase_add_test(tc, an_inflated_clone_has_all_of_its_own_and_never_runs_out);
 	tcase_add_test(tc, deleting_a_volume_ends_its_inflation);
 	tcase_add_test(tc, attributes_come_with_a_snapshot_and_read_only_stays);

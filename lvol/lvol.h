@@ -122,6 +122,9 @@ fiber_fn int lvol_clone(struct lvol *snapshot, const struct lvol_copy_opts *opts
 fiber_fn int lvol_revert(struct lvol *lvol, struct lvol *snapshot);
 /* Its parent's parent becomes its parent; moves no data.  -EINVAL it has none. */
 fiber_fn int lvol_decouple(struct lvol *lvol);
+/* Clusters that it has as its parent has them (without one: that it does not have) become a snapshot's of the same store and size; others
+ * stay.  As blob_set_parent(). */
+fiber_fn int lvol_set_parent(struct lvol *lvol, struct lvol *snapshot);
 /* Makes all that it shares its own, and it thick and without a parent: as blob_inflate().  It goes on where it was when it is asked again
  * after an end before its time: -ECANCELED (progress, or the volume or its store goes), or a crash.  progress, in clusters, may be NULL. */
 fiber_fn int lvol_inflate(struct lvol *lvol, struct progress *progress);

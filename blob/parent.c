@@ -1,0 +1,180 @@
+/*
+ * Giving a blob another parent: what it has as its old parent has it becomes what the new one has; entries that differ stay.  A temporary
+ * blob is made that shares the new parent's map, the entries that differ are shared into it, and in one record the
+ * blob takes its map.  First writes and unmaps wait meanwhile; a crash before that record leaves only the temporary
+ * blob, which the next opening deletes.
+ */
+#include "blob/figures.h"
+
+#include <stdio.h>
+
+#define RUNS_A_RECORD 64u
+
+struct overlay {
+	struct blob *b, *old_parent, *to;
+};
+
+static bool entry_stays(const struct overlay *o, const struct leaf_pair *pair, uint64_t index)
+{
+	struct store *s = o->b->store;
+	unsigned slot = map_slot(s, index, 0);
+
+	return !entries_same(s, pair->a ? pair->a->slots[slot] : 0, pair->b ? pair->b->slots[slot] : 0);
+}
+
+/* Records for one leaf, from *index on: as many runs as fit one operation. */
+static void overlay_leaf(struct overlay *o, const struct leaf_pair *pair, uint64_t *index, uint64_t leaf_end)
+{
+	struct store *s = o->b->store;
+	unsigned nr_runs = 0;
+	bool shared;
+
+	journal_begin(s, 1400 + RUNS_A_RECORD * 20);
+	while (*index < leaf_end && nr_runs < RUNS_A_RECORD) {
+		uint64_t first = *index;
+
+		while (*index < leaf_end && entry_stays(o, pair, *index))
+			(*index)++;
+		if (first == *index) {
+			(*index)++;
+			continue;
+		}
+		/* Empty entries, where the new parent has none either. */
+		if (!pair->a && !map_leaf(o->to, first, &shared))
+			continue;
+		map_prepare_path(s, o->to, first);
+		rec_map_share(s, o->to, first, *index - first, o->b);
+		nr_runs++;
+	}
+	journal_end(s);
+}
+
+static fiber_fn int overlay(struct overlay *o)
+{
+	struct store *s = o->b->store;
+	uint64_t index = 0, end = o->b->nr_clusters;
+	struct admission admission = {0};
+	int rc = 0;
+
+	while (!rc && !s->stopping) {
+		struct leaf_pair pair = {.root_a = o->b->root, .root_b = o->old_parent ? o->old_parent->root : NULL};
+		uint64_t leaf_end;
+
+		index = pair_next(s, &pair, index, end);
+		if (index >= end)
+			return 0;
+		if (pair.lost)
+			return -EIO;
+		rc = admit_wait(s, &admission, freeing_pages(s) + map_path_pages(o->to, index), OP_THIN);
+		if (rc)
+			return rc;
+		/* Both maps stand still, but not their memory. */
+		pair.root_a = o->b->root;
+		pair.root_b = o->old_parent ? o->old_parent->root : NULL;
+		index = pair_next(s, &pair, index, end);
+		leaf_end = ((index >> s->leaf_shift) + 1) << s->leaf_shift;
+		overlay_leaf(o, &pair, &index, leaf_end < end ? leaf_end : end);
+		admit_release(s, &admission);
+		if (!store_writable(s))
+			rc = -EIO;
+		fiber_yield();
+	}
+	return rc ? rc : -ESHUTDOWN;
+}
+
+static fiber_fn int take(struct blob *b, struct blob *from, uint64_t parent_id)
+{
+	struct store *s = b->store;
+	struct admission admission = {0};
+	int rc = admit_wait(s, &admission, 8, OP_FREEING);
+
+	if (rc)
+		return rc;
+	if (from->slot < s->slot_hint)
+		s->slot_hint = from->slot;
+	blob_close(from);
+	journal_begin(s, 64);
+	rec_blob_take(s, b, from, parent_id);
+	journal_end(s);
+	b->map_seq++;
+	blob_promise(b);
+	admit_release(s, &admission);
+	return store_writable(s) ? 0 : -EIO;
+}
+
+static fiber_fn int make_temporary(struct blob *b, struct blob *snapshot, struct blob **ret_blob)
+{
+	struct store *s = b->store;
+	struct admission admission = {0};
+	struct blob_copy_opts opts = {0};
+	char name[64];
+	int rc = admit_wait(s, &admission, 6, OP_THIN);
+
+	if (rc)
+		return rc;
+	snprintf(name, sizeof(name), "/parent/%llu", (unsigned long long)b->id);
+	opts.name = name;
+	rc = blob_check_name(s, name, NULL);
+	if (!rc) {
+		*ret_blob = blob_make_copy(snapshot, &opts, BLOB_FLAG_TEMPORARY, 0, (const uint8_t *)"", 0);
+		rc = *ret_blob ? 0 : -EIO;
+	}
+	admit_release(s, &admission);
+	if (!rc)
+		blob_open(*ret_blob);
+	return rc;
+}
+
+static fiber_fn int set_parent(struct blob *b, struct blob *snapshot)
+{
+	struct overlay o = {.b = b, .old_parent = blob_parent(b)};
+	int rc;
+
+	if (o.old_parent)
+		blob_open(o.old_parent);
+	rc = make_temporary(b, snapshot, &o.to);
+	if (!rc) {
+		rc = overlay(&o);
+		if (!rc)
+			rc = take(b, o.to, snapshot->id);
+		else {
+			blob_close(o.to);
+			(void)blob_delete(o.to); /* else the next opening does */
+		}
+	}
+	if (o.old_parent)
+		blob_close(o.old_parent);
+	return rc;
+}
+
+fiber_fn int blob_set_parent(struct blob *b, struct blob *snapshot)
+{
+	struct store *s = b->store;
+	struct range_lock lock;
+	int rc;
+
+	if (snapshot == b || snapshot->store != s || !(snapshot->flags & BLOB_FLAG_SNAPSHOT) ||
+	    snapshot->nr_clusters != b->nr_clusters)
+		return -EINVAL;
+	if (b->frozen || blob_is_thick(b))
+		return -EPERM;
+	if (b->parent_id == snapshot->id)
+		return -EEXIST;
+	blob_open(b);
+	blob_open(snapshot);
+	fiber_lock(&b->mutex);
+	rc = blob_wait_trimmed(b);
+	range_lock_init(&lock, 0, UINT64_MAX, NULL);
+	range_lock_wait(b, &lock);
+	if (!rc && (snapshot->nr_clusters != b->nr_clusters || blob_is_thick(b)))
+		rc = -EINVAL;
+	if (!rc)
+		rc = set_parent(b, snapshot);
+	range_unlock(b, &lock);
+	if (!rc)
+		rc = journal_commit_wait(s, false) ? -EIO : 0;
+	fiber_unlock(&b->mutex);
+	blob_close(snapshot);
+	blob_close(b);
+	return rc;
+}
