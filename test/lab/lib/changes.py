@@ -161,10 +161,11 @@ def found(call):
         if volume['is_degraded']:
             sys.exit(f"{volume['alias']} is degraded")
     for s in call('nvmf_get_subsystems'):
-        for ns in s.get('namespaces', []) if s.get('listen_addresses') else []:
-            bdev = call('bdev_get_bdevs', name=ns['bdev_name'])[0]
-            if s['nqn'].startswith(export_nqn('side-')):
-                things.add(('export', bdev['aliases'][0]))
+        if not s['nqn'].startswith(export_nqn('side-')) or not s['listen_addresses']:
+            continue
+        for ns in s['namespaces']:
+            if ns.get('present', True):
+                things.add(('export', call('bdev_get_bdevs', name=ns['bdev_name'])[0]['aliases'][0]))
     return things
 
 
