@@ -64,6 +64,12 @@ static void add_reply(struct exchange *x, json_t *id, const char *key, json_t *v
 	char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
 
 	json_decref(reply);
+	if (!text) { /* no memory, or a text that is none: an answer is owed all the same */
+		reply = json_pack("{s:s,s:O?,s:{s:i,s:s}}", "jsonrpc", "2.0", "id", id, "error", "code", RPC_INTERNAL_ERROR,
+				  "message", "Internal error");
+		text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
+		json_decref(reply);
+	}
 	if (!text)
 		return;
 	if (x->batch)

@@ -223,7 +223,7 @@ static bool printable(const char *text, size_t max)
 		if (text[i] < 0x20 || text[i] > 0x7e)
 			return false;
 	}
-	return len <= max;
+	return len && len <= max;
 }
 
 /* Refuses what nvmf would refuse without saying which. */
@@ -234,14 +234,14 @@ static int check_subsystem(struct rpc_call *call, const struct nvmf_subsystem_op
 
 	if (opts->serial && !printable(opts->serial, NVMF_SERIAL_MAX)) {
 		snprintf(message, sizeof(message), "Subsystem %.223s: invalid serial number '%.64s'", opts->nqn, opts->serial);
-		rpc_fail(call, RPC_INVALID_PARAMS, message, "serial_number is at most %d printable ASCII characters",
+		rpc_fail(call, RPC_INVALID_PARAMS, message, "serial_number is 1 to %d printable ASCII characters",
 			 NVMF_SERIAL_MAX);
 		rpc_blame(call, "serial_number");
 		return -EINVAL;
 	}
 	if (opts->model && !printable(opts->model, NVMF_MODEL_MAX)) {
 		snprintf(message, sizeof(message), "Subsystem %.223s: invalid model number '%.64s'", opts->nqn, opts->model);
-		rpc_fail(call, RPC_INVALID_PARAMS, message, "model_number is at most %d printable ASCII characters",
+		rpc_fail(call, RPC_INVALID_PARAMS, message, "model_number is 1 to %d printable ASCII characters",
 			 NVMF_MODEL_MAX);
 		rpc_blame(call, "model_number");
 		return -EINVAL;

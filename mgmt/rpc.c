@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nvme/nvme.h"
 #include "runtime/runtime.h"
 
 #define MAX_TABLES 32
@@ -72,6 +73,18 @@ bool rpc_failed(const struct rpc_call *call)
 	return call->error_code != 0;
 }
 
+/* A name that was cut in the midst of a character would make the whole answer impossible: what is no character becomes '?'. */
+static void repair_utf8(char *text)
+{
+	for (size_t left = strlen(text), n; left; text += n, left -= n) {
+		n = nvme_utf8_char_len(text, left);
+		if (!n) {
+			*text = '?';
+			n = 1;
+		}
+	}
+}
+
 static void set_error(struct rpc_call *call, int code, const char *message, const char *data_fmt, va_list ap)
 {
 	char detail[1024];
@@ -83,11 +96,11 @@ static void set_error(struct rpc_call *call, int code, const char *message, cons
 	call->result_text = NULL;
 	call->error_code = code;
 	snprintf(call->error_message, sizeof(call->error_message), "%s", message);
+	repair_utf8(call->error_message);
 	if (data_fmt) {
 		vsnprintf(detail, sizeof(detail), data_fmt, ap);
+		repair_utf8(detail);
 		call->error_data = json_pack("{s:s}", "detail", detail);
-		if (!call->error_data) /* not UTF-8: a name from outside, cut or malformed */
-			call->error_data = json_pack("{s:s}", "detail", "the parameter is not valid UTF-8");
 	}
 }
 
@@ -124,9 +137,13 @@ void rpc_fail_param(struct rpc_call *call, const char *key, const char *data_fmt
 
 void rpc_blame(struct rpc_call *call, const char *key)
 {
+	char name[256];
+
+	snprintf(name, sizeof(name), "%s", key);
+	repair_utf8(name);
 	if (!call->error_data)
 		call->error_data = json_object();
-	json_object_set_new(call->error_data, "parameter", json_string(key));
+	json_object_set_new(call->error_data, "parameter", json_string(name));
 }
 
 /* --- parameters ----------------------------------------------------------------------------------------------------- */

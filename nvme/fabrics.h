@@ -42,6 +42,8 @@ static_assert(offsetof(struct nvme_connect_data, hostnqn) == 512, "HOSTNQN");
  * date and a dot.
  */
 bool nvme_nqn_is_valid(const char *nqn, size_t size);
+/* The length of the character of UTF-8 at @text, of which at most len bytes (at least 1) may be read; 0: none is there. */
+size_t nvme_utf8_char_len(const char *text, size_t len);
 
 /* --- properties (Base 2.0, 3.1.3) ------------------------------------------------------------- */
 

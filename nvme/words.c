@@ -197,9 +197,9 @@ static bool is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-/* The length of the character of UTF-8 at @s, of which at most len bytes may be read; 0: none is there. */
-static size_t utf8_char_len(const unsigned char *s, size_t len)
+size_t nvme_utf8_char_len(const char *text, size_t len)
 {
+	const unsigned char *s = (const unsigned char *)text;
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 }; /* a shorter form is the right one below */
 	size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc0 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf8 ? 4 : 0;
 	uint32_t c = s[0] & (0xff >> (n + 1));
@@ -217,7 +217,7 @@ static size_t utf8_char_len(const unsigned char *s, size_t len)
 static bool is_utf8(const char *s, size_t len)
 {
 	for (size_t off = 0, n; off < len; off += n) {
-		n = utf8_char_len((const unsigned char *)s + off, len - off);
+		n = nvme_utf8_char_len(s + off, len - off);
 		if (!n)
 			return false;
 	}

@@ -292,6 +292,16 @@ class Methods(ferrule.Case):
             self.assertEqual(host.recv(1), b"\1")
             self.assertEqual(self.sock_priorities().count(5), 1)
 
+    def test_a_name_that_is_cut_in_an_error_is_still_answered(self):
+        for extra in ["", "x"]:  # a character of two bytes stands across the cut in one of them
+            name = extra + "\u00e9" * 600
+            cut = name.encode()[:223].decode(errors="ignore") + ("" if extra else "?")
+            self.assert_error(-32603, "Unable to create subsystem " + cut, self.rpc, "nvmf_create_subsystem", {"nqn": name},
+                              parameter="nqn")
+            self.assert_error(-19, "No such device", self.rpc, "bdev_get_bdevs", {"name": name}, parameter="name")
+            error = self.assert_error(-32602, "Invalid parameters", self.rpc, "nvmf_get_subsystems", {name: 1})
+            self.assertTrue(error.data["parameter"].startswith(extra + "\u00e9\u00e9"))
+
     def test_a_subsystem_as_it_is_shown(self):
         self.null(uuid=UUID)
         self.subsystem(serial_number="SN1", model_number="MN1", max_namespaces=32, max_discard_size_kib=1024)
