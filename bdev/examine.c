@@ -1,6 +1,7 @@
 /*
- * Examine and late arrival: modules that live on other bdevs look at each new one in a fiber of its own, after those who
- * wait for a name have been told that it is there.
+ * Examine and late arrival: modules that live on other bdevs look at each new one, after those who wait for a name have been told
+ * that it is there.  A few fibers do so for all: a hundred thousand volumes can come at once, and one that waits for its disk holds
+ * up no other disk.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +16,11 @@ struct watcher {
 	void *arg;
 };
 
-/* One look at one bdev.  Owner: its fiber. */
+#define MAX_LOOKERS 64u
+
+/* One look at one bdev.  Owner: the queue, then the fiber that looks. */
 struct look {
+	struct list link; /* queue */
 	char name[BDEV_NAME_MAX];
 	struct bdev_examiner *examiner; /* NULL: all of them, and the watchers */
 };
@@ -24,7 +28,9 @@ struct look {
 static struct list examiners = LIST_INIT(examiners);
 static struct list watchers = LIST_INIT(watchers);
 static struct fiber_cond over;
-static unsigned nr_looking;
+static struct list queue = LIST_INIT(queue);
+static unsigned nr_looking; /* looks that are not over, queued or under way */
+static unsigned nr_lookers; /* fibers */
 
 static void tell_watchers(const char *name)
 {
@@ -39,23 +45,34 @@ static void tell_watchers(const char *name)
 	}
 }
 
-static void look_main(void *arg)
+static fiber_fn void look_at(struct look *look)
 {
-	struct look *look = arg;
 	struct list *it;
 
 	if (look->examiner) {
 		look->examiner->examine(look->name);
-	} else {
-		tell_watchers(look->name);
-		for (it = examiners.next; it != &examiners; it = it->next) {
-			if (bdev_find(look->name))
-				list_entry(it, struct bdev_examiner, link)->examine(look->name);
-		}
+		return;
 	}
-	free(look);
-	if (--nr_looking == 0)
-		fiber_cond_broadcast(&over);
+	tell_watchers(look->name);
+	for (it = examiners.next; it != &examiners; it = it->next) {
+		if (bdev_find(look->name))
+			list_entry(it, struct bdev_examiner, link)->examine(look->name);
+	}
+}
+
+static fiber_fn void looker_main(void *arg)
+{
+	struct list *e;
+
+	while ((e = list_pop(&queue))) {
+		struct look *look = list_entry(e, struct look, link);
+
+		look_at(look);
+		free(look);
+		if (--nr_looking == 0)
+			fiber_cond_broadcast(&over);
+	}
+	nr_lookers--;
 }
 
 static void look_start(const char *name, struct bdev_examiner *examiner)
@@ -66,13 +83,14 @@ static void look_start(const char *name, struct bdev_examiner *examiner)
 		fiber_cond_init(&over);
 	if (!look)
 		goto out_no_memory;
+	if (nr_lookers < MAX_LOOKERS && fiber_spawn(runtime_app_thread(), "examine", looker_main, NULL) == 0)
+		nr_lookers++;
+	if (!nr_lookers)
+		goto out_no_memory;
 	strcpy(look->name, name);
 	look->examiner = examiner;
+	list_add_tail(&queue, &look->link);
 	nr_looking++;
-	if (fiber_spawn(runtime_app_thread(), "examine", look_main, look)) {
-		nr_looking--;
-		goto out_no_memory;
-	}
 	return;
 
 out_no_memory:

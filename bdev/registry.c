@@ -13,7 +13,7 @@
 #include "bdev/internal.h"
 #include "bdev/registry.h"
 
-#define NR_BUCKETS 1024u
+#define NR_BUCKETS 65536u
 
 /* Owner: the opener; app thread. */
 struct bdev_desc {

@@ -300,6 +300,31 @@ static bool clear_method_ok(struct rpc_call *call)
 	return false;
 }
 
+/* A volume that is to be is about its name alone. */
+static void create_lane(const struct rpc_call *call, char lane[RPC_LANE_MAX])
+{
+	const char *name = rpc_string(call, "lvs_name", rpc_string(call, "uuid", ""));
+	struct lvol_store *store = lvol_store_find(name);
+	struct lvol_store_info info;
+
+	if (!store)
+		return;
+	lvol_store_get_info(store, &info);
+	snprintf(lane, RPC_LANE_MAX, "%s/%s", info.name, rpc_string(call, "lvol_name", ""));
+}
+
+/* So is one that shares with no other; one that is not there yet may be on its way. */
+static void name_lane(const struct rpc_call *call, char lane[RPC_LANE_MAX])
+{
+	const char *name = rpc_string(call, "name", "");
+	struct lvol *lvol = lvol_find(name);
+
+	if (!lvol)
+		snprintf(lane, RPC_LANE_MAX, "%s", strchr(name, '/') ? name : "");
+	else if (!lvol_parent(lvol) && !lvol_first_clone(lvol))
+		snprintf(lane, RPC_LANE_MAX, "%s", lvol_bdev(lvol)->alias);
+}
+
 static fiber_fn void create(struct rpc_call *call)
 {
 	struct lvol_create_opts opts = {
@@ -401,9 +426,9 @@ const struct rpc_method lvol_methods[] = {
 	{ .name = "bdev_lvol_create_lvstore", .handler = create_lvstore, .params = create_lvstore_params, .changes = true },
 	{ .name = "bdev_lvol_delete_lvstore", .handler = delete_lvstore, .params = lvstore_params, .changes = true },
 	{ .name = "bdev_lvol_get_lvstores", .handler = get_lvstores, .params = lvstore_params },
-	{ .name = "bdev_lvol_create", .handler = create, .params = create_params, .changes = true },
-	{ .name = "bdev_lvol_delete", .handler = delete, .params = name_params, .changes = true },
-	{ .name = "bdev_lvol_resize", .handler = resize, .params = resize_params, .changes = true },
+	{ .name = "bdev_lvol_create", .handler = create, .params = create_params, .changes = true, .lane = create_lane },
+	{ .name = "bdev_lvol_delete", .handler = delete, .params = name_params, .changes = true, .lane = name_lane },
+	{ .name = "bdev_lvol_resize", .handler = resize, .params = resize_params, .changes = true, .lane = name_lane },
 	{ .name = "bdev_lvol_rename", .handler = rename_lvol, .params = rename_params, .changes = true },
 	{ .name = NULL },
 };

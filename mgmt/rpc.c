@@ -1,6 +1,6 @@
 /*
  * The table of management methods, and how calls are run: those that change the configuration one after another in order
- * of arrival by one fiber, all others each in a fiber of its own.
+ * of arrival by one fiber (but those about different things alone, side by side), all others each in a fiber of its own.
  *
  * A change that has run gives way to the next while its line of the saved state is on its way to the disk, so that many
  * calls share one sync; it is answered when that has come back.
@@ -18,6 +18,7 @@
 #include "runtime/runtime.h"
 
 #define MAX_TABLES 32
+#define MAX_SIDE   64u
 
 /* Owner: the app thread. */
 static struct {
@@ -27,6 +28,9 @@ static struct {
 	struct state *state;
 	struct list changes; /* calls waiting for the fiber that runs them */
 	struct fiber_cond wake;
+	struct list side; /* changes that run beside each other */
+	unsigned nr_side;
+	struct fiber_cond side_ended;
 	unsigned nr_running;
 	bool stopping;
 	struct fiber_wait *idle;	  /* rpc_stop waits */
@@ -250,7 +254,8 @@ void rpc_saved_for_each(const char *class,
 
 /* --- running -------------------------------------------------------------------------------------------------------- */
 
-static fiber_fn void run_method(struct rpc_call *call)
+/* Decodes the parameters; false with the call failed. */
+static bool prepare(struct rpc_call *call)
 {
 	const struct rpc_method *m = call->method;
 	json_t *params = call->params;
@@ -261,18 +266,27 @@ static fiber_fn void run_method(struct rpc_call *call)
 
 			snprintf(message, sizeof(message), "%s requires no parameters", m->name);
 			rpc_fail(call, RPC_INVALID_PARAMS, message, "leave params out");
-			return;
+			return false;
 		}
 		call->params = NULL;
 		json_decref(params);
 	} else {
 		call->params = rpc_decode(call, params, m->params, NULL, m->unknown_ok);
 		json_decref(params);
-		if (!call->params)
-			return;
 	}
-	m->handler(call);
+	return !call->error_code;
+}
+
+static fiber_fn void handle(struct rpc_call *call)
+{
+	call->method->handler(call);
 	assert(call->detached || call->result || call->result_text || call->error_code);
+}
+
+static fiber_fn void run_method(struct rpc_call *call)
+{
+	if (prepare(call))
+		handle(call);
 }
 
 void rpc_detach(struct rpc_call *call)
@@ -306,9 +320,11 @@ static void commit_done(struct state_commit *commit, int status)
 	finish(call);
 }
 
+/* Of a call that is prepared. */
 static fiber_fn void run_change(struct rpc_call *call)
 {
-	run_method(call);
+	if (!call->error_code)
+		handle(call);
 	if (call->detached)
 		return;
 	log_info("%s: %s", call->method->name, call->error_code ? call->error_message : "done");
@@ -321,15 +337,76 @@ static fiber_fn void run_change(struct rpc_call *call)
 	}
 }
 
+/* A change that runs beside others.  Owner: its fiber. */
+struct side_change {
+	struct list link; /* rpc.side */
+	struct rpc_call *call;
+	char lane[RPC_LANE_MAX];
+};
+
+static fiber_fn void side_main(void *arg)
+{
+	struct side_change *side = arg;
+
+	run_change(side->call);
+	list_del(&side->link);
+	rpc.nr_side--;
+	free(side);
+	fiber_cond_broadcast(&rpc.side_ended);
+}
+
+static bool lane_is_taken(const char *lane)
+{
+	struct list *e;
+
+	list_for_each(e, &rpc.side) {
+		if (strcmp(list_entry(e, struct side_change, link)->lane, lane) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Begins a change beside those that run, once none of them is about the same; false: it is to run alone. */
+static fiber_fn bool run_beside(struct rpc_call *call)
+{
+	struct side_change *side = call->method->lane && !call->error_code ? calloc(1, sizeof(*side)) : NULL;
+
+	if (!side)
+		return false;
+	call->method->lane(call, side->lane);
+	while (side->lane[0] && (rpc.nr_side == MAX_SIDE || lane_is_taken(side->lane)))
+		fiber_cond_wait(&rpc.side_ended);
+	side->call = call;
+	if (!side->lane[0] || fiber_spawn(thread_current(), call->method->name, side_main, side)) {
+		free(side);
+		return false;
+	}
+	list_add_tail(&rpc.side, &side->link);
+	rpc.nr_side++;
+	return true;
+}
+
 static fiber_fn void changes_main(void *arg)
 {
-	while (!rpc.changes_ended) {
-		struct list *e = list_pop(&rpc.changes);
+	struct rpc_call *call;
+	struct list *e;
 
-		if (e)
-			run_change(list_entry(e, struct rpc_call, link));
-		else
+	while (!rpc.changes_ended) {
+		e = list_pop(&rpc.changes);
+		if (!e) {
 			fiber_cond_wait(&rpc.wake);
+			continue;
+		}
+		call = list_entry(e, struct rpc_call, link);
+		if (call->error_code) { /* there was no memory to answer it elsewhere */
+			finish(call);
+			continue;
+		}
+		if (prepare(call) && run_beside(call))
+			continue;
+		while (rpc.nr_side)
+			fiber_cond_wait(&rpc.side_ended);
+		run_change(call);
 	}
 	fiber_wake(rpc.changes_ended, 0);
 }
@@ -413,7 +490,9 @@ int rpc_start(struct state *state)
 	rpc.stopping = false;
 	rpc.changes_ended = rpc.idle = NULL;
 	list_init(&rpc.changes);
+	list_init(&rpc.side);
 	fiber_cond_init(&rpc.wake);
+	fiber_cond_init(&rpc.side_ended);
 	return fiber_spawn(thread_current(), "changes", changes_main, NULL);
 }
 

@@ -76,6 +76,8 @@ struct rpc_call {
 	struct state_commit commit;
 };
 
+#define RPC_LANE_MAX 256
+
 struct rpc_method {
 	const char *name;
 	fiber_fn void (*handler)(struct rpc_call *call);
@@ -84,6 +86,11 @@ struct rpc_method {
 	bool unknown_ok; /* unknown top-level keys are ignored (SPDK does so for some nvmf calls) */
 	bool internal;	 /* not for clients: neither listed nor called by them */
 	bool changes;	 /* changes the configuration: such calls run one after another, in order of arrival */
+	/*
+	 * A change that is about one thing alone names it here ("" when it is not), in its decoded parameters' words: changes of
+	 * different things run side by side, so that they share what they wait for.  NULL: it is about everything.
+	 */
+	void (*lane)(const struct rpc_call *call, char lane[RPC_LANE_MAX]);
 };
 
 /* The table stays the caller's; ends with a NULL name. */

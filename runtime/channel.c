@@ -8,7 +8,7 @@
 
 #include "runtime/internal.h"
 
-#define NR_BUCKETS 256
+#define BUCKET_BITS 16 /* a device for each volume */
 
 /* Owner: the table, under its lock. */
 struct device {
@@ -34,11 +34,11 @@ struct channel {
 };
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct list table[NR_BUCKETS];
+static struct list table[1u << BUCKET_BITS];
 
 static struct list *bucket(void *address)
 {
-	struct list *head = &table[((uintptr_t)address >> 4) * 0x9e3779b97f4a7c15ull >> 56];
+	struct list *head = &table[((uintptr_t)address >> 4) * 0x9e3779b97f4a7c15ull >> (64 - BUCKET_BITS)];
 
 	if (!head->next)
 		list_init(head);

@@ -186,6 +186,33 @@ class Volumes(ferrule.Case):
         ferrule.nvme(port, "trim", "--offset", str(8 * MIB), "--length", str(40 * MIB))
         ferrule.nvme(port, "write", "--offset", str(500 * MIB), "--length", str(8 * MIB), data=b"g" * (8 * MIB))
 
+    def test_changes_of_one_volume_keep_their_order_and_those_of_many_share_their_waits(self):
+        rpc = self.daemon("--ephemeral").rpc()
+        rpc("bdev_malloc_create", {"name": "m", "block_size": 512, "num_blocks": 262144})
+        rpc("bdev_delay_create", {"name": "d", "base_bdev_name": "m", "avg_read_latency": 0, "p99_read_latency": 0,
+                                  "avg_write_latency": 100000, "p99_write_latency": 100000})
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "d", "lvs_name": "pool"})
+        create = lambda name: ("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": name, "size_in_mib": 1,
+                                                    "thin_provision": True})
+        rpc("nvmf_create_subsystem", {"nqn": NQN})
+        asked = [create("a"), create("b"), ("bdev_lvol_resize", {"name": "pool/a", "size_in_mib": 5}), create("a"),
+                 ("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": "pool/a"}}),
+                 ("bdev_lvol_delete", {"name": "pool/b"}), create("b"), ("bdev_lvol_delete", {"name": "pool/a"}), create("a")]
+        ids = [rpc.send(method, params) for method, params in asked]
+        answers = {}
+        for _ in asked:
+            answer = rpc.receive()
+            answers[answer["id"]] = answer
+        self.assertEqual([i for i, id in enumerate(ids) if "error" in answers[id]], [3])
+        self.assertEqual(answers[ids[3]]["error"]["code"], -17)
+        # one after another these take at least a tenth of a second each
+        start = time.monotonic()
+        for i in range(40):
+            rpc.send(*create(f"v{i}"))
+        for i in range(40):
+            self.assertIn("result", rpc.receive())
+        self.assertLess(time.monotonic() - start, 3)
+
     def test_a_thousand_volumes(self):
         daemon = self.daemon()
         rpc = self.store(daemon, 1024 * MIB)
