@@ -7,6 +7,8 @@
  */
 #include "blob/internal.h"
 
+#define COMING_MIN 1024u /* freed clusters on their way back that there is always memory for */
+
 static void avail_set(struct store *s, uint64_t c)
 {
 	assert(!(s->avail[c / 64] >> (c % 64) & 1));
@@ -64,7 +66,9 @@ int alloc_init(struct store *s)
 	s->counts = counts_alloc(s->nr_clusters);
 	s->avail = calloc(s->nr_clusters / 64 + 1, sizeof(s->avail[0]));
 	s->avail_summary = calloc(s->nr_clusters / 4096 + 1, sizeof(s->avail_summary[0]));
-	if (!s->counts || !s->avail || !s->avail_summary)
+	s->coming_cap = COMING_MIN;
+	s->coming = malloc(s->coming_cap * sizeof(*s->coming));
+	if (!s->counts || !s->avail || !s->avail_summary || !s->coming)
 		return -ENOMEM;
 	s->resident_bytes += s->nr_clusters * sizeof(s->counts[0]);
 	s->nr_data_clusters = 0;
@@ -188,7 +192,7 @@ void cluster_unref(struct store *s, uint32_t c)
 			return;
 		}
 		if (s->coming_tail - s->coming_head == s->coming_cap) {
-			uint64_t cap = s->coming_cap ? s->coming_cap * 2 : 1024;
+			uint64_t cap = s->coming_cap * 2;
 			struct freed *grown = malloc(cap * sizeof(*grown));
 
 			if (!grown) { /* it is free again after the next open */

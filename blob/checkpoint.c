@@ -42,7 +42,7 @@ int page_writer_init(struct store *s)
 	if (!w->mem)
 		return -ENOMEM;
 	fifo_init(&w->free);
-	for (unsigned i = 0; i < WRITE_DEPTH; i++) {
+	for (unsigned i = 0; i < (BLOB_MUTANT(CHECKPOINT_NOT_FROZEN) ? 2 : WRITE_DEPTH); i++) {
 		w->write[i].writer = w;
 		w->write[i].buf[0] = w->mem + (size_t)i * 2 * PAGE_BYTES;
 		w->write[i].buf[1] = w->write[i].buf[0] + PAGE_BYTES;
@@ -62,7 +62,7 @@ static void copy_done(struct page_write *pw, int status)
 {
 	struct page_writer *w = pw->writer;
 
-	if (status && !w->status)
+	if (status && !w->status && !BLOB_MUTANT(FAILED_PAGE_IGNORED))
 		w->status = status;
 	if (--pw->left)
 		return;
@@ -303,7 +303,7 @@ fiber_fn int super_write(struct store *s, const struct super *super)
 	unsigned flags = BLOB_MUTANT(SUPER_NO_FUA) ? 0 : BDEV_IO_FUA;
 	int rc = buf ? 0 : -ENOMEM;
 
-	for (unsigned i = 0; i < 2 && !rc; i++) {
+	for (unsigned i = 0; i < (BLOB_MUTANT(ONE_SUPERBLOCK) ? 1 : 2) && !rc; i++) {
 		super_encode(super, i, buf);
 		rc = bdev_write(s->bch, buf, page_block(s, i ? SUPER_PAGE_1 : SUPER_PAGE_0), page_block(s, 1),
 				flags);

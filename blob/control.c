@@ -201,7 +201,7 @@ fiber_fn int blob_resize(struct blob *b, uint64_t size_bytes)
 	}
 	blob_promise(b);
 	admit_release(s, &admission);
-	rc = journal_commit_wait(s, false) ? -EIO : 0;
+	rc = !BLOB_MUTANT(RESIZE_BEFORE_COMMIT) && journal_commit_wait(s, false) ? -EIO : 0;
 out_close:
 	admit_release(s, &admission);
 	fiber_unlock(&b->mutex);
@@ -216,6 +216,8 @@ fiber_fn int blob_set_attrs(struct blob *b, const struct blob_image *change)
 	journal_begin(s, 8 + BLOB_PAYLOAD_MAX);
 	rec_blob(s, REC_BLOB_ATTR, b->slot, change);
 	journal_end(s);
+	if (BLOB_MUTANT(ATTRIBUTES_BEFORE_COMMIT))
+		return 0;
 	return journal_commit_wait(s, false) ? -EIO : 0;
 }
 

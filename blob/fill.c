@@ -466,6 +466,8 @@ static uint32_t edge_source(const struct fill *f, unsigned which)
 	struct store *s = f->blob->store;
 	uint64_t block = which ? f->in_block + f->nr_blocks - 1 : f->in_block;
 
+	if (BLOB_MUTANT(EDGE_WITHOUT_BASE))
+		return 0;
 	return fill_old_has(f, block / s->blocks_a_sub) ? f->old_own : f->old_base;
 }
 
@@ -625,7 +627,7 @@ static void fill_record(struct fill *f)
 		rec_map_fill(s, f->blob, f->index, f->own, first, nr);
 	} else {
 		memset(f->mask, 0, sizeof(f->mask));
-		if (f->copy)
+		if (f->copy && !BLOB_MUTANT(COPY_FORGETS_MASK))
 			entry_get_mask(s, &e, f->mask);
 		mask_set_range(f->mask, first, nr, true);
 		rec_map_put(s, f->blob, f->index, f->own, !f->copy && e.own ? e.own : e.base, f->mask);

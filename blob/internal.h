@@ -784,4 +784,6 @@ uint64_t pace_judge(uint64_t rate, const uint32_t *quiet, const uint32_t *workin
 __attribute__((format(printf, 4, 5))) void check_found(struct store *s, enum store_finding_kind kind, uint64_t page,
 						       const char *fmt, ...);
 
+#include "blob/mutant_alloc.h"
+
 #endif

@@ -259,7 +259,7 @@ static void flush_join(struct req *req)
 	struct blob_channel *ch = req->ch;
 
 	req->state = REQ_FLUSH;
-	list_add_tail(&ch->flush_waiting, &req->list);
+	list_add_tail(ch->flush_running && BLOB_MUTANT(FLUSH_JOINS_RUNNING) ? &ch->flush_current : &ch->flush_waiting, &req->list);
 	if (!ch->flush_running)
 		flush_start(ch);
 }
@@ -342,17 +342,21 @@ static void write_piece(const struct blob *b, uint64_t offset, uint64_t nr, bool
 	struct entry e;
 
 	*piece = (struct piece){.kind = PIECE_SLOW, .nr_blocks = nr < left ? nr : left};
+	if (BLOB_MUTANT(SNAPSHOT_NOT_CAUSAL) && b->draining)
+		shared = false;
 	if (!leaf || shared || !settled || leaf->lost)
 		return;
 	e = entry_decode(atomic_load_explicit(&leaf->slots[map_slot(s, index, 0)], memory_order_acquire));
 	if (!e.own)
 		return;
-	if (leaf->maybe_shared && atomic_load_explicit(&s->counts[e.own], memory_order_relaxed) != 1)
+	if (leaf->maybe_shared && atomic_load_explicit(&s->counts[e.own], memory_order_relaxed) != 1 &&
+	    !BLOB_MUTANT(SHARED_IN_PLACE))
 		return;
 	if (!e.full && !entry_has_range(&e, sub, (in + piece->nr_blocks - 1) / s->blocks_a_sub - sub + 1))
 		return;
 	/* FUA on a mapping that is not durable waits for the commit. */
-	if (fua && atomic_load_explicit(&leaf->last_seq, memory_order_relaxed) >=
+	if (fua && !BLOB_MUTANT(FUA_ON_VOLATILE_MAP) &&
+	    atomic_load_explicit(&leaf->last_seq, memory_order_relaxed) >=
 			   atomic_load(&s->journal.committed_seq))
 		return;
 	piece->kind = PIECE_DEVICE;
@@ -365,7 +369,7 @@ static void pieces_over(struct req *req, bool in_submit)
 {
 	if (req->go_slow && !req->status)
 		req_to_owner(req);
-	else if (!req->status && req->group_flush)
+	else if (!req->status && req->group_flush && !BLOB_MUTANT(GROUP_FLUSH_SKIPPED))
 		flush_join(req);
 	else if (in_submit)
 		req_finish_later(req, req->status);
@@ -441,7 +445,7 @@ static int piece_submit(struct req *req, struct req *carrier, struct piece *piec
 	bio->done = piece_done;
 	bio->iov = carrier->iov;
 	bio->op = io->op == BLOB_READ ? BDEV_READ : BDEV_WRITE;
-	bio->flags = io->flags & BLOB_IO_FUA && !req->group_flush ? BDEV_IO_FUA : 0;
+	bio->flags = io->flags & BLOB_IO_FUA && !req->group_flush && !BLOB_MUTANT(FUA_DROPPED) ? BDEV_IO_FUA : 0;
 	bio->offset_blocks = piece->block;
 	bio->nr_blocks = bytes >> s->block_shift;
 	if (s->csum && csum_read_wrap(carrier))

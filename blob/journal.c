@@ -232,6 +232,8 @@ static fiber_fn void commit_round(struct store *s)
 		rc = pages_write(s, j->committed_seq, target);
 		s->stats.nr_commits++;
 	}
+	if (BLOB_MUTANT(COMMIT_JOINS_RUNNING))
+		list_splice_tail(&now, &j->waiters);
 	if (rc)
 		store_fail(s, rc, "a device flush or journal write failed");
 	else {

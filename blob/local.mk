@@ -33,6 +33,7 @@ BLOB_SOURCES = \
 	%D%/mirror.c \
 	%D%/mutant.c \
 	%D%/mutant.h \
+	%D%/mutant_alloc.h \
 	%D%/pace.c \
 	%D%/page.c \
 	%D%/parent.c \

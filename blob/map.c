@@ -61,7 +61,7 @@ struct node *map_leaf_settled(const struct blob *b, uint64_t index, bool *ret_sh
 		clusters = atomic_load(&b->store->unshared_seq);
 		seq = clusters > seq ? clusters : seq;
 	}
-	*ret_settled = !seq || seq < atomic_load(&b->store->journal.committed_seq);
+	*ret_settled = BLOB_MUTANT(UNSETTLED_IN_PLACE) || !seq || seq < atomic_load(&b->store->journal.committed_seq);
 	return leaf;
 }
 
@@ -542,7 +542,8 @@ int map_apply_node_copy(struct blob *b, uint64_t index, unsigned level, uint32_t
 
 		if (!child)
 			continue;
-		node_set_count(s, child, child->count + 1);
+		if (!BLOB_MUTANT(COPY_SHARES_UNCOUNTED))
+			node_set_count(s, child, child->count + 1);
 		slot_set(s, node, c, (uintptr_t)child);
 	}
 	if (i)
@@ -576,7 +577,9 @@ int map_apply_reap(struct store *s, uint32_t id, struct blob_reason *why)
 	s->nr_reap--;
 	if (node->lost)
 		return 0; /* what it maps stays in use: nobody knows what it is */
-	node_set_count(s, node, node->count - 1);
+	node_set_count(s, node, node->count - (BLOB_MUTANT(DELETE_COUNTS_TWO) && node->count > 1 ? 2 : 1));
+	if (node->count && BLOB_MUTANT(REAP_TWICE))
+		return reap_push(s, id);
 	if (node->count)
 		return 0;
 	mpage_touch(s, TABLE_NODES, node->id);

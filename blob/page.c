@@ -90,7 +90,7 @@ void mpage_touch(struct store *s, enum table_id table, uint64_t index)
 		store_fail(s, -ENOMEM, "no memory for a metadata page");
 		return;
 	}
-	if (!list_empty(&page->frozen_link) && !page->image)
+	if (!list_empty(&page->frozen_link) && !page->image && !BLOB_MUTANT(CHECKPOINT_NOT_FROZEN))
 		image_take(s, page);
 	if (list_empty(&page->dirty_link)) {
 		list_add_tail(&s->dirty, &page->dirty_link);

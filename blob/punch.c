@@ -57,7 +57,7 @@ static void cut_part(struct cut *c, uint64_t index, uint32_t first, uint32_t nr,
 	bool shared, any = false;
 	struct entry e = map_entry(c->b, index, &leaf, &shared);
 
-	*ret_zero = e.base;
+	*ret_zero = e.base && !BLOB_MUTANT(PUNCH_SHOWS_BASE);
 	if (!e.own || e.base)
 		return;
 	for (uint32_t i = first; i < first + nr && !any; i++)
@@ -142,7 +142,8 @@ static fiber_fn int cut_run(struct cut *c, uint64_t first, uint64_t end)
 	int rc = 0;
 
 	range_lock_init(&lock, index * n, index_end * n, NULL);
-	range_lock_wait(c->b, &lock);
+	if (!BLOB_MUTANT(PUNCH_UNLOCKED))
+		range_lock_wait(c->b, &lock);
 	if (any_mapped(c->b, index, index_end, &lost)) {
 		rc = lost ? -EIO
 			  : admit_wait(s, &admission, freeing_pages(s) + map_path_pages(c->b, index),

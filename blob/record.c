@@ -95,7 +95,7 @@ static int apply_create(struct store *s, uint32_t slot, const struct blob_image 
 		return rc;
 	if (image->id >= s->super.next_blob_id)
 		s->super.next_blob_id = image->id + 1;
-	if (root)
+	if (root && !BLOB_MUTANT(CLONE_UNCOUNTED) && !(s->loading && BLOB_MUTANT(SNAPSHOT_COUNT_NOT_REPLAYED)))
 		node_set_count(s, root, root->count + 1);
 	if (!from)
 		return 0;
@@ -138,7 +138,7 @@ static int apply_revert(struct store *s, struct blob *b, const uint8_t *body, ui
 	if (snapshot == b)
 		return refuse(why, "reverts blob %llu to itself", (unsigned long long)b->id);
 	root = snapshot->root;
-	if (root)
+	if (root && !BLOB_MUTANT(REVERT_UNCOUNTED))
 		node_set_count(s, root, root->count + 1);
 	rc = map_take_root(b, root);
 	if (rc)

@@ -115,11 +115,11 @@ static int take_page(struct replay *r, uint64_t seq, const uint8_t *page)
 	bool stale = BLOB_MUTANT(STALE_RECORDS) && !rc &&
 		     id.owner % s->super.journal_pages == seq % s->super.journal_pages;
 
-	if (!rc && !stale && (id.owner != seq || id.generation != s->super.epoch))
+	if (!rc && !stale && (id.owner != seq || (id.generation != s->super.epoch && !BLOB_MUTANT(JOURNAL_ANY_EPOCH))))
 		rc = refuse(&why, "holds page %llu of epoch %llu, not page %llu of epoch %llu",
 			    (unsigned long long)id.owner, (unsigned long long)id.generation,
 			    (unsigned long long)seq, (unsigned long long)s->super.epoch);
-	if (rc && !r->stopped) {
+	if (rc && !r->stopped && !BLOB_MUTANT(JOURNAL_SKIPS_HOLE)) {
 		r->stopped = true;
 		r->stop = seq;
 		r->why_stop = why;
@@ -207,6 +207,6 @@ fiber_fn int journal_replay(struct store *s, struct blob_reason *reason)
 		rc = mirror_replay(s, &r.stop, reason);
 	s->journal.open_seq = s->journal.start_seq = r.stop;
 	s->journal.committed_seq = s->journal.pending_seq = r.stop;
-	s->journal.epoch = s->super.epoch + 1;
+	s->journal.epoch = s->super.epoch + !BLOB_MUTANT(EPOCH_KEPT);
 	return rc;
 }

@@ -115,7 +115,7 @@ static fiber_fn int take_snapshot(struct blob *b, const struct blob_copy_opts *o
 		blob_promise(b);
 	}
 	own_end(b);
-	if (b->draining)
+	if (b->draining && !BLOB_MUTANT(SNAPSHOT_NO_DRAIN))
 		drain_writes(b);
 	b->draining = false;
 	waiters_kick(&b->drain_waiters);
@@ -147,7 +147,7 @@ fiber_fn int blob_snapshot(struct blob *b, const struct blob_copy_opts *opts, st
 	admit_release(s, &admission);
 	if (!rc) {
 		blob_open(*ret_blob); /* nobody deletes it before its maker knows it */
-		rc = journal_commit_wait(s, true) ? -EIO : 0;
+		rc = !BLOB_MUTANT(SNAPSHOT_BEFORE_COMMIT) && journal_commit_wait(s, true) ? -EIO : 0;
 		blob_close(*ret_blob);
 	}
 	fiber_unlock(&b->mutex);

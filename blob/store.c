@@ -414,6 +414,10 @@ static fiber_fn int start_serving(struct store *s)
 	} else {
 		while (!rc && pages_free(s) < pages_needed(s) + 1)
 			rc = meta_grow(s, OP_FREEING);
+		if (!rc && BLOB_MUTANT(RECOVERY_CUTS_FIRST)) {
+			s->super.journal_start = s->journal.open_seq;
+			rc = super_write(s, &s->super);
+		}
 		if (!rc)
 			rc = checkpoint_run(
 				s,
@@ -430,7 +434,7 @@ static fiber_fn int start_serving(struct store *s)
 	list_for_each_safe (it, next, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 
-		if (b->flags & BLOB_FLAG_TAIL && !(b->flags & BLOB_FLAG_SNAPSHOT))
+		if (b->flags & BLOB_FLAG_TAIL && !(b->flags & BLOB_FLAG_SNAPSHOT) && !BLOB_MUTANT(TRIM_FORGOTTEN))
 			blob_trim_start(b);
 	}
 	delete_temporary(s);

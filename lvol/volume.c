@@ -173,6 +173,7 @@ fiber_fn int lvol_delete(struct lvol *lvol)
 	struct lvol_store *store = lvol->store;
 	struct blob *blob = lvol->blob;
 	int rc = lvol_begin(lvol);
+	uuid_t uuid;
 
 	if (rc)
 		return rc;
@@ -190,9 +191,11 @@ fiber_fn int lvol_delete(struct lvol *lvol)
 	blob_set_user(blob, NULL);
 	blob_close(blob);
 	lvol_unref(lvol); /* the list's */
+	uuid_copy(uuid, lvol->bdev.uuid);
 	rc = blob_delete(blob);
 	if (rc) {
-		int again = lvol_attach(store, blob, NULL);
+		/* When only its commit failed the blob is gone, as far as this process knows. */
+		int again = (blob = store_find_blob_uuid(store->store, uuid)) ? lvol_attach(store, blob, NULL) : -ENOENT;
 
 		log_error("%s: volume %s could not be deleted: %s; it is %s", store->name, lvol->name, strerror(-rc),
 			  again ? "not shown until the store is opened again" : "shown again");
