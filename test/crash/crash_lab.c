@@ -19,10 +19,11 @@
 
 #define NR_AGES		12u
 #define SCRIPTS_A_CHILD 64u
+#define FAILURES_A_CHILD 1u
 
 static struct {
 	uint64_t first_seed, nr_seeds, age, script;
-	bool mutants, scripts_only;
+	bool mutants, scripts_only, failures;
 	const char *mutant;
 	unsigned budget_s, mutant_s;
 	struct scrutiny scrutiny;
@@ -49,6 +50,12 @@ static void tell_how_to_see_it_again(const char *program)
 		return;
 	}
 	script_name(witness->script, name, sizeof(name));
+	if (opt.failures) {
+		printf("again: %s --failures --age %lu --script %lu --verbose (%s; failure %lu of kind %u)\n", program,
+		       (unsigned long)witness->seed, (unsigned long)witness->script, name, (unsigned long)witness->event,
+		       witness->look);
+		return;
+	}
 	printf("again: %s --age %lu --script %lu --event %lu --verbose (%s)\n", program, (unsigned long)witness->seed,
 	       (unsigned long)witness->script, (unsigned long)witness->event, name);
 }
@@ -86,6 +93,8 @@ static bool run_scripts(uint64_t age, uint64_t first, uint64_t nr, uint64_t stri
 
 	fflush(stdout);
 	pid = fork();
+	if (!pid && opt.failures)
+		history_run_failures(age, first, nr, stride, end_s, &opt.scrutiny);
 	if (!pid)
 		history_run_scripts(age, first, nr, stride, end_s, &opt.scrutiny);
 	return child_ok(pid, program);
@@ -97,8 +106,11 @@ static bool run_round(uint64_t i, uint64_t end_s, const char *program)
 	static const uint64_t stride = 7919;
 	uint64_t n = i / 2;
 
-	if (i % 2 == 0 && !opt.scripts_only)
+	if (i % 2 == 0 && !opt.scripts_only && !opt.failures)
 		return run_history(opt.first_seed + n, program);
+	if (opt.failures)
+		return run_scripts(1 + i % NR_AGES, i * FAILURES_A_CHILD * stride % script_count(), FAILURES_A_CHILD, stride, end_s,
+				   program);
 	return run_scripts(1 + n % NR_AGES, n * SCRIPTS_A_CHILD * stride % script_count(), SCRIPTS_A_CHILD, stride, end_s,
 			   program);
 }
@@ -161,7 +173,7 @@ static int kill_mutants(const char *program)
 
 static void usage(void)
 {
-	fputs("usage: crash_lab [--seed N | --age N --script N] [--event N] [--seeds N] [--budget SECONDS] [--scripts]\n"
+	fputs("usage: crash_lab [--seed N | --age N --script N] [--event N] [--seeds N] [--budget SECONDS] [--scripts | --failures]\n"
 	      "                 [--every N] [--looks N] [--phases N] [--nested N] [--verbose]\n"
 	      "                 [--mutants] [--mutant NAME] [--mutant-seconds N]\n",
 	      stderr);
@@ -176,7 +188,7 @@ static void parse(int argc, char **argv)
 		{ "verbose", 0, NULL, 'v' },	{ "mutants", 0, NULL, 'm' },  { "mutant", 1, NULL, 'M' },
 		{ "mutant-seconds", 1, NULL, 'S' }, { "budget", 1, NULL, 'b' },
 		{ "age", 1, NULL, 'a' },	{ "script", 1, NULL, 'c' },   { "scripts", 0, NULL, 'C' },
-		{ "nested", 1, NULL, 'N' },	{ 0 },
+		{ "nested", 1, NULL, 'N' },	{ "failures", 0, NULL, 'F' }, { 0 },
 	};
 	int c;
 
@@ -214,6 +226,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'C':
 			opt.scripts_only = true;
+			break;
+		case 'F':
+			opt.failures = true;
 			break;
 		case 'b':
 			opt.budget_s = n;
@@ -268,6 +283,8 @@ int main(int argc, char **argv)
 	if (opt.mutants)
 		return kill_mutants(argv[0]);
 	nr_bad = run_all(argv[0]);
+	if (opt.failures)
+		printf("%lu operations and allocations were made to fail\n", (unsigned long)witness->nr_failures);
 	printf("%lu calls on volumes, of which %lu snapshots, %lu clones, %lu reverts\n", (unsigned long)witness->nr_calls,
 	       (unsigned long)witness->nr_snapshots, (unsigned long)witness->nr_clones, (unsigned long)witness->nr_reverts);
 	printf("%lu histories from seed %lu, %lu scripts, %lu phases, %lu crash points, %lu looks (%lu within recoveries, %lu twice, "

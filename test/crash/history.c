@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "blob/mutant.h"
+#include "lvol/lvol.h"
 #include "runtime/sim.h"
 #include "test/crash/history.h"
 #include "test/crash/kept.h"
@@ -33,6 +35,7 @@ static struct lab {
 	struct crash_disk *copy, *remains;	     /* of the phase's disk; what a cut leaves of that */
 	struct crash_disk *inner_copy, *inner_remains; /* the same for crashes within a recovery */
 	struct oracle *oracle;			     /* a look's */
+	struct oracle *after_use;		     /* the same, once it has used the store */
 	struct crash_tape *tape, *inner_tape;
 	struct oracle *at[MAX_EVENTS]; /* the oracle at each event of the phase */
 	struct kept *kept[MAX_EVENTS]; /* and what outlives the process */
@@ -81,6 +84,14 @@ static void stop_recording(struct history *h)
 	crash_disk_record(h->disk, NULL);
 }
 
+/* The moment, in a store that was opened anew and used, after which power goes again. */
+static void note_use(struct history *h)
+{
+	crash_disk_record(h->disk, NULL);
+	oracle_destroy(lab.after_use);
+	lab.after_use = oracle_dup(h->oracle);
+}
+
 /* Opens and judges a disk, by a copy of the oracle.  kept: power was not lost.  Returns what was seen. */
 static uint64_t judge_disk(struct crash_disk *disk, const struct oracle *oracle, uint64_t seed, const struct kept *kept, bool use,
 			   const char *fate)
@@ -99,7 +110,8 @@ static uint64_t judge_disk(struct crash_disk *disk, const struct oracle *oracle,
 	h.disk = disk;
 	h.oracle = lab.oracle;
 	h.begins = h.over = NULL;
-	h.recovered = stop_recording;
+	h.recovered = use ? NULL : stop_recording;
+	v.used = note_use;
 	alarm(LOOK_SECONDS);
 	witness->nr_looks++;
 	v.fate = fate;
@@ -169,9 +181,37 @@ static void judge_nested(struct crash_disk *disk, const struct oracle *oracle, u
 	witness->nested = false;
 }
 
+/* Opens and judges it, uses it, and lets power go at the end of that. */
+static void judge_twice(struct crash_disk *disk, const struct oracle *oracle, uint64_t seed, const char *fate)
+{
+	struct crash_player *player;
+	enum crash_fate again;
+	uint64_t hash;
+
+	lab.inner_tape = crash_tape_create();
+	crash_disk_copy(lab.inner_copy, disk);
+	crash_disk_record(disk, lab.inner_tape);
+	oracle_destroy(lab.after_use);
+	lab.after_use = NULL;
+	judge_disk(disk, oracle, seed, NULL, true, fate);
+	if (lab.after_use) { /* there was a store */
+		witness->nested = true;
+		player = crash_player_create(lab.inner_tape, lab.inner_copy);
+		while (crash_player_next(player))
+			;
+		crash_disk_capture(lab.inner_copy);
+		again = crash_disk_remains(lab.inner_remains, lab.inner_copy, pick_fate(seed, seed % 2), seed, &hash);
+		crash_player_destroy(player);
+		calm(lab.inner_remains);
+		witness->nr_distinct += set_add(witness->seen, WITNESS_SEEN_CAP, hash);
+		judge_disk(lab.inner_remains, lab.after_use, seed, NULL, false, crash_fate_name(again));
+		witness->nested = false;
+	}
+	crash_tape_destroy(lab.inner_tape);
+}
+
 static void look_once(const struct oracle *oracle, uint64_t seed, unsigned nr)
 {
-	bool nested = lab.scrutiny->nested_one_in && seed / 16 % lab.scrutiny->nested_one_in == 0;
 	enum crash_fate fate = pick_fate(seed, nr);
 	uint64_t hash, answer, again;
 
@@ -182,11 +222,15 @@ static void look_once(const struct oracle *oracle, uint64_t seed, unsigned nr)
 		witness->nr_skipped++;
 		return;
 	}
-	if (nested) {
+	if (lab.scrutiny->nested_one_in && seed / 16 % lab.scrutiny->nested_one_in == 0) {
 		judge_nested(lab.remains, oracle, seed, NULL, crash_fate_name(fate));
 		return;
 	}
-	answer = judge_disk(lab.remains, oracle, seed, NULL, seed / 3 % 4 == 0, crash_fate_name(fate));
+	if (seed / 3 % 4 == 0) {
+		judge_twice(lab.remains, oracle, seed, crash_fate_name(fate));
+		return;
+	}
+	answer = judge_disk(lab.remains, oracle, seed, NULL, false, crash_fate_name(fate));
 	if (seed / 7 % 16)
 		return;
 	/* The same image once more, with threads in another order. */
@@ -370,7 +414,6 @@ static void choose_disk(struct history *h, uint64_t *rng)
 
 static void choose_load(struct history *h, uint64_t *rng)
 {
-	h->unmap_percent = 11;
 	h->nr_threads = 1 + history_rand(rng) % 3;
 	h->nr_fibers = history_rand(rng) % 2 ? 2 + history_rand(rng) % 3 : 6 + history_rand(rng) % 6;
 	h->nr_ops = 60 + history_rand(rng) % 160;
@@ -380,17 +423,79 @@ static void choose_load(struct history *h, uint64_t *rng)
 	/* Much I/O while few volumes change, or the other way round. */
 	h->pause_us = history_rand(rng) % 3 ? 200 * h->nr_threads * h->nr_fibers : 200;
 	h->control_pause_us = history_rand(rng) % 3 ? 400 : 40;
-	if (h->small_io && history_rand(rng) % 3 == 0) {
-		/* A few clusters that come and go all the time, under reads that take long. */
-		h->disk_opts.straggler_one_in = 2;
-		h->disk_opts.straggler_ops = 1u << BDEV_READ;
-		h->disk_opts.straggler_us = 20000;
-		h->disk_opts.max_delay_us = 20;
-		h->max_blocks = 128;
-		h->unmap_percent = 30;
-		h->flush_percent = 20;
-		h->pause_us = 200;
-		h->control_pause_us = 4000;
+	h->unmap_percent = 11;
+	h->unmap_blocks = history_rand(rng) % 2 ? 12 : 48;
+	h->cluster_one_in = 8;
+}
+
+static void straggle(struct history *h, unsigned ops, unsigned one_in, uint64_t us)
+{
+	h->disk_opts.max_delay_us = 20;
+	h->disk_opts.straggler_ops = ops;
+	h->disk_opts.straggler_one_in = one_in;
+	h->disk_opts.straggler_us = us;
+}
+
+/* A few clusters that come and go all the time, under reads and first writes that take long. */
+static void choose_hot(struct history *h, uint64_t *rng)
+{
+	straggle(h, 1u << (history_rand(rng) % 2 ? BDEV_READ : BDEV_WRITE), 2, 20000);
+	h->max_blocks = 64 << history_rand(rng) % 2;
+	h->unmap_percent = 30;
+	h->unmap_blocks = 64;
+	h->cluster_one_in = history_rand(rng) % 2 ? 2 : 8;
+	h->flush_percent = 20;
+	h->pause_us = 200;
+	h->control_pause_us = 4000;
+	h->taste = TASTE_FEW;
+}
+
+/* The same places are written over and over, and flushed, from one thread or few. */
+static void choose_overwrites(struct history *h, uint64_t *rng)
+{
+	straggle(h, 1u << BDEV_FLUSH | 1u << BDEV_WRITE, 3, 1000);
+	h->disk_opts.write_through = false;
+	h->max_blocks = 64;
+	h->nr_threads = 1 + history_rand(rng) % 2;
+	h->nr_fibers = 12;
+	h->flush_percent = history_rand(rng) % 2 ? 30 : 5;
+	h->fua_one_in = history_rand(rng) % 2 ? 1 : 40;
+	h->unmap_percent = 1;
+	h->cluster_one_in = 16;
+	h->pause_us = 100;
+	h->control_pause_us = 10000;
+	h->taste = TASTE_FEW;
+}
+
+/* Snapshots all the time, under overwrites that take long. */
+static void choose_snapshots(struct history *h, uint64_t *rng)
+{
+	straggle(h, 1u << BDEV_WRITE | (history_rand(rng) % 2 ? 1u << BDEV_READ : 0), 4, 5000);
+	h->max_blocks = 128;
+	h->nr_threads = 2 + history_rand(rng) % 2;
+	h->nr_fibers = 6;
+	h->flush_percent = 5;
+	h->unmap_blocks = 48;
+	h->pause_us = 200;
+	h->control_pause_us = 1000;
+	h->taste = TASTE_SNAPSHOTS;
+}
+
+static void choose_special(struct history *h, uint64_t *rng)
+{
+	switch (history_rand(rng) % 6) {
+	case 0:
+		choose_hot(h, rng);
+		break;
+	case 1:
+		choose_overwrites(h, rng);
+		break;
+	case 2:
+	case 3:
+		choose_snapshots(h, rng);
+		break;
+	default:
+		break;
 	}
 }
 
@@ -404,6 +509,8 @@ void history_make(struct history *h, uint64_t seed, bool verbose)
 	h->verbose = verbose;
 	choose_disk(h, &rng);
 	choose_load(h, &rng);
+	if (h->small_io)
+		choose_special(h, &rng);
 	h->checksums = history_rand(&rng) % 4 == 0;
 	if (verbose)
 		printf("seed %lu: %lu MiB, atomic %u, %s%s, delays to %lu us, 1 in %u of %x to %lu; clusters of %u, journal of %u "
@@ -523,24 +630,168 @@ static void one_script(uint64_t script)
 	forget_recording();
 }
 
-void history_run_scripts(uint64_t age, uint64_t first, uint64_t nr, uint64_t stride, uint64_t end_s,
-			 const struct scrutiny *scrutiny)
-{
-	struct crash_disk *old_disk;
-	struct oracle *old_oracle;
+static struct crash_disk *old_disk;
+static struct oracle *old_oracle;
 
+static void start_on_age(uint64_t age, const struct scrutiny *scrutiny)
+{
 	lab_start(age, scrutiny);
 	grow_old(age);
 	old_disk = crash_disk_create(&lab.h.disk_opts);
 	old_oracle = oracle_dup(lab.h.oracle);
 	crash_disk_copy(old_disk, lab.h.disk);
+}
+
+/* The store as it was when it was just that old. */
+static void be_old_again(void)
+{
+	crash_disk_copy(lab.h.disk, old_disk);
+	oracle_copy(lab.h.oracle, old_oracle);
+}
+
+void history_run_scripts(uint64_t age, uint64_t first, uint64_t nr, uint64_t stride, uint64_t end_s,
+			 const struct scrutiny *scrutiny)
+{
+	start_on_age(age, scrutiny);
 	for (uint64_t i = 0; i < nr; i++) {
 		if (end_s && (uint64_t)time(NULL) >= end_s)
 			break;
-		crash_disk_copy(lab.h.disk, old_disk);
-		oracle_copy(lab.h.oracle, old_oracle);
+		be_old_again();
 		one_script((first + i * stride) % script_count());
 	}
+	fflush(stdout);
+	_exit(0);
+}
+
+/* --- failures --- */
+
+enum failure { FAILURE_IO, FAILURE_IO_IN_RECOVERY, FAILURE_ALLOC, FAILURE_ALLOC_IN_RECOVERY, NR_FAILURES };
+
+static enum failure failure;
+static uint64_t failure_nr; /* the how manieth fails */
+
+static void arm(uint64_t nr)
+{
+	if (failure == FAILURE_IO || failure == FAILURE_IO_IN_RECOVERY)
+		crash_disk_fail_nth(lab.h.disk, nr);
+#ifdef BLOB_MUTANTS
+	else
+		mutant_alloc_fail_nth(nr);
+#endif
+}
+
+static bool has_failed(void)
+{
+#ifdef BLOB_MUTANTS
+	if (failure == FAILURE_ALLOC || failure == FAILURE_ALLOC_IN_RECOVERY)
+		return mutant_alloc_has_failed();
+#endif
+	return crash_disk_has_failed(lab.h.disk);
+}
+
+static bool failure_came;
+static uint64_t nr_lost_clusters;
+
+/* Clusters that are neither free nor in use, nor on their way back. */
+static fiber_fn uint64_t lost_clusters(void)
+{
+	struct store *store = lvol_store_blobstore(lvol_store_first());
+	struct store_check_result result;
+	struct store_info info;
+	int rc = store_wait_free(store);
+
+	if (!rc)
+		rc = store_check_online(store, NULL, NULL, NULL, &result);
+	store_get_info(store, &info);
+	if (rc || info.read_only)
+		return nr_lost_clusters; /* it has failed, and serves nobody's writes */
+	if (result.nr_findings)
+		workload_fail("invariant 3, one owner: the store's check in memory has findings");
+	if (lab.scrutiny->verbose)
+		printf("  clusters: %lu, used %lu, metadata %lu, free %lu, promised %lu, coming %lu\n", (unsigned long)info.nr_clusters,
+		       (unsigned long)result.nr_used_clusters, (unsigned long)info.nr_metadata_clusters,
+		       (unsigned long)info.nr_free_clusters, (unsigned long)info.nr_reserved_clusters,
+		       (unsigned long)info.nr_coming_clusters);
+	return info.nr_clusters - result.nr_used_clusters - info.nr_metadata_clusters - info.nr_free_clusters -
+	       info.nr_reserved_clusters;
+}
+
+static void failures_begin(struct history *h)
+{
+	nr_lost_clusters = 0;
+	nr_lost_clusters = lost_clusters();
+	arm(failure_nr);
+}
+
+static void recovery_over(struct history *h)
+{
+	failure_came = has_failed();
+	arm(0);
+}
+
+static void failures_over(struct history *h)
+{
+	failure_came = has_failed();
+	arm(0);
+	if (lost_clusters() != nr_lost_clusters)
+		workload_fail("invariant 7, full is not broken: clusters leaked");
+}
+
+/* What is left must hold all that was durable, with power lost after it or not. */
+static void judge_failure(uint64_t seed)
+{
+	enum crash_fate fate;
+	uint64_t hash;
+
+	crash_disk_copy(lab.copy, lab.h.disk);
+	crash_disk_fail_nth(lab.copy, 0);
+	crash_disk_copy(lab.remains, lab.copy);
+	calm(lab.remains);
+	judge_disk(lab.remains, lab.h.oracle, seed, NULL, seed % 2, "after a failure");
+	fate = crash_disk_remains(lab.remains, lab.copy, pick_fate(seed, seed % 3), seed, &hash);
+	calm(lab.remains);
+	witness->nr_distinct += set_add(witness->seen, WITNESS_SEEN_CAP, hash);
+	judge_disk(lab.remains, lab.h.oracle, seed, NULL, false, crash_fate_name(fate));
+}
+
+/* One script, or the recovery before it, with the n-th thing failing.  False: there are not so many. */
+static bool one_failure(uint64_t script, uint64_t nr)
+{
+	bool closed, in_recovery = failure == FAILURE_IO_IN_RECOVERY || failure == FAILURE_ALLOC_IN_RECOVERY;
+
+	be_old_again();
+	witness->script = script;
+	witness->event = nr;
+	witness->look = failure;
+	failure_nr = nr;
+	failure_came = false;
+	lab.last_event = UINT64_MAX;
+	lab.h.failing = true;
+	lab.h.begins = in_recovery ? NULL : failures_begin;
+	lab.h.over = in_recovery ? NULL : failures_over;
+	lab.h.recovered = in_recovery ? recovery_over : NULL;
+	if (in_recovery)
+		arm(nr);
+	run_phase(2, script, &closed);
+	lab.h.failing = false;
+	if (!failure_came)
+		return false;
+	witness->nr_failures++;
+	judge_failure(lab.h.seed * 31 + script * 7 + nr);
+	return true;
+}
+
+void history_run_failures(uint64_t age, uint64_t first, uint64_t nr, uint64_t stride, uint64_t end_s,
+			  const struct scrutiny *scrutiny)
+{
+	start_on_age(age, scrutiny);
+	if (!scrutiny->verbose && !freopen("/dev/null", "w", stderr)) /* a store that fails says so each time */
+		_exit(2);
+	for (uint64_t i = 0; i < nr; i++)
+		for (failure = 0; failure < NR_FAILURES; failure++)
+			for (uint64_t n = 1; !(end_s && (uint64_t)time(NULL) >= end_s); n++)
+				if (!one_failure((first + i * stride) % script_count(), n))
+					break;
 	fflush(stdout);
 	_exit(0);
 }

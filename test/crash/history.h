@@ -10,6 +10,9 @@
 
 #define HISTORY_NO_SCRIPT UINT64_MAX
 
+/* What the operations on volumes are mostly. */
+enum taste { TASTE_ALL, TASTE_FEW, TASTE_SNAPSHOTS };
+
 /* What a seed makes of a history; the same in all its phases. */
 struct history {
 	uint64_t seed;
@@ -22,10 +25,13 @@ struct history {
 	unsigned nr_threads, nr_fibers, nr_ops; /* nr_ops: of all fibers in one phase */
 	uint64_t max_blocks;			/* of a volume */
 	unsigned flush_percent, fua_one_in;	/* of operations; of changes */
-	unsigned unmap_percent;
+	unsigned unmap_percent, unmap_blocks;	/* of operations; at most, where not whole clusters are hit */
+	unsigned cluster_one_in;		/* so many changes are of a whole cluster */
+	enum taste taste;
 	unsigned pause_us;			/* between a fiber's operations, at most */
 	unsigned control_pause_us;		/* between operations on volumes */
 	bool small_io, verbose;
+	bool failing; /* an operation may fail with other errors than -ENOSPC, and what it did is then not known */
 	struct kept *died; /* what the process before left, which died without the machine; NULL: power was lost */
 	/* May be NULL: the store's opening has returned; the work is about to begin; all of it is done. */
 	void (*recovered)(struct history *h);
@@ -57,6 +63,7 @@ struct verification {
 	struct history *h;
 	uint64_t seed;
 	bool use;	/* go on using the store, and judge again */
+	void (*used)(struct history *h); /* it was used, and what that did was flushed; may be NULL */
 	const char *fate;
 	void (*failed)(const char *fate, const char *wrong); /* does not return */
 	uint64_t answer; /* hash of all that was seen */
@@ -89,7 +96,8 @@ struct witness {
 	unsigned phase, look;
 	bool nested;
 	char failed[256]; /* how to see it again */
-	uint64_t nr_seen; /* images, in the table after this */
+	uint64_t nr_failures; /* what was made to fail */
+	uint64_t nr_seen;     /* images, in the table after this */
 	uint64_t seen[];
 };
 
@@ -101,6 +109,10 @@ void history_make(struct history *h, uint64_t seed, bool verbose);
 void history_unmake(struct history *h);
 /* Each runs in a process of its own, and ends it: 0 when all is well. */
 _Noreturn void history_run(uint64_t seed, const struct scrutiny *scrutiny);
+/* As history_run_scripts(), with each operation of the device failing in turn, and each allocation of the store's (in a build
+ * with mutants), in the scripts or in the recovery before them. */
+_Noreturn void history_run_failures(uint64_t age, uint64_t first, uint64_t nr, uint64_t stride, uint64_t end_s,
+				    const struct scrutiny *scrutiny);
 _Noreturn void history_run_scripts(uint64_t age, uint64_t first, uint64_t nr, uint64_t stride, uint64_t end_s,
 				   const struct scrutiny *scrutiny);
 

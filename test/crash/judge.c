@@ -195,7 +195,11 @@ const char *oracle_judge_snapshot(struct oracle *o, unsigned volume, const void 
 
 		b[i].latest_zero = is_zero(at);
 		b[i].latest = b[i].latest_zero ? (b[i].zeroed > b[i].latest ? b[i].zeroed : b[i].latest) : seen_version(at);
+		b[i].floor = b[i].latest;
+		b[i].floor_zero = b[i].latest_zero;
+		b[i].zeroed = 0;
 	}
+	v->nr_windows = 0; /* nothing else may show in it from now on */
 	return NULL;
 }
 

@@ -25,6 +25,16 @@ void fail_errno(const char *what, int rc)
 	workload_fail(text);
 }
 
+/* Whether a call failed because it was made to; ends the process when it failed otherwise. */
+static bool has_failed(const char *what, int rc, bool may_lack_space)
+{
+	bool made_to = work.h->failing && (rc == -EIO || rc == -EROFS || rc == -ENOMEM);
+
+	if (rc && !made_to && !(may_lack_space && rc == -ENOSPC))
+		fail_errno(what, rc);
+	return made_to;
+}
+
 void workload_print_waiting(void)
 {
 	static const char *const names[] = { "read", "write", "flush", "unmap", "write zeroes", "compare", "compare-and-write" };
@@ -69,6 +79,7 @@ bool range_free(const struct range *r, bool reading)
 	return true;
 }
 
+/* NULL: no memory was to be had. */
 static struct bdev_channel *use(unsigned slot)
 {
 	struct slot *s = &work.slots[slot];
@@ -76,8 +87,10 @@ static struct bdev_channel *use(unsigned slot)
 
 	s->nr_users++;
 	ch = bdev_channel_get(s->desc);
-	if (!ch)
+	if (!ch && !work.h->failing)
 		workload_fail("no channel");
+	if (!ch)
+		s->nr_users--;
 	return ch;
 }
 
@@ -102,7 +115,7 @@ static uint32_t scatter(struct iovec *iov, char *buf, size_t len)
 	return n;
 }
 
-fiber_fn void op_read(const struct range *r, char *buf)
+fiber_fn bool op_read(const struct range *r, char *buf)
 {
 	uint32_t per = work.slots[r->slot].per;
 	struct oracle_least least[OPS_MAX_IO_BLOCKS];
@@ -112,15 +125,16 @@ fiber_fn void op_read(const struct range *r, char *buf)
 	const char *wrong;
 	int rc;
 
+	if (!ch)
+		return false;
 	oracle_read_begin(work.h->oracle, r->slot, r->first, r->nr, least);
 	io.iovcnt = scatter(iov, buf, (size_t)r->nr * ORACLE_BLOCK);
 	rc = submit(ch, &io);
-	if (rc)
-		fail_errno("read", rc);
 	wrong = oracle_read_end(work.h->oracle, r->slot, r->first, r->nr, least, buf);
-	if (wrong)
+	if (!has_failed("read", rc, false) && wrong)
 		workload_fail(wrong);
 	unuse(r->slot, ch);
+	return !rc;
 }
 
 fiber_fn void op_change(const struct range *r, char *buf, enum bdev_op op, unsigned flags)
@@ -132,6 +146,8 @@ fiber_fn void op_change(const struct range *r, char *buf, enum bdev_op op, unsig
 	struct bdev_channel *ch = use(r->slot);
 	int rc;
 
+	if (!ch)
+		return;
 	mark(r, true);
 	version = oracle_change_begin(work.h->oracle, r->slot, r->first, r->nr, op != BDEV_WRITE);
 	if (op == BDEV_WRITE) {
@@ -139,8 +155,7 @@ fiber_fn void op_change(const struct range *r, char *buf, enum bdev_op op, unsig
 		io.iovcnt = scatter(iov, buf, (size_t)r->nr * ORACLE_BLOCK);
 	}
 	rc = submit(ch, &io);
-	if (rc && rc != -ENOSPC)
-		fail_errno("change", rc);
+	has_failed("change", rc, true);
 	oracle_change_end(work.h->oracle, version, rc == 0, flags & BDEV_IO_FUA);
 	mark(r, false);
 	unuse(r->slot, ch);
@@ -151,11 +166,13 @@ fiber_fn void op_flush(unsigned slot)
 	struct bdev_channel *ch = use(slot);
 	uint64_t moment = oracle_flush_begin(work.h->oracle);
 	struct bdev_io io = { .op = BDEV_FLUSH };
-	int rc = submit(ch, &io);
+	int rc;
 
-	if (rc)
-		fail_errno("flush", rc);
-	oracle_flush_end(work.h->oracle, moment);
+	if (!ch)
+		return;
+	rc = submit(ch, &io);
+	if (!has_failed("flush", rc, false))
+		oracle_flush_end(work.h->oracle, moment);
 	unuse(slot, ch);
 }
 
@@ -210,16 +227,17 @@ static fiber_fn void call_begin(unsigned i, const char *what)
 		work.h->oracle->parents_vague = true;
 }
 
-static void call_end(unsigned i, int rc, bool may_lack_space)
+/* False: nobody knows whether it was done.  The volume then is left alone, and the oracle permits either. */
+static bool call_end(unsigned i, int rc, bool may_lack_space)
 {
 	const char *what = work.volume_call;
+	bool failed = has_failed(what ? what : "a call on a volume", rc, may_lack_space);
 
-	work.slots[i].controlled = false;
+	work.slots[i].controlled = failed;
 	work.volume_call = NULL;
 	work.nr_calls--;
 	witness->nr_calls++;
-	if (rc && !(may_lack_space && rc == -ENOSPC))
-		fail_errno(what ? what : "a call on a volume", rc);
+	return !failed;
 }
 
 fiber_fn void op_create(unsigned i, uint64_t clusters, bool thin)
@@ -237,7 +255,8 @@ fiber_fn void op_create(unsigned i, uint64_t clusters, bool thin)
 	opts.size_bytes = clusters * cluster_blocks() * ORACLE_BLOCK;
 	call_begin(i, "create");
 	rc = lvol_create(lvol_store_first(), &opts, &lvol);
-	call_end(i, rc, true);
+	if (!call_end(i, rc, true))
+		return;
 	oracle_create_end(h->oracle, i, rc == 0);
 	if (!rc)
 		slot_open(i, lvol);
@@ -251,8 +270,8 @@ fiber_fn void op_delete(unsigned i)
 	slot_close(i);
 	oracle_delete_begin(work.h->oracle, i);
 	rc = lvol_delete(work.slots[i].lvol);
-	call_end(i, rc, false);
-	oracle_delete_end(work.h->oracle, i, true);
+	if (call_end(i, rc, false))
+		oracle_delete_end(work.h->oracle, i, true);
 }
 
 fiber_fn void op_rename(unsigned i)
@@ -264,8 +283,8 @@ fiber_fn void op_rename(unsigned i)
 	new_name(name, 'r');
 	oracle_rename_begin(work.h->oracle, i, name);
 	rc = lvol_rename(work.slots[i].lvol, name);
-	call_end(i, rc, false);
-	oracle_rename_end(work.h->oracle, i, true);
+	if (call_end(i, rc, false))
+		oracle_rename_end(work.h->oracle, i, true);
 }
 
 fiber_fn void op_xattr(unsigned i)
@@ -277,8 +296,8 @@ fiber_fn void op_xattr(unsigned i)
 	call_begin(i, "set attribute");
 	len = oracle_xattr_fill(oracle_xattr_begin(work.h->oracle, i), value);
 	rc = lvol_set_xattr(work.slots[i].lvol, "lab", value, len);
-	call_end(i, rc, false);
-	oracle_xattr_end(work.h->oracle, i, true);
+	if (call_end(i, rc, false))
+		oracle_xattr_end(work.h->oracle, i, true);
 }
 
 /* Waits until nothing is in flight beyond the new end. */
@@ -306,7 +325,8 @@ fiber_fn void op_resize(unsigned i, uint64_t clusters)
 	}
 	oracle_resize_begin(work.h->oracle, i, blocks);
 	rc = lvol_resize(s->lvol, blocks * ORACLE_BLOCK);
-	call_end(i, rc, true);
+	if (!call_end(i, rc, true))
+		return;
 	oracle_resize_end(work.h->oracle, i, rc == 0);
 	s->usable = rc ? old : blocks;
 }
@@ -345,12 +365,13 @@ static fiber_fn void judge_snapshot(unsigned i)
 	uint32_t nr = work.h->oracle->volumes[i].sizes[0], n;
 	char *buf = aligned_alloc(4096, (size_t)nr * ORACLE_BLOCK);
 	const char *wrong;
+	bool seen = true;
 
 	for (uint32_t b = 0; b < nr; b += n) {
 		n = nr - b < OPS_MAX_IO_BLOCKS ? nr - b : OPS_MAX_IO_BLOCKS;
-		op_read(&(struct range){ i, b, n }, buf + (size_t)b * ORACLE_BLOCK);
+		seen &= op_read(&(struct range){ i, b, n }, buf + (size_t)b * ORACLE_BLOCK);
 	}
-	wrong = oracle_judge_snapshot(work.h->oracle, i, buf);
+	wrong = seen ? oracle_judge_snapshot(work.h->oracle, i, buf) : NULL;
 	if (wrong)
 		workload_fail(wrong);
 	free(buf);
@@ -381,16 +402,17 @@ static fiber_fn void take_into_slot(unsigned from, bool snapshot)
 		return;
 	}
 	rc = take(from, to, snapshot, &lvol);
+	if (!call_end(from, rc, true))
+		return;
 	oracle_take_end(work.h->oracle, to, rc == 0);
 	if (!rc) {
 		slot_open(to, lvol);
 		witness->nr_snapshots += snapshot;
 		witness->nr_clones += !snapshot;
 	}
-	work.slots[to].controlled = !rc && snapshot;
-	call_end(from, rc, true);
 	if (rc || !snapshot)
 		return;
+	work.slots[to].controlled = true;
 	judge_snapshot(to);
 	work.slots[to].controlled = false;
 }
@@ -418,12 +440,15 @@ fiber_fn void op_revert(unsigned i, unsigned snapshot)
 		fiber_sleep(5);
 	oracle_revert_begin(work.h->oracle, i, snapshot);
 	rc = lvol_revert(s->lvol, work.slots[snapshot].lvol);
+	work.slots[snapshot].controlled = false;
+	s->closing = false;
+	if (!call_end(i, rc, true)) {
+		s->usable = 0;
+		return;
+	}
 	oracle_revert_end(work.h->oracle, i, rc == 0);
 	witness->nr_reverts += rc == 0;
 	s->usable = work.h->oracle->volumes[i].sizes[0];
-	s->closing = false;
-	work.slots[snapshot].controlled = false;
-	call_end(i, rc, true);
 }
 
 fiber_fn void op_decouple(unsigned i)
@@ -437,6 +462,6 @@ fiber_fn void op_decouple(unsigned i)
 	}
 	oracle_decouple_begin(work.h->oracle, i);
 	rc = lvol_decouple(work.slots[i].lvol);
-	oracle_decouple_end(work.h->oracle, i, rc == 0);
-	call_end(i, rc, false);
+	if (call_end(i, rc, false))
+		oracle_decouple_end(work.h->oracle, i, rc == 0);
 }

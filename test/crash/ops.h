@@ -43,7 +43,7 @@ struct range {
 };
 
 bool range_free(const struct range *r, bool reading);
-fiber_fn void op_read(const struct range *r, char *buf);
+fiber_fn bool op_read(const struct range *r, char *buf); /* whether it was read */
 fiber_fn void op_change(const struct range *r, char *buf, enum bdev_op op, unsigned flags);
 fiber_fn void op_flush(unsigned slot);
 

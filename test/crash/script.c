@@ -102,7 +102,7 @@ static void flush(unsigned slot, char *buf)
 static void create(unsigned slot, char *buf)
 {
 	if (!work.slots[slot].desc && !work.slots[slot].controlled)
-		op_create(slot, slot ? work.h->max_blocks / cluster_blocks() : 2, slot != 1);
+		op_create(slot, slot || work.h->max_blocks < 2 * cluster_blocks() ? work.h->max_blocks / cluster_blocks() : 2, slot != 1);
 }
 
 static void delete(unsigned slot, char *buf)

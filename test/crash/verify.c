@@ -258,26 +258,65 @@ static int write_some(struct history *h, struct lvol *lvol, unsigned slot, uint6
 	return rc;
 }
 
+/* A tail that was cut off once must not come back. */
+static const char *grow(struct history *h, struct lvol *lvol, unsigned slot)
+{
+	uint64_t blocks = h->max_blocks;
+	int rc;
+
+	oracle_resize_begin(h->oracle, slot, blocks);
+	rc = lvol_resize(lvol, blocks * ORACLE_BLOCK);
+	oracle_resize_end(h->oracle, slot, rc == 0);
+	return rc && rc != -ENOSPC ? problem_errno("invariant 4: a recovered volume cannot grow", rc, "") : NULL;
+}
+
+static const char *use_volume(struct history *h, struct lvol *lvol, uint64_t *rng)
+{
+	struct lvol_info info;
+	unsigned slot;
+	int rc;
+
+	lvol_get_info(lvol, &info);
+	slot = oracle_find(h->oracle, info.uuid);
+	if (info.snapshot || info.read_only)
+		return NULL;
+	if (history_rand(rng) % 4 == 0)
+		return grow(h, lvol, slot);
+	rc = write_some(h, lvol, slot, rng);
+	return rc && rc != -ENOSPC ? problem_errno("invariant 4: a recovered volume cannot be written", rc, info.name) : NULL;
+}
+
+static int flush(struct history *h, struct lvol *lvol)
+{
+	uint64_t moment = oracle_flush_begin(h->oracle);
+	struct bdev_desc *desc;
+	struct bdev_channel *ch;
+	int rc = bdev_open_bdev(lvol_bdev(lvol), false, NULL, NULL, &desc);
+
+	if (rc)
+		return rc;
+	ch = bdev_channel_get(desc);
+	rc = bdev_flush(ch);
+	if (!rc)
+		oracle_flush_end(h->oracle, moment);
+	bdev_channel_put(ch);
+	bdev_close(desc);
+	return rc;
+}
+
 /* Writes here and there; a cluster that recovery took for free shows in another volume's bytes. */
 static const char *verify_use(struct history *h, uint64_t seed)
 {
-	uint64_t rng = seed, answer;
+	uint64_t rng = seed, answer, nr_rounds = 1 + seed % 4;
+	struct lvol *lvol;
+	const char *wrong;
 
-	for (unsigned round = 0; round < 4; round++) {
-		struct lvol *lvol;
-
-		for (lvol = lvol_first(lvol_store_first()); lvol; lvol = lvol_next(lvol)) {
-			struct lvol_info info;
-			int rc;
-
-			lvol_get_info(lvol, &info);
-			if (info.snapshot || info.read_only)
-				continue;
-			rc = write_some(h, lvol, oracle_find(h->oracle, info.uuid), &rng);
-			if (rc && rc != -ENOSPC)
-				return problem_errno("invariant 4: a recovered volume cannot be written", rc, info.name);
-		}
-	}
+	for (unsigned round = 0; round < nr_rounds; round++)
+		for (lvol = lvol_first(lvol_store_first()); lvol; lvol = lvol_next(lvol))
+			if ((wrong = use_volume(h, lvol, &rng)))
+				return wrong;
+	if (lvol_first(lvol_store_first()) && flush(h, lvol_first(lvol_store_first())))
+		return "invariant 1: a recovered store cannot be flushed";
 	return verify_volumes(h, false, false, &answer);
 }
 
@@ -298,6 +337,8 @@ static const char *look(struct verification *v)
 		wrong = verify_use(h, v->seed);
 	if (wrong)
 		return wrong;
+	if (v->use && v->used)
+		v->used(h);
 	rc = lvol_store_close(lvol_store_first());
 	if (rc)
 		return problem_errno("the store does not close", rc, "");

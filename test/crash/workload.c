@@ -22,7 +22,7 @@ void workload_wind_down(void)
 /* --- I/O --- */
 
 /* A range that can be read, or changed; false: not found this time. */
-static bool pick(struct range *r, bool reading)
+static bool pick(struct range *r, bool reading, bool unmapping)
 {
 	struct slot *s;
 	uint32_t max;
@@ -34,7 +34,9 @@ static bool pick(struct range *r, bool reading)
 	if (!reading && lvol_bdev(s->lvol)->read_only)
 		return false;
 	max = work.h->small_io || sim_rand() % 4 ? 12 : OPS_MAX_IO_BLOCKS;
-	if (sim_rand() % (work.h->unmap_percent > 20 ? 2 : 8) == 0) /* a whole cluster, where the map has no bits */
+	if (unmapping)
+		max = work.h->unmap_blocks;
+	if (sim_rand() % work.h->cluster_one_in == 0) /* a whole cluster, where the map has no bits */
 		max = 0;
 	r->nr = max ? (1 + sim_rand() % max + s->per - 1) / s->per * s->per : work.h->cluster_bytes / ORACLE_BLOCK;
 	if (r->nr > s->usable)
@@ -53,7 +55,7 @@ static fiber_fn void one_op(char *buf)
 	bool flush = sim_rand() % 100 < work.h->flush_percent;
 	struct range r;
 
-	if (!pick(&r, !flush && what < 24)) {
+	if (!pick(&r, !flush && what < 24, what >= 24 && what < 29 + work.h->unmap_percent)) {
 		fiber_sleep(1 + sim_rand() % 50);
 		return;
 	}
@@ -105,35 +107,48 @@ static fiber_fn void shrink_and_grow(unsigned i)
 		op_resize(i, work.h->max_blocks / cluster_blocks());
 }
 
+/* Of a hundred operations on a volume, and on a snapshot, how many are what. */
+static const struct mix {
+	unsigned delete, resize, rename, xattr, snapshot, decouple, revert;
+	unsigned delete_snapshot, clone;
+} mixes[] = {
+	[TASTE_ALL] = { 15, 15, 10, 10, 20, 5, 15, 30, 40 },
+	[TASTE_FEW] = { 20, 20, 5, 5, 5, 0, 0, 40, 5 },
+	[TASTE_SNAPSHOTS] = { 3, 3, 0, 2, 70, 3, 10, 50, 15 },
+};
+
 static fiber_fn void control_volume(unsigned i, unsigned what)
 {
+	const struct mix *mix = &mixes[work.h->taste];
 	int snapshot = slot_snapshot_of(i, sim_rand() % 2);
 
-	if (what < 15)
+	if (what < mix->delete)
 		op_delete(i);
-	else if (what < 30)
+	else if ((what -= mix->delete) < mix->resize)
 		shrink_and_grow(i);
-	else if (what < 40)
+	else if ((what -= mix->resize) < mix->rename)
 		op_rename(i);
-	else if (what < 50)
+	else if ((what -= mix->rename) < mix->xattr)
 		op_xattr(i);
-	else if (what < 70)
+	else if ((what -= mix->xattr) < mix->snapshot)
 		op_snapshot(i);
-	else if (what < 75)
+	else if ((what -= mix->snapshot) < mix->decouple)
 		op_decouple(i);
-	else if (what < 90 && snapshot >= 0)
+	else if (what - mix->decouple < mix->revert && snapshot >= 0)
 		op_revert(i, snapshot);
 }
 
 static fiber_fn void control_snapshot(unsigned i, unsigned what)
 {
-	if (what < 30)
+	const struct mix *mix = &mixes[work.h->taste];
+
+	if (what < mix->delete_snapshot)
 		op_delete(i);
-	else if (what < 70)
+	else if ((what -= mix->delete_snapshot) < mix->clone)
 		op_clone(i);
-	else if (what < 75)
+	else if ((what -= mix->clone) < 5)
 		op_rename(i);
-	else if (what < 80)
+	else if (what < 10)
 		op_xattr(i);
 }
 
@@ -180,18 +195,21 @@ static fiber_fn void begin_store(struct history *h)
 		fail_errno("store open", rc);
 }
 
-static fiber_fn void begin_again(struct history *h)
+/* False: the store did not open, and was not to. */
+static fiber_fn bool begin_again(struct history *h)
 {
 	const char *wrong;
 	uint64_t answer;
 	bool no_store;
 
 	wrong = verify_open(h, true, &no_store, &answer);
+	if (wrong && h->failing && !lvol_store_first())
+		return false; /* made to fail: whoever comes next looks at what is left */
 	if (wrong)
 		workload_fail(wrong);
 	if (no_store) {
 		begin_store(h);
-		return;
+		return true;
 	}
 	for (struct lvol *lvol = lvol_first(lvol_store_first()); lvol; lvol = lvol_next(lvol)) {
 		struct lvol_info info;
@@ -199,6 +217,7 @@ static fiber_fn void begin_again(struct history *h)
 		lvol_get_info(lvol, &info);
 		slot_open(oracle_find(h->oracle, info.uuid), lvol);
 	}
+	return true;
 }
 
 static fiber_fn void run_workers(struct history *h)
@@ -229,16 +248,18 @@ static fiber_fn void end_store(struct history *h)
 			slot_close(i);
 	}
 	rc = lvol_store_close(lvol_store_first());
-	if (rc)
+	if (rc && !h->failing)
 		fail_errno("store close", rc);
 	/* Closing makes everything durable. */
-	oracle_flush_end(h->oracle, oracle_flush_begin(h->oracle));
+	if (!rc)
+		oracle_flush_end(h->oracle, oracle_flush_begin(h->oracle));
 }
 
 void workload_main(void *arg)
 {
 	struct workload *w = arg;
 	struct history *h = w->h;
+	bool opened = true;
 
 	memset(&work, 0, sizeof(work));
 	work.h = h;
@@ -248,16 +269,17 @@ void workload_main(void *arg)
 	if (w->phase == 0)
 		begin_store(h);
 	else
-		begin_again(h);
-	if (h->begins)
+		opened = begin_again(h);
+	if (opened && h->begins)
 		h->begins(h);
-	if (w->script == HISTORY_NO_SCRIPT)
+	if (opened && w->script == HISTORY_NO_SCRIPT)
 		run_workers(h);
-	else
+	else if (opened)
 		script_run(h, w->script);
-	if (h->over)
+	if (opened && h->over)
 		h->over(h);
-	end_store(h);
+	if (opened)
+		end_store(h);
 	bdev_unregister_all();
 	w->clean = true;
 	runtime_stop(0);
