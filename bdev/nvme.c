@@ -801,6 +801,40 @@ struct bdev_nvme_ctrlr *bdev_nvme_of(const struct bdev *bdev, uint32_t *ret_nsid
 	return ns->ctrlr;
 }
 
+const struct nvme_ns *bdev_nvme_ns_of(const struct bdev *bdev)
+{
+	uint32_t nsid;
+
+	return bdev_nvme_of(bdev, &nsid) ? &container_of((struct bdev *)(uintptr_t)bdev, struct bdev_nvme_ns, bdev)->ns : NULL;
+}
+
+const char *bdev_nvme_access_name(const struct bdev *bdev, unsigned path_idx)
+{
+	const struct bdev_nvme_ns *ns = container_of((struct bdev *)(uintptr_t)bdev, struct bdev_nvme_ns, bdev);
+
+	switch (path_idx < BDEV_NVME_MAX_PATHS ? ns->access[path_idx] : ACCESS_NONE) {
+	case ACCESS_OPTIMIZED:
+		return "optimized";
+	case ACCESS_NON_OPTIMIZED:
+		return "non_optimized";
+	default:
+		return "inaccessible";
+	}
+}
+
+enum bdev_nvme_multipath bdev_nvme_policy(const struct bdev_nvme_ctrlr *ctrlr)
+{
+	return ctrlr->multipath;
+}
+
+int bdev_nvme_set_policy(struct bdev_nvme_ctrlr *ctrlr, enum bdev_nvme_multipath policy)
+{
+	if (policy == BDEV_NVME_SINGLE || ctrlr->multipath == BDEV_NVME_SINGLE)
+		return -EINVAL;
+	__atomic_store_n(&ctrlr->multipath, policy, __ATOMIC_RELAXED);
+	return 0;
+}
+
 /* --- admin commands from outside ---------------------------------------------------------------------------- */
 
 fiber_fn int bdev_nvme_admin(const char *name, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,

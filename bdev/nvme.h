@@ -92,6 +92,13 @@ const char *bdev_nvme_name(const struct bdev_nvme_ctrlr *ctrlr);
 bool bdev_nvme_path(const struct bdev_nvme_ctrlr *ctrlr, unsigned idx, struct bdev_nvme_path_info *ret_info);
 /* Of a bdev whose module is "nvme". */
 struct bdev_nvme_ctrlr *bdev_nvme_of(const struct bdev *bdev, uint32_t *ret_nsid);
+/* What Identify says of the namespace behind such a bdev; NULL for others.  Constant while the bdev is registered. */
+const struct nvme_ns *bdev_nvme_ns_of(const struct bdev *bdev);
+/* How much may be used of a path now: "optimized", "non_optimized", "inaccessible"; for a bdev of this leaf. */
+const char *bdev_nvme_access_name(const struct bdev *bdev, unsigned path_idx);
+/* Which paths I/O takes, and by which it goes from now on; -ENODEV, -EINVAL. */
+enum bdev_nvme_multipath bdev_nvme_policy(const struct bdev_nvme_ctrlr *ctrlr);
+int bdev_nvme_set_policy(struct bdev_nvme_ctrlr *ctrlr, enum bdev_nvme_multipath policy);
 /* The SMART log of a live path's controller; status as nvme_execute, -ENODEV when none is live. */
 fiber_fn int bdev_nvme_smart(const char *name, struct nvme_log_smart *ret_smart);
 fiber_fn int bdev_nvme_admin(const char *name, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,

@@ -61,7 +61,7 @@ struct bdev_nvme_ctrlr {
 	struct list link;
 	char name[BDEV_NAME_MAX];
 	char subnqn[NVME_NQN_FIELD_SIZE];
-	enum bdev_nvme_multipath multipath;
+	enum bdev_nvme_multipath multipath; /* atomic */
 	struct bdev_nvme_path *paths[BDEV_NVME_MAX_PATHS];
 	struct list namespaces;
 	struct list channels; /* bdev_nvme_channel.link */

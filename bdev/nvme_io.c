@@ -32,7 +32,7 @@ static int pick_path(struct bdev_nvme_channel *nch, const struct bdev_nvme_ns *n
 {
 	unsigned start = nch->last_path;
 
-	if (nch->ctrlr->multipath == BDEV_NVME_ACTIVE_ACTIVE)
+	if (__atomic_load_n(&nch->ctrlr->multipath, __ATOMIC_RELAXED) == BDEV_NVME_ACTIVE_ACTIVE)
 		start++;
 	else if (likely(usable(nch, ns, start, ACCESS_OPTIMIZED)))
 		return (int)start;

@@ -28,6 +28,7 @@ extern const struct rpc_method nvme_methods[];
 extern const struct rpc_method nvme_show_methods[];
 /* driver_specific.nvme of a namespace; NULL: the device is none. */
 json_t *nvme_specific_json(const struct bdev *bdev);
+const char *nvme_policy_name(const struct bdev *bdev); /* of a namespace: SPDK's "active_passive" or "active_active" */
 
 /* methods_delay.c */
 extern const struct rpc_method delay_methods[];

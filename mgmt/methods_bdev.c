@@ -64,7 +64,7 @@ json_t *driver_specific_json(const struct bdev *bdev)
 		json_object_set_new(out, "lvol", one);
 	} else if ((one = nvme_specific_json(bdev))) {
 		json_object_set_new(out, "nvme", one);
-		json_object_set_new(out, "mp_policy", json_string("active_passive"));
+		json_object_set_new(out, "mp_policy", json_string(nvme_policy_name(bdev)));
 	} else if ((one = delay_specific_json(bdev))) {
 		json_object_set_new(out, "delay", one);
 	} else if (strcmp(bdev->product_name, "AIO disk") == 0) {

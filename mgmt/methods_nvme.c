@@ -368,6 +368,8 @@ static fiber_fn void detach(struct rpc_call *call)
 		forget_exports(call, forget.name);
 	rpc_saved_for_each(STATE_BDEV, forget_path, &forget);
 	rc = bdev_nvme_detach(forget.name, &match);
+	if (!rc && !bdev_nvme_find(forget.name))
+		rpc_forget(call, STATE_BDEV, "nvme policy", forget.name);
 	if (!rc || call->changes) {
 		rpc_ok(call, NULL); /* one that is away at the moment is forgotten as well */
 		return;
@@ -426,11 +428,51 @@ static fiber_fn void set_hotplug(struct rpc_call *call)
 	rpc_ok(call, NULL);
 }
 
+/* --- which paths I/O takes ------------------------------------------------------------------------------------------ */
+
+static const struct rpc_param policy_params[] = {
+	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "policy", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "selector", RPC_STRING, RPC_IGNORED, NULL },
+	{ "rr_min_io", RPC_U32, RPC_IGNORED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+/* The name is a namespace's; the policy is the controller's, for all of its namespaces. */
+static fiber_fn void set_policy(struct rpc_call *call)
+{
+	const char *policy = rpc_string(call, "policy", "");
+	struct bdev_nvme_ctrlr *ctrlr;
+	struct bdev *bdev;
+	uint32_t nsid;
+	int rc;
+
+	if (strcmp(policy, "active_passive") && strcmp(policy, "active_active")) {
+		rpc_fail_param(call, "policy", "policy is active_passive or active_active");
+		return;
+	}
+	bdev = bdev_of_call(call, "name");
+	if (!bdev)
+		return;
+	ctrlr = bdev_nvme_of(bdev, &nsid);
+	rc = ctrlr ? bdev_nvme_set_policy(ctrlr, !strcmp(policy, "active_active") ? BDEV_NVME_ACTIVE_ACTIVE : BDEV_NVME_FAILOVER)
+		   : -ENODEV;
+	if (rc) {
+		rpc_fail_errno(call, rc, ctrlr ? "the controller was attached with multipath off"
+					       : "the device is no NVMe namespace");
+		rpc_blame(call, "name");
+		return;
+	}
+	rpc_save(call, STATE_BDEV, "nvme policy", bdev_nvme_name(ctrlr));
+	rpc_ok(call, NULL);
+}
+
 const struct rpc_method nvme_methods[] = {
 	{ .name = "bdev_nvme_attach_controller", .handler = attach, .params = attach_params, .changes = true },
 	{ .name = "bdev_nvme_detach_controller", .handler = detach, .params = detach_params, .changes = true },
 	{ .name = "bdev_nvme_reset_controller", .handler = reset, .params = reset_params },
 	{ .name = "bdev_nvme_set_options", .handler = set_options, .params = options_params, .changes = true },
+	{ .name = "bdev_nvme_set_multipath_policy", .handler = set_policy, .params = policy_params, .changes = true },
 	{ .name = "bdev_nvme_set_hotplug", .handler = set_hotplug, .params = hotplug_params, .changes = true },
 	{ .name = NULL },
 };

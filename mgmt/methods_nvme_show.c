@@ -130,10 +130,61 @@ json_t *nvme_specific_json(const struct bdev *bdev)
 		json_object_set_new(one, "ctrlr_data", ctrlr_data_json(&path));
 		snprintf(version, sizeof(version), "%u.%u", path.vs >> 16, path.vs >> 8 & 0xff);
 		json_object_set_new(one, "vs", json_pack("{s:s}", "nvme_version", version));
-		json_object_set_new(one, "ns_data", json_pack("{s:I,s:b}", "id", (json_int_t)nsid, "can_share", true));
+		json_object_set_new(one, "ns_data",
+				    json_pack("{s:I,s:s,s:b}", "id", (json_int_t)nsid, "ana_state",
+					      bdev_nvme_access_name(bdev, i), "can_share",
+					      !!(bdev_nvme_ns_of(bdev)->id.nmic & NVME_NMIC_SHARED)));
 		json_array_append_new(list, one);
 	}
 	return list;
+}
+
+const char *nvme_policy_name(const struct bdev *bdev)
+{
+	uint32_t nsid;
+
+	return bdev_nvme_policy(bdev_nvme_of(bdev, &nsid)) == BDEV_NVME_ACTIVE_ACTIVE ? "active_active" : "active_passive";
+}
+
+/* --- which way I/O goes ------------------------------------------------------------------------------------------------ */
+
+/* One bdev's paths.  current: the one that takes I/O, or each of them. */
+static void add_io_paths(json_t *list, struct bdev *bdev, struct bdev_nvme_ctrlr *ctrlr)
+{
+	bool all = bdev_nvme_policy(ctrlr) == BDEV_NVME_ACTIVE_ACTIVE, taken = false;
+	struct bdev_nvme_path_info path;
+
+	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++) {
+		const char *access = bdev_nvme_access_name(bdev, i);
+		bool usable;
+
+		if (!bdev_nvme_path(ctrlr, i, &path))
+			continue;
+		usable = path.state == BDEV_NVME_LIVE && strcmp(access, "inaccessible") != 0;
+		json_array_append_new(list, json_pack("{s:s,s:i,s:b,s:b,s:b,s:s,s:o}", "bdev_name", bdev->name, "cntlid",
+						      path.cntlid, "current", usable && (all || !taken), "connected",
+						      path.state == BDEV_NVME_LIVE, "accessible", usable, "ana_state", access,
+						      "transport", trid_json(&path)));
+		taken = taken || usable;
+	}
+}
+
+static fiber_fn void get_io_paths(struct rpc_call *call)
+{
+	const char *name = rpc_string(call, "name", NULL);
+	struct bdev_nvme_ctrlr *ctrlr;
+	json_t *list;
+	uint32_t nsid;
+
+	if (name && !bdev_of_call(call, "name"))
+		return;
+	list = json_array();
+	for (struct bdev *bdev = bdev_first(); bdev; bdev = bdev_next(bdev)) {
+		ctrlr = bdev_nvme_of(bdev, &nsid);
+		if (ctrlr && (!name || bdev_find(name) == bdev))
+			add_io_paths(list, bdev, ctrlr);
+	}
+	rpc_ok(call, json_pack("{s:[{s:s,s:o}]}", "poll_groups", "thread", "app_thread", "io_paths", list));
 }
 
 /* --- health ------------------------------------------------------------------------------------------------------------ */
@@ -202,6 +253,7 @@ static fiber_fn void get_health(struct rpc_call *call)
 
 const struct rpc_method nvme_show_methods[] = {
 	{ .name = "bdev_nvme_get_controllers", .handler = get_controllers, .params = get_params },
+	{ .name = "bdev_nvme_get_io_paths", .handler = get_io_paths, .params = get_params },
 	{ .name = "bdev_nvme_get_controller_health_info", .handler = get_health, .params = name_params },
 	{ .name = NULL },
 };

@@ -95,6 +95,10 @@ class Attaching(Base):
         self.attach(rpc, port)
         self.assertEqual(self.attach(rpc, other), ["Remoten1"])
         self.assertEqual(self.state(rpc), ["enabled", "enabled"])
+        self.assertTrue(rpc("bdev_nvme_set_multipath_policy", {"name": "Remoten1", "policy": "active_active"}))
+        self.assertEqual(rpc("bdev_get_bdevs", {"name": "Remoten1"})[0]["driver_specific"]["mp_policy"], "active_active")
+        paths = rpc("bdev_nvme_get_io_paths", {"name": "Remoten1"})["poll_groups"][0]["io_paths"]
+        self.assertEqual([path["current"] for path in paths], [True, True])
         out = ferrule.export(rpc, "Remoten1", SECOND)
         args = [ferrule.FERRULE, "nvme", "perf", "-a", "127.0.0.1", "-s", str(out), "-n", SECOND, "--verify", "--qd", "8", "--bs",
                 "4096", "--read", "50", "--time", "3", "--range", "16M"]

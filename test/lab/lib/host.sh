@@ -51,18 +51,18 @@ tap_up() {
     LISTEN=10.0.2.2
 }
 
-# guest_boot [-c cpus] [-m MiB] [-- QEMU ARGUMENTS]: boots a guest and waits for its agent.
+# guest_boot [-c cpus] [-m MiB] [-i] [-- QEMU ARGUMENTS]: boots a guest and waits for its agent.
 guest_boot() {
-    local i cpus=2 mem=1024 net=user,id=n0
+    local i cpus=2 mem=1024 net=user,id=n0 iommu=()
     while [ $# -gt 0 ]; do
-        case $1 in -c) cpus=$2; shift 2 ;; -m) mem=$2; shift 2 ;; --) shift; break ;; esac
+        case $1 in -i) iommu=(-i); shift ;; -c) cpus=$2; shift 2 ;; -m) mem=$2; shift 2 ;; --) shift; break ;; esac
     done
     [ $NET = slirp ] || net=tap,id=n0,ifname=tap0,script=no,downscript=no
     mkdir -p "$SHARE/q"
     cp "$LIB/agent" "$LIB/guest.sh" "$LIB/rpc.py" "$SHARE/"
     rm -f "$SHARE"/q/* "$T/qemu.pid"
     "$LIB/../labvm" -d "$LAB_IMAGE" -s "$SHARE" -x agent -t 7200 -m "$mem" -c "$cpus" -n "$net" -l "$OUT/guest.log" -p "$T/qemu.pid" \
-        -- "$@" > /dev/null 2> "$OUT/qemu.err" &
+        "${iommu[@]}" -- "$@" > /dev/null 2> "$OUT/qemu.err" &
     LABVM_PID=$!
     for i in $(seq 3000); do
         [ -e "$SHARE/q/ready" ] && return
