@@ -8,9 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 #include <uuid/uuid.h>
 
 #include "mgmt/cli_nvme.h"
+#include "nvme/vfio.h"
 #include "runtime/cores.h"
 
 enum verb_bit {
@@ -90,7 +92,7 @@ static const struct opt {
 	unsigned verbs;
 	const char *help;
 } opts_table[] = {
-	{"traddr", "ADDR", O_TRADDR, V_ALL, "the target's IPv4 or IPv6 address (-a; default 127.0.0.1)"},
+	{"traddr", "ADDR", O_TRADDR, V_ALL, "the target's IPv4 or IPv6 address, or a drive's PCI address (-a; default 127.0.0.1)"},
 	{"transport", "TYPE", O_TRANSPORT, V_ALL, "tcp or rdma (-t; default tcp)"},
 	{"trsvcid", "PORT", O_TRSVCID, V_ALL, "its port (-s; default 4420, for discover over TCP 8009)"},
 	{"nqn", "NQN", O_NQN, V_ALL, "the subsystem's name (-n)"},
@@ -133,8 +135,11 @@ static const struct opt {
 #define NR_VERBS (sizeof(verbs) / sizeof(verbs[0]))
 #define NR_OPTS  (sizeof(opts_table) / sizeof(opts_table[0]))
 
+#define DRIVE_MEM_MIB 256u
+
 static const struct verb *the_verb;
 static struct cli_nvme_opts the_opts;
+static struct nvme_bar *the_bar; /* of a drive; NULL: not opened */
 static int the_result;
 static volatile bool interrupted;
 
@@ -361,6 +366,8 @@ static int set_option(const struct opt *opt, const char *value)
 	switch (opt->id) {
 	case O_TRADDR:
 		o->connect.addr.family = strchr(value, ':') ? AF_INET6 : AF_INET;
+		if (nvme_vfio_is_address(value))
+			o->connect.trtype = NVME_TRTYPE_PCIE;
 		return set_text(opt, o->connect.addr.host, sizeof(o->connect.addr.host), value);
 	case O_TRANSPORT:
 		return set_transport(opt, value);
@@ -426,6 +433,8 @@ static int settle(void)
 	struct nvme_connect_opts *connect = &the_opts.connect;
 	bool rdma = connect->trtype == NVME_TRTYPE_RDMA;
 
+	if (connect->trtype == NVME_TRTYPE_PCIE)
+		return 0;
 	if (!connect->addr.port)
 		connect->addr.port = the_verb->bit == V_DISCOVER && !rdma ? NVME_TCP_DISCOVERY_PORT : NVME_TCP_PORT;
 	if (!rdma || !(connect->hdgst || connect->ddgst))
@@ -466,7 +475,7 @@ static int parse(int argc, char **argv)
 			the_verb->name, argv[optind], the_verb->name);
 		return 3;
 	}
-	if (!the_opts.has_nqn && the_verb->bit != V_DISCOVER) {
+	if (!the_opts.has_nqn && the_verb->bit != V_DISCOVER && the_opts.connect.trtype != NVME_TRTYPE_PCIE) {
 		fprintf(stderr,
 			"ferrule nvme %s: --nqn is missing: it names the subsystem (ferrule nvme discover "
 			"lists them)\n",
@@ -478,11 +487,30 @@ static int parse(int argc, char **argv)
 
 fiber_fn int cli_nvme_connect(const struct cli_nvme_opts *opts, struct nvme_ctrlr **ret_ctrlr)
 {
+	struct nvme_connect_opts connect = opts->connect;
 	struct nvme_error error = {0};
 
-	if (!nvme_ctrlr_connect(&opts->connect, ret_ctrlr, &error))
+	if (connect.trtype == NVME_TRTYPE_PCIE) {
+		if (!the_bar && nvme_vfio_open(connect.addr.host, NULL, &the_bar, &error))
+			return cli_nvme_fail(opts, "%s", error.text);
+		connect.bar = the_bar;
+	}
+	if (!nvme_ctrlr_connect(&connect, ret_ctrlr, &error))
 		return 0;
 	return cli_nvme_fail(opts, "%s", error.text);
+}
+
+/* A drive reaches only EAL's memory; hugepages when there are some. */
+static void use_drive_memory(struct runtime_opts *ropts)
+{
+	static char prefix[32], dir[64];
+
+	snprintf(prefix, sizeof(prefix), "ferrule-nvme-%d", (int)getpid());
+	snprintf(dir, sizeof(dir), "/tmp/%s", prefix);
+	ropts->eal = true;
+	ropts->file_prefix = prefix;
+	ropts->runtime_dir = dir;
+	ropts->mem_mib = DRIVE_MEM_MIB;
 }
 
 static void terminate(void *arg)
@@ -495,6 +523,8 @@ static void run_verb(void *arg)
 	runtime_on_terminate(terminate, NULL);
 	the_result = the_verb->run(&the_opts);
 	fflush(stdout);
+	if (the_bar)
+		the_bar->ops->close(the_bar);
 	runtime_stop(0);
 }
 
@@ -524,6 +554,8 @@ int cli_nvme(int argc, char **argv)
 	ropts.cores = the_opts.cores;
 	ropts.pin = the_opts.cores != NULL;
 	ropts.poll = the_verb->bit == V_PERF;
+	if (the_opts.connect.trtype == NVME_TRTYPE_PCIE)
+		use_drive_memory(&ropts);
 	rc = runtime_run(&ropts, run_verb, NULL);
 	if (rc < 0) {
 		fprintf(stderr, "ferrule nvme %s: starting failed: %s%s\n", the_verb->name, strerror(-rc),

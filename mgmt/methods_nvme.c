@@ -183,13 +183,13 @@ static int copy_nqn(struct rpc_call *call, const char *key, char to[NVME_NQN_FIE
 	return 0;
 }
 
-static int decode_tcp(struct rpc_call *call, struct nvme_connect_opts *connect)
+static int decode_fabrics(struct rpc_call *call, struct nvme_connect_opts *connect, enum nvme_trtype trtype)
 {
 	const char *host = rpc_string(call, "traddr", ""), *port = rpc_string(call, "trsvcid", "4420");
 	unsigned long number = strtoul(port, NULL, 10);
 	uint8_t bytes[16];
 
-	connect->trtype = NVME_TRTYPE_TCP;
+	connect->trtype = trtype;
 	connect->addr.family = strchr(host, ':') ? AF_INET6 : AF_INET;
 	if (strlen(host) >= sizeof(connect->addr.host) || inet_pton(connect->addr.family, host, bytes) != 1) {
 		rpc_fail_param(call, "traddr", "traddr must be a numeric IPv4 or IPv6 address, without brackets");
@@ -219,7 +219,9 @@ static int decode_attach(struct rpc_call *call, struct bdev_nvme_attach_opts *op
 	opts->connect.hdgst = rpc_bool(call, "hdgst", false);
 	opts->connect.ddgst = rpc_bool(call, "ddgst", false);
 	if (!strcasecmp(trtype, "tcp")) {
-		rc = decode_tcp(call, &opts->connect);
+		rc = decode_fabrics(call, &opts->connect, NVME_TRTYPE_TCP);
+	} else if (!strcasecmp(trtype, "rdma")) {
+		rc = decode_fabrics(call, &opts->connect, NVME_TRTYPE_RDMA);
 	} else if (!strcasecmp(trtype, "pcie")) {
 		opts->connect.trtype = NVME_TRTYPE_PCIE;
 		opts->bar_open = nvme_vfio_open;
@@ -229,7 +231,7 @@ static int decode_attach(struct rpc_call *call, struct bdev_nvme_attach_opts *op
 		}
 		snprintf(opts->address, sizeof(opts->address), "%s", traddr);
 	} else {
-		rpc_fail_param(call, "trtype", "trtype is PCIe or TCP");
+		rpc_fail_param(call, "trtype", "trtype is PCIe, TCP or RDMA");
 		rc = -EINVAL;
 	}
 	if (!rc)
@@ -362,6 +364,8 @@ static fiber_fn void detach(struct rpc_call *call)
 
 	if (!strcasecmp(trtype, "tcp"))
 		match.trtype = NVME_TRTYPE_TCP;
+	else if (!strcasecmp(trtype, "rdma"))
+		match.trtype = NVME_TRTYPE_RDMA;
 	else if (!strcasecmp(trtype, "pcie"))
 		match.trtype = NVME_TRTYPE_PCIE;
 	if (!match.address && !match.service && !match.subnqn)

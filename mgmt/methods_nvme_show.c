@@ -27,7 +27,7 @@ static json_t *trid_json(const struct bdev_nvme_path_info *path)
 
 	if (path->connect->trtype == NVME_TRTYPE_PCIE)
 		return json_pack("{s:s,s:s}", "trtype", "PCIe", "traddr", path->address);
-	trid = address_json("TCP", &path->connect->addr);
+	trid = address_json(path->connect->trtype == NVME_TRTYPE_RDMA ? "RDMA" : "TCP", &path->connect->addr);
 	json_object_set_new(trid, "subnqn", json_string(path->connect->subnqn));
 	return trid;
 }

@@ -44,6 +44,10 @@ ferrule host setup --hugepages 640M
 ferrule --json host status
 ferrule --json host status | grep -q '"iommu": true'
 [ "$(ferrule --json host status | grep -c '"driver": "vfio-pci"')" = 2 ]
+# The command line drives one by itself, before the daemon has it.
+set -- $(ferrule --json host status | sed -n 's/.*"address": "\(.*\)".*/\1/p')
+ferrule nvme identify -a $1 | head -3
+timeout 200 env LD_LIBRARY_PATH=$ours /tmp/daemon/ferrule nvme perf -a $1 --nsid 1 --verify --qd 8 --read 50 --range 4M --ops 1000
 daemon_start
 X
 
