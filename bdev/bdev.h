@@ -244,6 +244,8 @@ struct bdev_uring_opts {
 
 /* In a fiber: opening may take time.  -EBUSY: another bdev or daemon has the file open for writing. */
 fiber_fn int bdev_uring_create(const struct bdev_uring_opts *opts, struct bdev **ret_bdev);
+/* Takes the size that the file or device has now; openers are told.  -EBUSY: it has shrunk, and is open.  App thread. */
+int bdev_uring_rescan(struct bdev *bdev);
 const char *bdev_uring_filename(const struct bdev *bdev); /* of a bdev whose module is "uring" */
 uint64_t bdev_uring_nr_flushes(const struct bdev *bdev);  /* fdatasyncs so far */
 uint64_t bdev_uring_nr_dsyncs(const struct bdev *bdev);	 /* writes that carried their own flush */

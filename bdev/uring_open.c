@@ -280,3 +280,25 @@ out_free:
 	free(u);
 	return rc;
 }
+
+int bdev_uring_rescan(struct bdev *bdev)
+{
+	struct uring_bdev *u = container_of(bdev, struct uring_bdev, bdev);
+	struct stat st;
+	uint64_t len;
+	int rc;
+
+	assert(strcmp(bdev->module, "uring") == 0);
+	if (fstat(u->fd, &st))
+		return -errno;
+	rc = size_of(u, &st, &len);
+	if (rc)
+		return rc;
+	if (len / bdev->block_size < bdev->nr_blocks && bdev_is_open(bdev))
+		return -EBUSY;
+	if (len < bdev->block_size)
+		return -EINVAL;
+	if (len / bdev->block_size != bdev->nr_blocks)
+		bdev_notify_resize(bdev, len / bdev->block_size);
+	return 0;
+}

@@ -341,6 +341,8 @@ static const struct cli_verb device_verbs[] = {
 	  .method = "bdev_uring_create" },
 	{ "bdev", "delete", "deletes a device; a file's contents stay",
 	  { { "NAME", CLI_ARG_STRING, "name", true, "of the device" } }, .run = delete_bdev },
+	{ "bdev", "rescan", "looks how large a device's file is now",
+	  { { "NAME", CLI_ARG_STRING, "name", true, "of the device" } }, .method = "bdev_uring_rescan" },
 	{ "bdev", "stat", "shows what devices have done", { { "NAME", CLI_ARG_STRING, "names", false, "only this one" } },
 	  .method = "bdev_get_iostat", .columns = stat_columns, .what = "devices", .run = stat_bdevs },
 	{ .noun = NULL },

@@ -340,6 +340,28 @@ static fiber_fn void file_delete(struct rpc_call *call)
 	delete_bdev(call, modules);
 }
 
+/* The file has grown: truncate -s, lvextend. */
+static fiber_fn void file_rescan(struct rpc_call *call)
+{
+	struct bdev *bdev = bdev_of_call(call, "name");
+	int rc;
+
+	if (!bdev)
+		return;
+	if (strcmp(bdev->module, "uring") != 0) {
+		rpc_fail_errno(call, -ENODEV, "%s is no device of a file", bdev->name);
+		rpc_blame(call, "name");
+		return;
+	}
+	rc = bdev_uring_rescan(bdev);
+	if (rc) {
+		rpc_fail_errno(call, rc, rc == -EBUSY ? "its file has shrunk while it is in use" : "its file cannot be looked at");
+		rpc_blame(call, "name");
+	} else {
+		rpc_ok(call, NULL);
+	}
+}
+
 static fiber_fn void wait_for_examine(struct rpc_call *call)
 {
 	bdev_wait_for_examine();
@@ -353,6 +375,8 @@ const struct rpc_method bdev_methods[] = {
 	{ .name = "bdev_null_delete", .handler = null_delete, .params = name_params, .changes = true },
 	{ .name = "bdev_aio_create", .handler = aio_create, .params = aio_params, .changes = true },
 	{ .name = "bdev_aio_delete", .handler = file_delete, .params = name_params, .changes = true },
+	{ .name = "bdev_aio_rescan", .handler = file_rescan, .params = name_params, .changes = true },
+	{ .name = "bdev_uring_rescan", .handler = file_rescan, .params = name_params, .changes = true },
 	{ .name = "bdev_uring_create", .handler = uring_create, .params = uring_params, .changes = true },
 	{ .name = "bdev_uring_delete", .handler = file_delete, .params = name_params, .changes = true },
 	{ .name = "bdev_wait_for_examine", .handler = wait_for_examine },

@@ -140,6 +140,33 @@ static fiber_fn void decouple_parent(struct rpc_call *call)
 		rpc_ok(call, NULL);
 }
 
+static const struct rpc_param set_parent_params[] = {
+	{ "lvol_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "parent_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void set_parent(struct rpc_call *call)
+{
+	struct lvol *lvol = idle_lvol_of_call(call, "lvol_name"), *parent;
+	int rc;
+
+	parent = lvol ? lvol_of_call(call, "parent_name") : NULL;
+	if (!parent)
+		return;
+	rc = lvol_set_parent(lvol, parent);
+	if (rc == -EINVAL)
+		lvol_fail(call, rc, "parent_name", "it is no snapshot, of another size, or of another store");
+	else if (rc == -EEXIST)
+		lvol_fail(call, rc, "parent_name", "it is the parent already");
+	else if (rc == -EPERM)
+		lvol_fail(call, -EINVAL, "lvol_name", "the volume is read-only, or thick");
+	else if (rc)
+		lvol_fail(call, rc, NULL, lvol_rule(rc));
+	else
+		rpc_ok(call, NULL);
+}
+
 /* Starts a job on the volume that a parameter names. */
 static void start_lvol_job(struct rpc_call *call, const char *key, const struct job_kind *kind)
 {
@@ -200,6 +227,7 @@ const struct rpc_method copy_methods[] = {
 	{ .name = "bdev_lvol_inflate", .handler = inflate, .params = inflate_params, .changes = true },
 	{ .name = "bdev_lvol_decouple_parent", .handler = decouple_parent, .params = name_params, .changes = true },
 	{ .name = "bdev_lvol_detach_parent", .handler = decouple_parent, .params = name_params, .changes = true },
+	{ .name = "bdev_lvol_set_parent", .handler = set_parent, .params = set_parent_params, .changes = true },
 	{ .name = "bdev_lvol_set_read_only", .handler = set_read_only, .params = name_params, .changes = true },
 	{ .name = NULL },
 };

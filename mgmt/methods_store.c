@@ -1,5 +1,5 @@
 /*
- * The methods for whole stores beyond making and deleting them: renaming, their space, and the long ones, check and scrub.
+ * The methods for whole stores beyond making and deleting them: renaming, space, growing, opening, and the long ones, check and scrub.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -73,6 +73,61 @@ static fiber_fn void get_lvstore_space(struct rpc_call *call)
 			 "overcommitted_clusters", (json_int_t)info.overcommitted_clusters, "used_percent",
 			 (json_int_t)(info.total_data_clusters ? used * 100 / info.total_data_clusters : 0),
 			 "threshold_percents", thresholds));
+}
+
+/* --- growing, opening ----------------------------------------------------------------------------------------------- */
+
+static fiber_fn void grow_lvstore(struct rpc_call *call)
+{
+	struct lvol_store *store = store_of_call(call, "uuid");
+	int rc;
+
+	if (!store)
+		return;
+	rc = lvol_store_grow(store);
+	if (rc)
+		lvol_fail(call, rc, NULL, rc == -ENOSPC ? "the store is too full to count more clusters: delete something first" : lvol_rule(rc));
+	else
+		rpc_ok(call, NULL);
+}
+
+static const struct rpc_param open_params[] = {
+	{ "bdev_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "read_only", RPC_BOOL, 0, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+/* Ours: a store that is not open, since it was damaged or refused when its device came. */
+static fiber_fn void open_lvstore(struct rpc_call *call)
+{
+	const char *name = rpc_string(call, "bdev_name", "");
+	struct bdev *bdev = bdev_find(name);
+	struct blob_reason reason = { "" };
+	struct lvol_store_info info;
+	struct lvol_store *store;
+	char uuid[UUID_STR_LEN];
+	int rc;
+
+	if (!bdev) {
+		rpc_fail_errno(call, -ENODEV, "there is no device %.200s; bdev_get_bdevs lists them", name);
+		rpc_blame(call, "bdev_name");
+		return;
+	}
+	if (bdev_is_claimed(bdev, NULL))
+		rc = -EPERM;
+	else if (rpc_bool(call, "read_only", false))
+		rc = lvol_store_open_read_only(name, &store, &reason);
+	else
+		rc = lvol_store_open(name, &store, &reason);
+	if (rc == -EPERM || rc == -EBUSY) {
+		lvol_fail(call, -EPERM, "bdev_name", "the device is in use: by a store, or exported as a namespace");
+	} else if (rc) {
+		lvol_fail(call, rc, "bdev_name", reason.text[0] ? reason.text : lvol_rule(rc));
+	} else {
+		lvol_store_get_info(store, &info);
+		uuid_unparse_lower(info.uuid, uuid);
+		rpc_ok(call, json_string(uuid));
+	}
 }
 
 /* --- jobs ----------------------------------------------------------------------------------------------------------- */
@@ -206,6 +261,8 @@ static fiber_fn void scrub_lvstore(struct rpc_call *call)
 
 const struct rpc_method store_methods[] = {
 	{ .name = "bdev_lvol_rename_lvstore", .handler = rename_lvstore, .params = rename_params, .changes = true },
+	{ .name = "bdev_lvol_grow_lvstore", .handler = grow_lvstore, .params = store_params, .changes = true },
+	{ .name = "bdev_lvol_open_lvstore", .handler = open_lvstore, .params = open_params, .changes = true },
 	{ .name = "bdev_lvol_get_lvstore_space", .handler = get_lvstore_space, .params = store_params },
 	{ .name = "bdev_lvol_check_lvstore", .handler = check_lvstore, .params = job_params, .changes = true },
 	{ .name = "bdev_lvol_scrub_lvstore", .handler = scrub_lvstore, .params = job_params, .changes = true },

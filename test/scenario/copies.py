@@ -162,6 +162,33 @@ class Contents(Base):
             self.assertLessEqual(seen[0] - seen[-1], 1, f"snapshot {i}: {seen}")
         self.assertEqual(rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})["nr_findings"], 0)
 
+    def test_a_volume_gets_another_parent(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        self.volume(rpc, "base")
+        self.open(rpc)
+        self.write(rpc, "base", 0, b"a" * 3 * MIB)
+        self.snapshot(rpc, "base", "s")
+        self.volume(rpc, "v")
+        self.write(rpc, "v", MIB, b"v" * MIB)
+        set_parent = lambda volume, parent: rpc("bdev_lvol_set_parent",
+                                                {"lvol_name": f"pool/{volume}", "parent_name": f"pool/{parent}"})
+        self.assertTrue(set_parent("v", "s"))
+        daemon.kill()
+        daemon.start()
+        rpc = daemon.rpc()
+        self.assertEqual(self.read(rpc, "v", 0, 4 * MIB), b"a" * MIB + b"v" * MIB + b"a" * MIB + bytes(MIB))
+        self.assertEqual(self.driver(rpc, "v")["base_snapshot"], "s")
+        self.assertEqual(self.driver(rpc, "s")["clones"], ["base", "v"])
+        self.assert_error(-32602, "File exists", set_parent, "v", "s", parameter="parent_name")
+        self.assert_error(-32602, "Invalid argument", set_parent, "v", "base", parameter="parent_name")
+        self.volume(rpc, "other", 17)
+        self.snapshot(rpc, "other", "t")
+        self.assert_error(-32602, "Invalid argument", set_parent, "v", "t", parameter="parent_name")
+        self.assert_error(-32602, "Invalid argument", set_parent, "s", "t", parameter="parent_name")
+        self.assert_error(-19, "No such device", set_parent, "v", "none", parameter="parent_name")
+        self.assertEqual(rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})["nr_findings"], 0)
+
     def test_a_volume_made_read_only_stays_so(self):
         daemon = self.daemon()
         rpc = self.pool(daemon)

@@ -2,6 +2,7 @@
 """Jobs, events and thresholds: long calls that answer at once, what happens by itself, and what is left after a restart."""
 import json
 import os
+import shutil
 import subprocess
 
 import ferrule
@@ -275,6 +276,56 @@ class Events(ferrule.Case):
         rpc("bdev_lvol_create_lvstore", {"bdev_name": "slow", "lvs_name": "bare"})
         error = self.assert_error(-32602, "Operation not supported", rpc, "bdev_lvol_scrub_lvstore", {"lvs_name": "bare"})
         self.assertIn("without checksums", error.data["detail"])
+
+    def test_a_store_grows_with_its_file(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        before = rpc("bdev_lvol_get_lvstores")[0]["total_data_clusters"]
+        self.assertTrue(rpc("bdev_lvol_grow_lvstore", {"lvs_name": "pool"}))
+        self.assertEqual(rpc("bdev_lvol_get_lvstores")[0]["total_data_clusters"], before)
+        os.truncate(os.path.join(daemon.files, "pool"), 256 * MIB)
+        daemon.cli("bdev", "rescan", "disk-pool")
+        self.assertEqual(rpc("bdev_get_bdevs", {"name": "disk-pool"})[0]["num_blocks"], 256 * MIB // 512)
+        daemon.cli("store", "grow", "pool")
+        after = rpc("bdev_lvol_get_lvstores")[0]
+        self.assertGreater(after["total_data_clusters"], before + 110)
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 200})
+        port = ferrule.export(rpc, "pool/v")
+        data = os.urandom(MIB)
+        for i in range(0, 200, 10):
+            ferrule.nvme(port, "write", "--offset", str(i * MIB), "--length", str(10 * MIB), data=data * 10)
+        daemon.kill()
+        daemon.start()
+        rpc = daemon.rpc()
+        self.assertEqual(rpc("bdev_lvol_get_lvstores")[0]["total_data_clusters"], after["total_data_clusters"])
+        self.assertEqual(ferrule.nvme(port, "read", "--offset", str(199 * MIB), "--length", str(MIB)), data)
+        self.assertEqual(rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})["nr_findings"], 0)
+        os.truncate(os.path.join(daemon.files, "pool"), 200 * MIB)
+        self.assert_error(-16, "Device or resource busy", rpc, "bdev_aio_rescan", {"name": "disk-pool"}, parameter="name")
+        self.assert_error(-19, "No such device", rpc, "bdev_uring_rescan", {"name": "pool/v"}, parameter="name")
+        self.assert_error(-19, "No such device", rpc, "bdev_lvol_grow_lvstore", {"lvs_name": "x"}, parameter="lvs_name")
+
+    def test_a_store_that_is_refused_can_be_opened_by_hand(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 1})
+        daemon.stop()
+        shutil.copy(os.path.join(daemon.files, "pool"), os.path.join(daemon.files, "copy"))
+        daemon.start()
+        rpc = daemon.rpc()
+        rpc("bdev_uring_create", {"name": "copy", "filename": "copy"})
+        self.assertEqual([s["base_bdev"] for s in rpc("bdev_lvol_get_lvstores")], ["disk-pool"])
+        open = "bdev_lvol_open_lvstore"
+        self.assert_error(-32602, "File exists", rpc, open, {"bdev_name": "copy"}, parameter="bdev_name")
+        self.assert_error(-32602, "Operation not permitted", rpc, open, {"bdev_name": "disk-pool"}, parameter="bdev_name")
+        self.assert_error(-19, "No such device", rpc, open, {"bdev_name": "none"}, parameter="bdev_name")
+        rpc("bdev_uring_delete", {"name": "disk-pool"})
+        daemon.cli("store", "open", "copy", "--read-only")
+        store = rpc("bdev_lvol_get_lvstores")[0]
+        self.assertEqual((store["base_bdev"], store["read_only"]), ("copy", True))
+        self.assert_error(-32602, "Read-only file system", rpc, "bdev_lvol_create",
+                          {"lvs_name": "pool", "lvol_name": "w", "size_in_mib": 1})
+        self.assertEqual(len(rpc("bdev_lvol_get_lvols")), 1)
 
     def test_a_store_is_renamed(self):
         daemon = self.daemon()
