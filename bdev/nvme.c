@@ -13,6 +13,8 @@
 #include "bdev/nvme_internal.h"
 #include "nvme/bar.h"
 
+#define SHORT_LIFE_US 1000000u /* a path that failed after less is not tried again at once */
+
 static struct list ctrlrs = LIST_INIT(ctrlrs);
 
 struct bdev_nvme_options bdev_nvme_options = {
@@ -352,6 +354,7 @@ static fiber_fn void path_end(struct bdev_nvme_path *path)
 static fiber_fn void path_life(void *arg)
 {
 	struct bdev_nvme_path *path = arg;
+	bool asked;
 	int rc;
 
 	path->down_since_us = clock_now_us();
@@ -362,6 +365,7 @@ static fiber_fn void path_life(void *arg)
 		if (!rc) {
 			if (path->nr_tries > 1)
 				log_notice("%s: path %u is back", path->ctrlr->name, path->idx);
+			path->live_since_us = clock_now_us();
 			set_state(path, BDEV_NVME_LIVE);
 			attached(path, 0);
 			bdev_nvme_channels_kick(path->ctrlr);
@@ -376,11 +380,12 @@ static fiber_fn void path_life(void *arg)
 		if (!path->end_asked && (path->was_live || path->nr_tries == 1) && !path->reset_asked)
 			log_warning("%s: path %u is down: %s", path->ctrlr->name, path->idx,
 				    path->removed && !*path->error.text ? "it was removed" : path->error.text);
+		asked = path->reset_asked;
 		path_down(path, goes_on(path) ? BDEV_NVME_DOWN : BDEV_NVME_ENDING, path->end_asked && !rc);
 		if (!goes_on(path))
 			break;
-		/* What was live and failed is tried again at once; what does not come up, after a while. */
-		if (rc)
+		/* What was live for a while and failed is tried again at once. */
+		if (rc || (!asked && clock_now_us() - path->live_since_us < SHORT_LIFE_US))
 			wait_for_next_try(path);
 		if (path->end_asked || path->removed)
 			break;

@@ -31,7 +31,7 @@ struct bdev_nvme_path {
 	unsigned nr_queues; /* that the controller gives */
 	uint8_t qid_used[BDEV_NVME_MAX_QID];
 	struct nvme_error error;
-	uint64_t nr_resets, down_since_us;
+	uint64_t nr_resets, down_since_us, live_since_us;
 	bool was_live; /* ever */
 	bool accepting; /* channels get queues on it; under the controller's mutex */
 	/* asked of the fiber */
@@ -110,7 +110,7 @@ struct bdev_nvme_request {
 	struct bdev_nvme_channel *nch;
 	struct bdev_nvme_ns *ns;
 	struct bdev_io *io;
-	unsigned path, nr_retries;
+	unsigned path, nr_retries, nr_losses;
 	uint64_t parked_us; /* since when nothing took it; 0: it was taken */
 	struct iovec iov[BDEV_NVME_IOVS];
 	struct nvme_dsm_range range; /* of DSM: the request's memory is DMA memory */

@@ -12,6 +12,7 @@
 #include "bdev/nvme_internal.h"
 
 #define PARK_US	      20000u	/* between tries of what was refused */
+#define LOSSES_MAX    32u /* of its path, with the command out */
 #define PARK_LIMIT_US 60000000u /* without a usable path while one is connected */
 
 static struct bdev_nvme_io *io_state(struct bdev_io *io)
@@ -106,11 +107,10 @@ static bool may_retry(struct bdev_nvme_request *rq, uint16_t status)
 {
 	uint16_t code = nvme_status_code(status);
 
-	if (NVME_SCT(status) == 3 && code != NVME_SC_ANA_PERSISTENT_LOSS)
-		return true;
+	/* A command that takes its path down each time it is sent must not do so for ever. */
+	if ((NVME_SCT(status) == 3 && code != NVME_SC_ANA_PERSISTENT_LOSS) || code == NVME_SC_ABORTED_SQ_DELETION)
+		return rq->nr_losses++ < LOSSES_MAX;
 	switch (code) {
-	case NVME_SC_ABORTED_SQ_DELETION:
-		return true;
 	case NVME_SC_ABORT_REQUESTED:
 	case NVME_SC_COMMAND_INTERRUPTED:
 	case NVME_SC_TRANSIENT_TRANSPORT_ERROR:
@@ -311,7 +311,7 @@ static struct bdev_nvme_request *request_take(struct bdev_nvme_channel *nch, str
 	rq = list_entry(l, struct bdev_nvme_request, link);
 	rq->io = io;
 	rq->ns = io_state(io)->ch->ns;
-	rq->nr_retries = 0;
+	rq->nr_retries = rq->nr_losses = 0;
 	rq->parked_us = 0;
 	nch->nr_busy++;
 	io_state(io)->nr_out++;

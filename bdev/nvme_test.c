@@ -408,6 +408,18 @@ SIM_TEST(a_drive_that_answers_nonsense_is_reset_and_costs_no_operation)
 	shut();
 }
 
+SIM_TEST(a_command_that_kills_the_drive_each_time_fails_in_the_end)
+{
+	opts.loss.reconnect_delay_s = 1;
+	attach();
+	fault(SOFT_FATAL, NVME_IO_COMPARE, 0, 1000, 0);
+	submit_many(1, BDEV_COMPARE, data, 8);
+	wait_many(200 * SECOND);
+	ck_assert_int_eq(many[0].status, -EIO);
+	ck_assert_int_eq(bdev_write(ch, data, 0, 8, 0), 0);
+	shut();
+}
+
 SIM_TEST(a_swallowed_command_is_aborted_then_the_drive_is_reset_then_it_succeeds)
 {
 	struct soft_counters c;
@@ -634,6 +646,7 @@ int main(void)
 		a_hundred_resets_under_load_cost_no_operation,
 		a_fatal_status_under_load_costs_no_operation,
 		a_drive_that_answers_nonsense_is_reset_and_costs_no_operation,
+		a_command_that_kills_the_drive_each_time_fails_in_the_end,
 		a_swallowed_command_is_aborted_then_the_drive_is_reset_then_it_succeeds,
 		a_drive_that_is_dead_for_a_while_fails_io_in_its_time_and_comes_back,
 		a_drive_that_stays_dead_is_given_up_and_its_bdevs_go,

@@ -110,6 +110,32 @@ class Attaching(Base):
         self.assertEqual(perf.returncode, 0, errors.decode())
 
 
+    def test_a_path_that_goes_under_load_is_no_error_while_there_is_another(self):
+        first, port = self.first()
+        other = ferrule.listen(first.rpc(), FIRST)
+        rpc = self.daemon().rpc()
+        self.attach(rpc, port, reconnect_delay_sec=1, ctrlr_loss_timeout_sec=-1)
+        self.attach(rpc, other, reconnect_delay_sec=1, ctrlr_loss_timeout_sec=-1)
+        out = ferrule.export(rpc, "Remoten1", SECOND)
+        args = [ferrule.FERRULE, "nvme", "perf", "-a", "127.0.0.1", "-s", str(out), "-n", SECOND, "--verify", "--qd", "8", "--bs",
+                "4096", "--read", "50", "--time", "5", "--range", "16M"]
+        perf = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for gone in (port, other):
+            time.sleep(0.7)
+            address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(gone)}
+            first.rpc()("nvmf_subsystem_remove_listener", {"nqn": FIRST, "listen_address": address})
+            end = time.monotonic() + ferrule.DEADLINE
+            while "reconnect_is_delayed" not in self.state(rpc):
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.05)
+            first.rpc()("nvmf_subsystem_add_listener", {"nqn": FIRST, "listen_address": address})
+            while self.state(rpc) != ["enabled", "enabled"]:
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.05)
+        _, errors = perf.communicate(timeout=ferrule.DEADLINE)
+        self.assertEqual(perf.returncode, 0, errors.decode())
+
+
 class Chain(Base):
     def test_the_first_daemons_death_is_a_pause_for_the_seconds_hosts(self):
         """A store on the first's volume, a volume of it exported: the first is killed under load and comes back."""
