@@ -24,7 +24,7 @@ static void require(bool what, const char *text)
 
 static const struct rpc_method *const tables[] = {
 	app_methods, bdev_methods, bdev_show_methods, lvol_methods, nvmf_methods, nvmf_export_methods, nvmf_show_methods,
-	nvme_methods, nvme_show_methods,
+	nvme_methods, nvme_show_methods, nvme_pass_methods,
 };
 
 /* Every table looks at the object; what comes out has only known keys. */

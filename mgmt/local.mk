@@ -22,7 +22,7 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/methods_lvol.c %D%/methods_lvol.h \
 	%D%/methods_lvol_ranges.c \
 	%D%/methods_lvol_show.c \
-	%D%/methods_nvme.c %D%/methods_nvme_show.c \
+	%D%/methods_nvme.c %D%/methods_nvme_pass.c %D%/methods_nvme_show.c \
 	%D%/methods_store.c \
 	%D%/methods_nvmf.c %D%/methods_nvmf.h \
 	%D%/methods_nvmf_export.c \

@@ -23,9 +23,10 @@ struct bdev *bdev_of_call(struct rpc_call *call, const char *key);
 /* Forgets the saved namespaces that are on a bdev of this name, alias or UUID. */
 void forget_namespaces_of(struct rpc_call *call, const struct bdev *bdev);
 
-/* methods_nvme.c, methods_nvme_show.c */
+/* methods_nvme.c, methods_nvme_show.c, methods_nvme_pass.c */
 extern const struct rpc_method nvme_methods[];
 extern const struct rpc_method nvme_show_methods[];
+extern const struct rpc_method nvme_pass_methods[];
 /* driver_specific.nvme of a namespace; NULL: the device is none. */
 json_t *nvme_specific_json(const struct bdev *bdev);
 const char *nvme_policy_name(const struct bdev *bdev); /* of a namespace: SPDK's "active_passive" or "active_active" */

@@ -98,6 +98,7 @@ static void register_methods(void)
 	rpc_register(delay_methods);
 	rpc_register(nvme_methods);
 	rpc_register(nvme_show_methods);
+	rpc_register(nvme_pass_methods);
 	rpc_register(lvol_methods);
 	rpc_register(copy_methods);
 	rpc_register(lvol_show_methods);

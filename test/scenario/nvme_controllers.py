@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Namespaces of other targets as devices: attached and shown as SPDK's clients expect, there again after a restart, and a store
 on one that outlives the other daemon's death."""
-import os
+import base64
 import subprocess
 import time
 
@@ -61,6 +61,29 @@ class Attaching(Base):
         self.assertTrue(rpc("bdev_nvme_detach_controller", {"name": "Remote"}))
         self.assert_error(-19, "No such device", rpc, "bdev_get_bdevs", {"name": "Remoten1"})
         self.assertEqual(rpc("bdev_nvme_get_controllers"), [])
+
+    def test_admin_commands_are_passed_through(self):
+        _, port = self.first()
+        rpc = self.daemon().rpc()
+        self.attach(rpc, port)
+        identify = bytes([0x06]) + bytes(39) + bytes([0x01]) + bytes(23)
+        call = {"name": "Remote", "cmd_type": "admin", "data_direction": "c2h", "cmdbuf": base64.urlsafe_b64encode(identify).decode(),
+                "data_len": 4096}
+        answer = rpc("bdev_nvme_send_cmd", call)
+        data = base64.urlsafe_b64decode(answer["data"])
+        self.assertEqual(len(data), 4096)
+        self.assertEqual(data[768:1024].split(b"\0")[0].decode(), FIRST)
+        self.assertEqual(len(base64.urlsafe_b64decode(answer["cpl"])), 16)
+        # What the controller refuses is its answer; what is the driver's own does not get there.
+        unknown = base64.urlsafe_b64encode(bytes([0xc0]) + bytes(63)).decode()
+        cpl = base64.urlsafe_b64decode(rpc("bdev_nvme_send_cmd", {**call, "cmdbuf": unknown, "data_len": 0})["cpl"])
+        self.assertEqual(int.from_bytes(cpl[14:16], "little") >> 1 & 0x7ff, 1)
+        event = base64.urlsafe_b64encode(bytes([0x0c]) + bytes(63)).decode()
+        self.assert_error(-1, "Operation not permitted", rpc, "bdev_nvme_send_cmd", {**call, "cmdbuf": event, "data_len": 0},
+                          parameter="cmdbuf")
+        self.assert_error(-19, "No such device", rpc, "bdev_nvme_send_cmd", {**call, "name": "None"}, parameter="name")
+        with self.assertRaises(RpcError):
+            rpc("bdev_nvme_send_cmd", {**call, "cmdbuf": "AAAA"})
 
     def test_what_cannot_be_attached_is_refused_with_a_reason(self):
         _, port = self.first()
