@@ -118,7 +118,7 @@ void csum_marked_durably(struct store *s, uint32_t cluster);
 /* Whether a fill may write its cluster: marked, and its pages here and pinned.  If not, what it waits for calls again. */
 bool csum_fill_ready(struct fill *f, void (*again)(struct waiter *waiter),
 		     void (*committed)(struct commit_wait *wait, int status));
-void csum_fill_written(struct fill *f); /* the device has the data: stamps them */
+void csum_fill_written(struct fill *f, int status); /* the device has the data, or status says why not: stamps them */
 void csum_fill_over(struct fill *f);
 /* Judges a sub-block that a fill has read around its data.  -EAGAIN: what it waits for calls again; -EIO. */
 int csum_edge(struct fill *f, uint32_t cluster, uint32_t sub, const void *buf, void (*again)(struct waiter *waiter));

@@ -123,7 +123,9 @@ uint32_t csum_of_iov(const struct iovec *iov, unsigned iovcnt, uint64_t skip)
 	return crc ? crc : 1;
 }
 
-void csum_fill_written(struct fill *f)
+/* status: the write's.  Of what failed nobody knows how much is there: its checksum is unknown, and what shares its sub-blocks
+ * stays readable. */
+void csum_fill_written(struct fill *f, int status)
 {
 	struct store *s = f->blob->store;
 	struct csums *c = s->csum;
@@ -133,7 +135,7 @@ void csum_fill_written(struct fill *f)
 		struct sum_page *page = sum_page_find(c, sum_page_of(s, f->own, sub, &slot));
 		uint32_t crc = csum_of_iov(f->bio.iov, f->bio.iovcnt, (uint64_t)(sub - first) * BLOB_SUB_SIZE);
 
-		atomic_store_explicit(&page->sum[slot], crc, memory_order_release);
+		atomic_store_explicit(&page->sum[slot], status ? 0 : crc, memory_order_release);
 		sum_page_changed(c, page);
 	}
 }

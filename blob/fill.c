@@ -653,6 +653,8 @@ static void write_done(struct bdev_io *bio, int status)
 {
 	struct fill *f = container_of(bio, struct fill, bio);
 
+	if (status && f->in_place && f->blob->store->csum)
+		csum_fill_written(f, status);
 	if (!status && !f->in_place && f->index >= f->blob->nr_clusters)
 		status = -ERANGE; /* cut off meanwhile, and nobody would trim what we map now */
 	if (!status && !f->in_place && has_stale_copy(f)) {
@@ -660,7 +662,7 @@ static void write_done(struct bdev_io *bio, int status)
 		return;
 	}
 	if (!status && f->blob->store->csum)
-		csum_fill_written(f);
+		csum_fill_written(f, 0);
 	if (!status && !f->in_place && !BLOB_MUTANT(RECORD_BEFORE_DATA)) {
 		fill_record(f);
 		fill_recorded(f);

@@ -227,9 +227,17 @@ void punch_start(struct req *req)
 	struct store *s = req->ch->store;
 
 	list_add_tail(&s->punches, &req->list);
-	if (s->nr_punch_fibers < PUNCH_FIBERS) {
+	if (s->nr_punch_fibers == PUNCH_FIBERS)
+		return;
+	s->nr_fibers++;
+	if (!fiber_spawn(s->owner, "blob-punch", punch_fiber, s)) {
 		s->nr_punch_fibers++;
-		store_fiber_start(s, "blob-punch", punch_fiber);
+		return;
+	}
+	s->nr_fibers--;
+	if (!s->nr_punch_fibers) { /* nobody else will take it */
+		list_del(&req->list);
+		req_return(req, -ENOMEM);
 	}
 }
 

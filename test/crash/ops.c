@@ -28,7 +28,7 @@ void fail_errno(const char *what, int rc)
 /* Whether a call failed because it was made to; ends the process when it failed otherwise. */
 static bool has_failed(const char *what, int rc, bool may_lack_space)
 {
-	bool made_to = work.h->failing && (rc == -EIO || rc == -EROFS || rc == -ENOMEM);
+	bool made_to = work.h->failing && (rc == -EIO || rc == -EROFS || rc == -ENOMEM || rc == -EPERM);
 
 	if (rc && !made_to && !(may_lack_space && rc == -ENOSPC))
 		fail_errno(what, rc);
