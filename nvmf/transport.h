@@ -8,14 +8,14 @@
  *
  * Life of a request, all on the connection's poll group thread:
  *
- *   transport: capsule received: takes a free request of the connection, fills req->cmd and, for in-capsule
- * data, req->iov, calls nvmf_req_begin(req) nvmf:      decodes; asks ops->parse_sgl(req) for the length and
- * the place of the data; checks; takes buffers (may wait) nvmf:      data from the host that is not in the
- * capsule: ops->receive_data(req) transport: data is all in req->iov: nvmf_req_data_received(req), or
- * nvmf_req_data_failed(req, status) nvmf:      executes; fills req->cqe; ops->complete(req) transport: sends
- * data to the host (when req->xfer is to the host and the status is success) and the response; when the last
- * byte is out, or the connection is gone, nvmf_req_release(req): buffers go back, the request is the
- *              transport's again
+ *  1. Transport: a capsule is there.  It takes a free request of the connection, fills req->cmd and, for in-capsule data,
+ *     req->iov, and calls nvmf_req_begin(req).
+ *  2. nvmf decodes, asks ops->parse_sgl(req) for the length and the place of the data, checks, and takes buffers (it may wait
+ *     for them).  Data from the host that is not in the capsule it asks for with ops->receive_data(req).
+ *  3. Transport: the data is all in req->iov: nvmf_req_data_received(req), or nvmf_req_data_failed(req, status).
+ *  4. nvmf executes, fills req->cqe, and calls ops->complete(req).
+ *  5. Transport: sends data to the host (when req->xfer is to the host and the status is success) and the response.  When the
+ *     last byte is out, or the connection is gone: nvmf_req_release(req).  Buffers go back, the request is the transport's again.
  *
  * ops->complete() may be called from within nvmf_req_begin(), nvmf_req_data_received() and
  * nvmf_req_data_failed(), for that request (a bad command) and for others of the connection (the other half
