@@ -335,7 +335,9 @@ void job_start(struct rpc_call *call, const struct job_opts *opts)
 	}
 	save_job(call, job);
 	rpc_save_as(call, &last, METHOD_LAST, json_pack("{s:I}", "job_id", (json_int_t)job->id));
-	rpc_ok(call, json_pack("{s:I}", opts->answer_id ? "operation_id" : "job_id", (json_int_t)job->id));
+	rpc_ok(call, json_pack("{s:I}", "job_id", (json_int_t)job->id));
+	if (opts->answer_id)
+		json_object_set_new(call->result, "operation_id", json_integer((json_int_t)job->id));
 }
 
 void job_set_result(struct job *job, json_t *result)

@@ -59,7 +59,7 @@ struct job_opts {
 	const char *object; /* for people: "pool/v" */
 	const char *uuid;   /* of the volume or store it works on */
 	uint64_t total;	    /* of its progress, when that is known already */
-	bool answer_id;	    /* a foreground call is none: the answer is the job's id at once, as SPDK's operation_id */
+	bool answer_id;	    /* a foreground call is none: the answer is the job's id at once, also as SPDK's operation_id */
 };
 
 /* "background": for the tables of parameters of methods that make jobs. */

@@ -99,6 +99,8 @@ const char *lvol_rule(int rc)
 		return "the store is read-only: its device has failed a flush or a journal write";
 	case -ENODEV:
 		return "the store is being closed";
+	case -EIO:
+		return "its device failed or went away, or a page of its map is lost; the daemon's log says which";
 	default:
 		return "see the daemon's log";
 	}

@@ -24,7 +24,4 @@ const char *lvol_rule(int rc);
 extern const struct job_kind *const lvol_job_kinds[];
 extern const struct job_kind inflate_job;
 
-/* "store/volume"; NUL-terminated, cut when too long. */
-void lvol_alias(const struct lvol_info *info, char *buf, size_t size);
-
 #endif

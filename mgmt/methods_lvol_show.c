@@ -8,7 +8,7 @@
 #include "mgmt/methods.h"
 #include "mgmt/methods_lvol.h"
 
-void lvol_alias(const struct lvol_info *info, char *buf, size_t size)
+static void lvol_alias(const struct lvol_info *info, char *buf, size_t size)
 {
 	snprintf(buf, size, "%s/%s", info->store_name, info->name);
 }
