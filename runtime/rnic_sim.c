@@ -45,6 +45,7 @@ struct sim_cq {
 struct sim_work {
 	struct fifo_link link;
 	struct rnic_send send;
+	bool executed; /* the peer has it; the acknowledgement is on its way */
 	struct rnic_sge sge[RNIC_MAX_SGE];
 };
 
@@ -555,6 +556,11 @@ static void step(void *arg)
 	struct sim_work *work = container_of(conn->sends.head, struct sim_work, link);
 	bool good;
 
+	if (work->executed) {
+		send_done(conn, RNIC_OK);
+		step_later(conn, delay_us());
+		return;
+	}
 	if (conn->fail_next) {
 		enum rnic_status status = conn->fail_next;
 
@@ -572,8 +578,9 @@ static void step(void *arg)
 		good = execute_rdma(conn, work);
 	if (!good)
 		return;
-	send_done(conn, RNIC_OK);
-	step_later(conn, delay_us());
+	/* The peer may act on it before the acknowledgement is back. */
+	work->executed = true;
+	step_later(conn, sim_rand() % 3 ? 1 : delay_us());
 }
 
 static bool nobody_answers(const struct sim_conn *conn)

@@ -214,7 +214,7 @@ int rdma_conn_connected(struct rdma_conn *conn)
 	if (!conn->port->srq && nr > RDMA_FIRST_RECVS)
 		rc = more_recvs(conn, nr - RDMA_FIRST_RECVS);
 	if (!rc)
-		rc = rdma_req_grow(conn, nr);
+		rc = rdma_req_grow(conn, 2 * nr);
 	if (rc) {
 		log_warning("qid %u: no memory for its queue", conn->qpair.qid);
 		rdma_conn_work_later(conn, WORK_CLOSE);
@@ -272,10 +272,10 @@ static int make_queues(struct rdma_conn *conn)
 	conn->port->cq_room -= conn->cq_claim;
 	conn->sq_free = conn->max_send = opts.max_send;
 	conn->max_recv = opts.max_recv;
-	conn->cqes = dma_alloc(conn->depth * sizeof(conn->cqes[0]), 64);
+	conn->cqes = dma_alloc(2 * conn->depth * sizeof(conn->cqes[0]), 64);
 	if (!conn->cqes)
 		return -ENOMEM;
-	rc = rnic_mr_create(conn->port->device, conn->cqes, conn->depth * sizeof(conn->cqes[0]), RNIC_LOCAL_WRITE, &conn->cqes_mr);
+	rc = rnic_mr_create(conn->port->device, conn->cqes, 2 * conn->depth * sizeof(conn->cqes[0]), RNIC_LOCAL_WRITE, &conn->cqes_mr);
 	if (!rc)
 		rc = rnic_qp_create(conn->rnic, &opts, &conn->qp_num);
 	if (!rc && !opts.srq)
@@ -344,6 +344,7 @@ void rdma_conn_start(struct rdma_group *group, struct rdma_listener *listener, s
 	fifo_init(&conn->free);
 	fifo_init(&conn->read_wait);
 	fifo_init(&conn->send_wait);
+	fifo_init(&conn->capsule_wait);
 	rdma_req_init(&conn->first_req, conn, 0);
 	timer_init(&conn->timer, drain_over, conn);
 	conn->qpair.ops = &rdma_transport_ops;

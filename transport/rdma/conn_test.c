@@ -211,6 +211,53 @@ SIM_TEST_WITH(commands_wait_for_buffers_when_the_pool_is_dry, .nr_small = 8, .nr
 	raw_down(&c);
 }
 
+SIM_TEST(a_host_that_answers_each_response_with_a_command_never_waits_for_a_receive)
+{
+	unsigned nr_sent = 16, nr_seen = 0;
+
+	raw_up(&c, &addr, 16);
+	c.io.nr_responses = 0;
+	for (unsigned i = 0; i < 16; i++) {
+		union nvme_cmd cmd = raw_rw(NVME_IO_WRITE, (uint16_t)i, 8 * i, 8);
+
+		cmd.sgl = (struct nvme_sgl){ .len = 4096, .type = NVME_SGL_IN_CAPSULE };
+		ck_assert_int_eq(raw_send(&c.io, &cmd, data, 4096), 0);
+	}
+	while (nr_seen < 400) {
+		ck_assert(!c.io.over);
+		fiber_cond_wait(&c.io.cond);
+		for (; nr_seen < c.io.nr_responses; nr_seen++) {
+			union nvme_cmd cmd = raw_rw(NVME_IO_WRITE, c.io.responses[nr_seen].cid, nr_seen, 8);
+
+			ck_assert_uint_eq(nvme_cqe_status(&c.io.responses[nr_seen]), 0);
+			if (nr_sent++ >= 400)
+				continue;
+			cmd.sgl = (struct nvme_sgl){ .len = 4096, .type = NVME_SGL_IN_CAPSULE };
+			ck_assert_int_eq(raw_send(&c.io, &cmd, data, 4096), 0);
+		}
+	}
+	ck_assert_uint_eq(rnic_sim_stats()->nr_not_ready, 0);
+	raw_down(&c);
+}
+
+SIM_TEST(a_send_queue_that_is_too_short_for_all_lists_is_shared)
+{
+	struct nvme_keyed_sgl list[16];
+
+	opts.max_queue_depth = 128;
+	raw_up(&c, &addr, 128);
+	for (unsigned i = 0; i < 128; i++) {
+		union nvme_cmd cmd = raw_rw(NVME_IO_READ, (uint16_t)i, 0, 16);
+		uint32_t bytes = make_list(&c.io, list, 16, 0, 8192);
+
+		cmd.sgl = (struct nvme_sgl){ .len = bytes, .type = NVME_SGL_LIST_IN_CAPSULE };
+		ck_assert_int_eq(raw_send(&c.io, &cmd, list, bytes), 0);
+	}
+	for (unsigned i = 0; i < 128; i++)
+		ck_assert_uint_eq(raw_wait(&c.io, (uint16_t)i, NULL), WORKS);
+	raw_down(&c);
+}
+
 /* --- connection requests ---------------------------------------------------------------------------------------------------------- */
 
 SIM_TEST(a_bad_connection_request_is_rejected_with_the_number_of_what_is_wrong)
@@ -261,6 +308,35 @@ SIM_TEST(a_target_without_room_rejects_and_goes_on)
 		ck_assert_uint_eq(c.admin.reject_status, NVME_RDMA_CM_NO_RESOURCES);
 		raw_close(&c.admin, false);
 	}
+	others_are_served();
+}
+
+SIM_TEST(a_completion_queue_that_is_full_takes_no_more_connections)
+{
+	static struct raw_host hosts[36];
+	struct raw_request request = raw_request(1, 4096);
+	unsigned nr_up = 0, nr_rejected = 0;
+
+	if (addr.family == AF_INET6)
+		return; /* that device has no queue of such a depth */
+	target_stop();
+	bdev_unregister_all();
+	opts.max_queue_depth = 4096;
+	target_start();
+	request.nr_recvs = 1;
+	for (unsigned i = 0; i < 36; i++)
+		raw_ask(&hosts[i], &addr, &request);
+	for (unsigned i = 0; i < 36; i++) {
+		if (raw_wait_cm(&hosts[i]))
+			nr_up++;
+		else
+			nr_rejected += hosts[i].reject_status == NVME_RDMA_CM_NO_RESOURCES;
+	}
+	ck_assert_uint_eq(nr_up + nr_rejected, 36);
+	ck_assert_uint_eq(nr_up, 2 * ((65536 - 256) / 4096));
+	for (unsigned i = 0; i < 36; i++)
+		raw_close(&hosts[i], true);
+	fiber_sleep(3000000);
 	others_are_served();
 }
 
@@ -610,6 +686,9 @@ int main(void)
 		a_key_is_invalidated_with_the_response_when_the_host_asks,
 		a_full_queue_of_large_commands_waits_for_room_and_credits,
 		commands_wait_for_buffers_when_the_pool_is_dry,
+		a_host_that_answers_each_response_with_a_command_never_waits_for_a_receive,
+		a_send_queue_that_is_too_short_for_all_lists_is_shared,
+		a_completion_queue_that_is_full_takes_no_more_connections,
 		a_bad_connection_request_is_rejected_with_the_number_of_what_is_wrong,
 		a_target_without_room_rejects_and_goes_on,
 		connect_for_another_queue_than_the_request_named_ends_the_connection,

@@ -99,6 +99,8 @@ struct rdma_slot {
 	struct rdma_slots *slots;
 	union nvme_cmd *cmd;
 	uint8_t *data;
+	struct fifo_link link; /* conn->capsule_wait */
+	uint32_t len;	       /* of the capsule that waits */
 };
 
 /* Slots of a port's shared receive queue, or of one connection. */
@@ -124,7 +126,7 @@ void rdma_slot_release(struct rdma_slot *slot);
 struct rdma_stats {
 	uint64_t polls, idle_polls, completions;
 	uint64_t requests, request_latency_ticks;
-	uint64_t pending_rdma_read, pending_rdma_write, pending_rdma_send;
+	uint64_t pending_free_request, pending_rdma_read, pending_rdma_write, pending_rdma_send;
 	uint64_t total_send_wrs, send_doorbell_updates, total_recv_wrs, recv_doorbell_updates;
 };
 
@@ -249,10 +251,16 @@ struct rdma_conn {
 	uint32_t nr_recvs_posted;
 
 	struct fifo free, read_wait, send_wait;
+	struct fifo capsule_wait; /* slots whose capsule waits for a request */
+	uint32_t nr_unanswered;	  /* capsules received and not answered: at most what the host's queue holds */
 	unsigned nr_busy; /* requests with work posted */
 	struct nvme_cqe *cqes; /* one a request, registered */
 	struct rnic_mr *cqes_mr;
-	struct rdma_req *reqs; /* from Connect on; indices 1 and up */
+	/*
+	 * From Connect on; indices 1 and up.  Twice what the queue holds: the host may send the next command when it has the answer,
+	 * before we hear that it has.
+	 */
+	struct rdma_req *reqs;
 	uint32_t nr_reqs;
 	struct rdma_req first_req;
 };

@@ -200,8 +200,7 @@ int rdma_device_stats(void *tgroup, unsigned idx, struct nvmf_device_stats *ret_
 				{ "send_doorbell_updates", s->send_doorbell_updates },
 				{ "total_recv_wrs", s->total_recv_wrs },
 				{ "recv_doorbell_updates", s->recv_doorbell_updates },
-				/* A host that sends more than its queue holds is cut off: nothing ever waits for a request. */
-				{ "pending_free_request", 0 },
+				{ "pending_free_request", s->pending_free_request },
 			},
 		};
 		snprintf(ret_stats->name, sizeof(ret_stats->name), "%s", port->info->name);

@@ -88,6 +88,10 @@ static void release_if_held(struct rdma_req *req, bool force)
 
 void rdma_req_release_held(struct rdma_conn *conn, bool force)
 {
+	struct fifo_link *link;
+
+	while ((link = fifo_pop(&conn->capsule_wait)))
+		rdma_slot_release(container_of(link, struct rdma_slot, link));
 	fifo_init(&conn->read_wait);
 	fifo_init(&conn->send_wait);
 	release_if_held(&conn->first_req, force);
@@ -97,26 +101,14 @@ void rdma_req_release_held(struct rdma_conn *conn, bool force)
 
 /* --- received -------------------------------------------------------------------------------------------------------------- */
 
-void rdma_req_capsule(struct rdma_conn *conn, struct rdma_slot *slot, uint32_t len)
+static void start(struct rdma_req *req, struct rdma_slot *slot)
 {
-	struct fifo_link *link;
-	struct rdma_req *req;
+	struct rdma_conn *conn = req->conn;
 
-	/* The capsule may overtake the news that the connection is there. */
-	if (conn->state == CONN_ACCEPTING)
-		rdma_conn_established(conn);
-	link = len >= sizeof(union nvme_cmd) ? fifo_pop(&conn->free) : NULL;
-	if (!link) {
-		rdma_slot_release(slot);
-		rdma_conn_fail(conn, len < sizeof(union nvme_cmd) ? "a capsule of less than a command" :
-							       "the host sends more commands than its queue holds");
-		return;
-	}
-	req = container_of(link, struct rdma_req, link);
 	req->nreq.cmd = *slot->cmd;
 	req->nreq.in_capsule = false;
 	req->nreq.iovcnt = 0;
-	req->capsule_len = len - (uint32_t)sizeof(union nvme_cmd);
+	req->capsule_len = slot->len - (uint32_t)sizeof(union nvme_cmd);
 	req->response_posted = false;
 	req->sgl_status = rdma_sgl_parse(&req->nreq.cmd, slot->data, req->capsule_len, &req->sgl);
 	req->slot = slot;
@@ -125,6 +117,35 @@ void rdma_req_capsule(struct rdma_conn *conn, struct rdma_slot *slot, uint32_t l
 	count(&conn->port->stats.requests, 1);
 	set_state(req, REQ_NVMF);
 	nvmf_req_begin(&req->nreq);
+}
+
+/* Those that wait, in order, as far as there are requests. */
+static void start_waiting(struct rdma_conn *conn)
+{
+	while (conn->state < CONN_CLOSING && !fifo_empty(&conn->capsule_wait) && !fifo_empty(&conn->free)) {
+		struct rdma_req *req = container_of(fifo_pop(&conn->free), struct rdma_req, link);
+
+		start(req, container_of(fifo_pop(&conn->capsule_wait), struct rdma_slot, link));
+	}
+}
+
+void rdma_req_capsule(struct rdma_conn *conn, struct rdma_slot *slot, uint32_t len)
+{
+	/* The capsule may overtake the news that the connection is there. */
+	if (conn->state == CONN_ACCEPTING)
+		rdma_conn_established(conn);
+	if (len < sizeof(union nvme_cmd) || conn->nr_unanswered >= nvmf_qpair_max_outstanding(&conn->qpair)) {
+		rdma_slot_release(slot);
+		rdma_conn_fail(conn, len < sizeof(union nvme_cmd) ? "a capsule of less than a command" :
+								    "the host sends more commands than its queue holds");
+		return;
+	}
+	conn->nr_unanswered++;
+	slot->len = len;
+	fifo_push(&conn->capsule_wait, &slot->link);
+	if (fifo_empty(&conn->free))
+		count(&conn->port->stats.pending_free_request, 1);
+	start_waiting(conn);
 }
 
 uint16_t rdma_req_parse_sgl(struct nvmf_req *nreq)
@@ -184,6 +205,7 @@ static void chain_add_response(struct chain *chain, struct rdma_req *req)
 	send->sge[0] = (struct rnic_sge){ (uintptr_t)&conn->cqes[req->idx], sizeof(struct nvme_cqe), rnic_mr_lkey(conn->cqes_mr) };
 	send->nr_sge = 1;
 	req->response_posted = true;
+	conn->nr_unanswered--;
 }
 
 static void chain_post(struct chain *chain, struct rdma_req *req)
@@ -317,6 +339,7 @@ void rdma_req_work_done(struct rdma_req *req, uint8_t status)
 		return;
 	}
 	portion_done(req);
+	start_waiting(conn);
 	rdma_req_pump(conn);
 	if (conn->draining)
 		rdma_conn_work_later(conn, WORK_ADVANCE);
