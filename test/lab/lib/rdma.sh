@@ -1,13 +1,18 @@
 # The target inside the guest, for networks that this machine's kernel has not got; a scenario sources this.
 #
-#   rdma_up [TYPE]             gives the guest an RDMA device on its network interface: rxe (soft-RoCE)
+#   rdma_up [TYPE]             gives the guest an RDMA device on its network interface: rxe (soft-RoCE) or siw (soft-iWARP)
 #   guest_target [OPTION...]   starts the daemon there; grpc METHOD [NAME=VALUE...] calls it
 #   guest_target_stop          SIGTERM; fails if it does not end in a minute with status 0
 
 rdma_up() {
-    guest "modprobe -a crc32_generic crc32_pclmul ib_uverbs rdma_ucm rdma_${1:-rxe} nvme-rdma
+    local type=${1:-rxe} load="modprobe rdma_${1:-rxe}"
+    if [ "$type" = siw ]; then
+        cp "$("$LIB/../mksiw" "$LAB_IMAGE")" "$SHARE/siw.ko" || fail "no module for soft-iWARP"
+        load="lsmod | grep -q '^siw ' || insmod /lab/siw.ko"
+    fi
+    guest "modprobe -a crc32_generic crc32_pclmul crc32c_generic libcrc32c ib_uverbs rdma_ucm nvme-rdma; $load
         nic=\$(ls /sys/class/net | grep -v lo | head -1)
-        rdma link add rdma0 type ${1:-rxe} netdev \$nic
+        rdma link add rdma0 type $type netdev \$nic
         for i in \$(seq 100); do rdma link show | grep -q 'state ACTIVE' && exit 0; sleep 0.1; done
         rdma link show; exit 1" || fail "no RDMA device in the guest"
 }

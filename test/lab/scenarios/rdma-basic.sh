@@ -1,10 +1,10 @@
-# A stock kernel's host uses a volume over soft-RoCE: discover, connect with several I/O queues, file system, verified I/O, disconnect.
+# A stock kernel's host uses a volume over soft-RoCE (or what RDMA names): discover, connect with several I/O queues, file system, verified I/O, disconnect.
 # timeout: 1800
 . "$LIB/rdma.sh"
 
 step "guest"
 guest_boot -c 4 -m 2048
-rdma_up rxe
+rdma_up "${RDMA:-rxe}"
 guest_target
 
 step "target"
