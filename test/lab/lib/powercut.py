@@ -219,7 +219,8 @@ def run(args, drive, rng, marks, events, marks_file, n, ignore_flush):
         # The control: a part forgets everything that came after the workload's start, flushed or not; the store first.
         forgetful = drive.parts[nr % 2 % len(drive.parts)].name if ignore_flush else None
         flushed = marks[0][0] if ignore_flush else drive.last_flush(cut)
-        how = rng.choice(HOWS)
+        # All of it by turns: a store that is old and whole is for the ledger to notice, one of old and new parts notices itself.
+        how = 'none' if ignore_flush and nr % 4 < 2 else rng.choice(HOWS)
         images, nr_volatile, nr_chosen = drive.cut(cut, flushed, how, forgetful)
         why = judge(args, images, marks_file, count, lines)
         label = f'cut at {cut} of {len(drive.entries)}, {how}: {nr_chosen} of {nr_volatile} unflushed writes kept, {count} marks, {len(lines)} events'
