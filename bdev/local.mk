@@ -21,3 +21,6 @@ check_PROGRAMS += %D%/delay_test
 check_PROGRAMS += %D%/nvme_test
 %C%_nvme_test_SOURCES = %D%/nvme_test.c
 %C%_nvme_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
+check_PROGRAMS += %D%/nvme_tcp_test
+%C%_nvme_tcp_test_SOURCES = %D%/nvme_tcp_test.c nvme/fake_target.h nvme/fake_target.c
+%C%_nvme_tcp_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
