@@ -73,13 +73,13 @@ fiber_fn int nvmf_listener_open(struct nvmf_target *target, struct nvmf_transpor
 		return -ENOMEM;
 	listener->transport = transport;
 	listener->addr = *addr;
-	listener->portid = target->next_portid++;
 	listener->nr_users = 1;
 	rc = transport->ops->listen(&opts, target, &listener->handle);
 	if (rc) {
 		free(listener);
 		return rc;
 	}
+	listener->portid = target->next_portid++;
 	list_add_tail(&target->listeners, &listener->link);
 	*ret_listener = listener;
 	return 0;
