@@ -147,6 +147,12 @@ int blob_take_attrs(struct blob *b, const struct blob_image *image)
 	b->xattrs = xattrs;
 	b->xattr_len = image->xattr_len;
 	b->flags = image->flags;
+	if (image->flags & BLOB_FLAG_EXTERNAL) {
+		if (blob_take_external(b, image->external, image->external_clusters))
+			return -ENOMEM;
+	} else {
+		atomic_store(&b->external_clusters, 0);
+	}
 	atomic_store(&b->frozen, (image->flags & (BLOB_FLAG_READ_ONLY | BLOB_FLAG_SNAPSHOT)) != 0);
 	list_add_tail(&s->by_name[hash_bytes(name, image->name_len)], &b->name_link);
 	return 0;
@@ -224,6 +230,10 @@ void blob_to_image(const struct blob *b, struct blob_image *image)
 		.name = b->name,
 		.xattrs = b->xattrs,
 	};
+	if (b->flags & BLOB_FLAG_EXTERNAL && b->external) {
+		image->external_clusters = b->external_clusters;
+		uuid_copy(image->external, b->external->uuid);
+	}
 	uuid_copy(image->uuid, b->uuid);
 }
 
@@ -236,6 +246,7 @@ void blob_free(struct blob *b)
 	list_del(&b->name_link);
 	list_del(&b->uuid_link);
 	list_del(&b->id_link);
+	ext_put(b->external);
 	free(b->name);
 	free(b->xattrs);
 	free(b);
@@ -298,6 +309,11 @@ void blob_get_info(struct blob *b, struct blob_info *info)
 	info->read_only = b->flags & BLOB_FLAG_READ_ONLY;
 	info->snapshot = b->flags & BLOB_FLAG_SNAPSHOT;
 	info->degraded = b->degraded;
+	info->external = b->external_clusters;
+	if (info->external) {
+		uuid_copy(info->external_uuid, b->external->uuid);
+		info->external_missing = !b->external->ready;
+	}
 }
 
 void blob_open(struct blob *b)

@@ -151,6 +151,9 @@ struct store_info {
 
 void store_get_info(struct store *store, struct store_info *ret_info); /* owner */
 
+/* Opens external bdevs that were missing and have come.  Owner. */
+void store_find_externals(struct store *store);
+
 /* What was lost, one line each, idx from 0; NULL past the last.  Owner. */
 const char *store_degraded(struct store *store, uint32_t idx);
 
@@ -187,6 +190,9 @@ struct blob_create_opts {
 	uuid_t uuid;	    /* null: a new random one; unique in the store */
 	uint64_t size_bytes; /* rounded up to clusters; 0 is fine */
 	bool thick;	    /* all it may ever need is promised to it: -ENOSPC now or never */
+	/* Name, alias or UUID of a bdev whose bytes it shows where it has none itself; size_bytes 0: as large as that.  NULL: none.
+	 * The bdev must not change; it is found again by its UUID.  -ENODEV, -EBUSY (it is claimed), -EINVAL (thick, or larger blocks). */
+	const char *external;
 };
 
 /* Each is atomic across a crash, durable and visible when it returns 0.  Owner, fiber.
@@ -309,6 +315,9 @@ struct blob_info {
 	uint32_t nr_children;		/* blobs that have this one as their parent */
 	bool thick, read_only, snapshot;
 	bool degraded; /* a page of its map is lost: reads and writes there fail with -EIO */
+	bool external;		/* it shows another bdev's bytes where it has none */
+	bool external_missing;	/* which is not there: reads of those fail with -EIO */
+	uuid_t external_uuid;
 };
 
 void blob_get_info(struct blob *blob, struct blob_info *ret_info);

@@ -82,6 +82,7 @@ static void create_image(struct store *s, const struct blob_create_opts *opts, u
 fiber_fn int blob_create(struct store *s, const struct blob_create_opts *opts, struct blob **ret_blob)
 {
 	struct admission admission = {0};
+	struct external *ext = NULL;
 	struct blob_image image;
 	uint64_t nr_clusters;
 	uint32_t slot;
@@ -102,10 +103,17 @@ fiber_fn int blob_create(struct store *s, const struct blob_create_opts *opts, s
 		return rc;
 	}
 	create_image(s, opts, nr_clusters, &image);
+	if (opts->external)
+		rc = opts->thick ? -EINVAL : ext_choose(s, opts->external, &image, &ext);
+	if (rc) {
+		admit_release(s, &admission);
+		return rc;
+	}
 	slot = blob_free_slot(s);
 	journal_begin(s, 8 + BLOB_PAYLOAD_MAX);
 	rec_blob(s, REC_BLOB_CREATE, slot, &image);
 	journal_end(s);
+	ext_put(ext); /* the blob has one of its own */
 	admit_release(s, &admission);
 	if (!store_writable(s))
 		return -EIO;

@@ -86,7 +86,7 @@ static void source_judge(struct fill *f)
 	uint32_t first = f->in_block / s->blocks_a_sub, nr = f->nr_blocks / s->blocks_a_sub;
 	int rc = 0;
 
-	for (; s->csum && !rc && f->nr_judged < nr; f->nr_judged++) {
+	for (; s->csum && f->source != SOURCE_EXTERNAL && !rc && f->nr_judged < nr; f->nr_judged++) {
 		const uint8_t *sub = (const uint8_t *)f->iov[1].iov_base + f->nr_judged * BLOB_SUB_SIZE;
 
 		rc = csum_edge(f, f->source, first + f->nr_judged, sub, retry_judge);
@@ -103,6 +103,8 @@ static void source_read(struct bdev_io *bio, int status)
 {
 	struct fill *f = container_of(bio, struct fill, bio);
 
+	if (f->ext)
+		fill_external_over(f);
 	f->nr_judged = 0;
 	if (status)
 		fill_over(f, status);
@@ -123,5 +125,55 @@ void fill_read_source(struct fill *f)
 	f->bio.iovcnt = f->nr_iov;
 	f->bio.offset_blocks = cluster_block(s, f->source) + f->in_block;
 	f->bio.nr_blocks = f->nr_blocks;
-	bdev_submit(s->bch, &f->bio);
+	if (f->source == SOURCE_EXTERNAL)
+		fill_read_external(f, f->in_block);
+	else
+		bdev_submit(s->bch, &f->bio);
 }
+
+/* --- what comes from an external bdev --- */
+
+static void external_missing(void *arg)
+{
+	struct fill *f = arg;
+
+	f->bio.done(&f->bio, -EIO);
+}
+
+static void external_ended(void *arg)
+{
+	struct fill *f = arg;
+
+	f->bio.done(&f->bio, 0);
+}
+
+void fill_read_external(struct fill *f, uint64_t in_cluster)
+{
+	struct store *s = f->blob->store;
+	struct external *ext = f->blob->external;
+	uint64_t nr;
+
+	assert(f->bio.iovcnt == 1);
+	f->ext = ext_begin(&s->internal, ext);
+	if (!f->ext) {
+		task_run_later(&f->task, external_missing, f);
+		return;
+	}
+	memset(f->bio.iov->iov_base, 0, f->bio.iov->iov_len);
+	f->bio.offset_blocks = (f->index << s->cluster_block_shift) + in_cluster;
+	if (!ext_range(ext, f->bio.offset_blocks, f->bio.nr_blocks, &nr)) {
+		task_run_later(&f->task, external_ended, f);
+		return;
+	}
+	f->edge_iov = (struct iovec){.iov_base = f->bio.iov->iov_base, .iov_len = nr << s->block_shift};
+	f->bio.iov = &f->edge_iov;
+	f->bio.nr_blocks = nr;
+	ext_submit(f->ext, &f->bio);
+}
+
+void fill_external_over(struct fill *f)
+{
+	ext_end(f->ext);
+	f->ext = NULL;
+}
+

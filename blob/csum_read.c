@@ -99,6 +99,8 @@ static fiber_fn int read_locked(struct blob *b, uint64_t at, void *buf)
 	if (leaf && leaf->lost)
 		return -EIO;
 	cluster = entry_has(&e, sub) ? e.own : e.base;
+	if (!cluster && e.external)
+		return ext_read_wait(b, buf, at * s->blocks_a_sub, s->blocks_a_sub);
 	if (!cluster) {
 		memset(buf, 0, BLOB_SUB_SIZE);
 		return 0;

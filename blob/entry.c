@@ -65,7 +65,7 @@ struct partial *partial_new(struct store *s, uint32_t own, uint32_t base)
 	return p;
 }
 
-uint64_t entry_make(struct store *s, uint32_t own, uint32_t base, const uint64_t *mask)
+uint64_t entry_make(struct store *s, uint32_t own, uint32_t base, bool external, const uint64_t *mask)
 {
 	struct partial *p;
 
@@ -74,6 +74,7 @@ uint64_t entry_make(struct store *s, uint32_t own, uint32_t base, const uint64_t
 	p = partial_new(s, own, base);
 	if (!p)
 		return 0;
+	p->external = external;
 	for (uint32_t i = 0; i < s->mask_words; i++)
 		p->mask[i] = mask[i];
 	return (uintptr_t)p;

@@ -100,7 +100,7 @@ bool entries_same(const struct store *s, uint64_t raw_a, uint64_t raw_b)
 
 	if (raw_a == raw_b)
 		return true;
-	if (!a.partial || !b.partial || a.own != b.own || a.base != b.base)
+	if (!a.partial || !b.partial || a.own != b.own || a.base != b.base || a.external != b.external)
 		return false;
 	for (uint32_t i = 0; i < s->mask_words; i++)
 		if (a.partial->mask[i] != b.partial->mask[i])
@@ -272,7 +272,9 @@ static bool range_add(struct ranges *r, uint64_t offset, uint64_t len, bool mapp
 
 static uint32_t source(const struct entry *e, uint32_t sub)
 {
-	return entry_has(e, sub) ? e->own : e->base;
+	if (entry_has(e, sub))
+		return e->own;
+	return e->external ? SOURCE_EXTERNAL : e->base;
 }
 
 /* One entry of each, from byte *at on; false: no more ranges fit, and *at is where to go on. */
@@ -280,8 +282,11 @@ static bool diff_entry(const struct store *s, const struct blob_diff *d, uint64_
 		       struct ranges *r, uint64_t *at)
 {
 	struct entry a = entry_decode(raw_a), b = entry_decode(raw_b);
+	uint64_t index = *at >> s->cluster_shift;
 	uint64_t mask = (1ull << s->cluster_shift) - 1, end = (*at | mask) + 1;
 
+	a.external |= !raw_a && index < d->to->external_clusters;
+	b.external |= !raw_b && d->from && index < d->from->external_clusters;
 	if (entries_same(s, raw_a, raw_b)) {
 		*at = end;
 	} else if (d->whole_clusters) {
@@ -293,7 +298,7 @@ static bool diff_entry(const struct store *s, const struct blob_diff *d, uint64_
 		uint32_t sub = (*at & mask) / BLOB_SUB_SIZE;
 
 		if (source(&a, sub) != source(&b, sub) &&
-		    !range_add(r, *at, BLOB_SUB_SIZE, source(&a, sub) != 0))
+		    !range_add(r, *at, BLOB_SUB_SIZE, source(&a, sub) != 0 && source(&a, sub) != SOURCE_EXTERNAL))
 			return false;
 		*at += BLOB_SUB_SIZE;
 	}

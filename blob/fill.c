@@ -341,7 +341,7 @@ static void fill_space(struct fill *f)
 	}
 	/* Kept as it is now: the entry itself may be gone once we have waited. */
 	f->old_own = old.own;
-	f->old_base = old.base;
+	f->old_base = old.external ? SOURCE_EXTERNAL : old.base;
 	entry_get_mask(s, &old, f->mask);
 	exclusive = !shared && (!old.own || s->counts[old.own] == 1);
 	f->copy = fill_must_copy(s, &old, exclusive);
@@ -460,7 +460,7 @@ static uint32_t edge_bytes(const struct fill *f, unsigned which)
 	return which ? (BLOB_SUB_SIZE - end % BLOB_SUB_SIZE) % BLOB_SUB_SIZE : start % BLOB_SUB_SIZE;
 }
 
-/* The cluster that holds what a sub-block reads now; 0: zeros. */
+/* The cluster that holds what a sub-block reads now; 0: zeros; or the external bdev. */
 static uint32_t edge_source(const struct fill *f, unsigned which)
 {
 	struct store *s = f->blob->store;
@@ -493,7 +493,9 @@ static void edge_read_done(struct bdev_io *bio, int status)
 {
 	struct fill *f = container_of(bio, struct fill, bio);
 
-	if (!status && f->blob->store->csum)
+	if (f->ext)
+		fill_external_over(f);
+	else if (!status && f->blob->store->csum)
 		status = edge_judge(f);
 	if (status == -EAGAIN)
 		return;
@@ -523,7 +525,10 @@ static void edge_read(struct fill *f, unsigned which)
 	f->bio.offset_blocks =
 		cluster_block(s, edge_source(f, which)) + block / s->blocks_a_sub * s->blocks_a_sub;
 	f->bio.nr_blocks = s->blocks_a_sub;
-	bdev_submit(s->bch, &f->bio);
+	if (edge_source(f, which) == SOURCE_EXTERNAL)
+		fill_read_external(f, block / s->blocks_a_sub * s->blocks_a_sub);
+	else
+		bdev_submit(s->bch, &f->bio);
 }
 
 static bool edge_needs_read(const struct fill *f, unsigned which)
@@ -623,14 +628,15 @@ static void fill_record(struct fill *f)
 	map_prepare_path(s, f->blob, f->index);
 	e = map_entry(f->blob, f->index, &leaf, &shared);
 	had = e.own == f->own;
-	if (had || (!e.own && !e.base)) {
+	if (had || (!e.own && !e.base && !e.external && !e.partial)) {
 		rec_map_fill(s, f->blob, f->index, f->own, first, nr);
 	} else {
 		memset(f->mask, 0, sizeof(f->mask));
 		if (f->copy && !BLOB_MUTANT(COPY_FORGETS_MASK))
 			entry_get_mask(s, &e, f->mask);
 		mask_set_range(f->mask, first, nr, true);
-		rec_map_put(s, f->blob, f->index, f->own, !f->copy && e.own ? e.own : e.base, f->mask);
+		rec_map_put(s, f->blob, f->index, f->own, !f->copy && e.own ? e.own : e.base,
+			    e.external && (f->copy || !e.own), f->mask);
 	}
 	journal_end(s);
 	if (f->own_held && !had) {

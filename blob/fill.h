@@ -37,6 +37,7 @@ struct fill {
 	bool read_own;	  /* something was read from the cluster that the map had */
 	bool stale;	  /* which was written in place since, or may have been */
 	bool sums_held;	  /* its pages of checksums are pinned */
+	struct ext_channel *ext;    /* what is being read is the external bdev's */
 	uint32_t old_own, old_base; /* what the map had when own was chosen */
 	struct range_lock lock;
 	struct admission admission;
@@ -44,6 +45,7 @@ struct fill {
 	struct commit_wait commit;
 	struct bdev_io bio;
 	struct iovec edge_iov;
+	struct task task;
 	unsigned nr_iov;
 	struct iovec iov[FILL_IOVS + 2];
 	uint8_t *edge[2]; /* what surrounds the data in its first and last sub-block; DMA */
@@ -62,6 +64,9 @@ void fill_over(struct fill *f, int status);
 void fill_write(struct fill *f);
 
 /* cow.c */
+/* f->bio, into one buffer, from block in_cluster of the cluster on: read from the external bdev instead, zeros behind its end. */
+void fill_read_external(struct fill *f, uint64_t in_cluster);
+void fill_external_over(struct fill *f); /* what f->bio.done does first */
 /* What a run comes from, if it is not the blob's own yet; 0: it is, or it comes from nowhere, or from more than one place. */
 uint32_t fill_unshare_source(const struct fill *f, bool exclusive);
 void fill_read_source(struct fill *f); /* then fill_write() or fill_over() */

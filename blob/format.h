@@ -204,6 +204,7 @@ int table_decode(const uint8_t *payload, uint32_t used, unsigned level, uint64_t
 struct leaf_entry {
 	uint16_t index;
 	bool full;
+	bool external; /* the rest is the external bdev's */
 	uint32_t own, base;
 	const uint8_t *mask; /* NULL when full */
 };
@@ -246,9 +247,11 @@ int inner_decode(const uint8_t *payload, uint32_t used, uint32_t nr_children, un
 #define BLOB_FLAG_SNAPSHOT  4u
 #define BLOB_FLAG_TAIL	    8u /* entries beyond the size may still be mapped */
 #define BLOB_FLAG_TEMPORARY 16u /* half of an operation: whoever opens the store deletes it */
-#define BLOB_FLAGS_KNOWN    31u
+#define BLOB_FLAG_EXTERNAL  32u /* what it does not map is another bdev's */
+#define BLOB_FLAGS_KNOWN    63u
+#define BLOB_EXTERNAL_BYTES 24u
 #define BLOB_FIXED_BYTES    80u
-#define BLOB_PAYLOAD_MAX    (BLOB_FIXED_BYTES + BLOB_NAME_MAX + BLOB_XATTR_MAX)
+#define BLOB_PAYLOAD_MAX    (BLOB_FIXED_BYTES + BLOB_EXTERNAL_BYTES + BLOB_NAME_MAX + BLOB_XATTR_MAX)
 
 struct blob_image {
 	uint64_t id;
@@ -260,9 +263,13 @@ struct blob_image {
 	uint64_t created_ms, parent_id;
 	uint32_t nr_entries, nr_named, nr_own; /* figures of its map */
 	uint32_t nr_differ;		       /* UINT32_MAX: not known */
+	uuid_t external;	    /* with BLOB_FLAG_EXTERNAL: the bdev */
+	uint64_t external_clusters; /* and how far it shows */
 	const char *name; /* not terminated */
 	const uint8_t *xattrs;
 };
+
+uint32_t blob_image_bytes(const struct blob_image *image);
 
 uint32_t blob_image_encode(const struct blob_image *image, uint8_t *payload);
 int blob_image_decode(const uint8_t *payload, uint32_t used, struct blob_image *ret_image, struct blob_reason *why);

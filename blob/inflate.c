@@ -18,7 +18,7 @@ static uint32_t shared_run(struct blob *b, uint64_t index, uint32_t *first)
 
 	exclusive = !shared && (!e.own || s->counts[e.own] == 1);
 	for (uint32_t sub = *first; sub < s->subs_a_cluster && nr < RUN_SUBS; sub++) {
-		bool has = entry_has(&e, sub), want = has ? !exclusive : e.base;
+		bool has = entry_has(&e, sub), want = has ? !exclusive : e.base || e.external;
 
 		if (nr && (!want || has != entry_has(&e, *first)))
 			break;
@@ -114,6 +114,7 @@ static fiber_fn int become_thick(struct blob *b, uint64_t parent_id)
 		return rc;
 	blob_to_image(b, &image);
 	image.flags |= BLOB_FLAG_THICK;
+	image.flags &= ~BLOB_FLAG_EXTERNAL; /* nothing of it shows any more */
 	journal_begin(s, 64 + BLOB_PAYLOAD_MAX);
 	rec_blob(s, REC_BLOB_ATTR, b->slot, &image);
 	if (b->parent_id == parent_id) /* not that of a snapshot taken meanwhile */

@@ -46,6 +46,7 @@ struct retired {
 struct partial {
 	struct retired retired;
 	uint32_t own, base;
+	bool external; /* what it does not have is the external bdev's; then there is no base */
 	_Atomic uint64_t mask[];
 };
 
@@ -70,6 +71,7 @@ struct node {
 struct entry {
 	uint32_t own, base;
 	bool full;
+	bool external; /* what it does not have is the external bdev's */
 	struct partial *partial;
 };
 
@@ -156,6 +158,7 @@ struct req {
 	uint32_t pending;
 	int status;
 	enum req_state state;
+	struct ext_channel *ext; /* of a piece that is read from an external bdev */
 	uint64_t timed_ticks; /* when it came, if it is timed; else 0 */
 	uint8_t parity;
 	bool bio_busy, go_slow, group_flush, counted;
@@ -186,6 +189,7 @@ struct blob_channel {
 	bool flush_running;
 	struct req *reqs;
 	uint32_t nr_reqs;
+	struct list externals; /* struct ext_channel */
 	uint32_t latencies[PACE_BUCKETS]; /* since they were last gathered (pace.c) */
 	uint64_t nr_ops[BLOB_NR_OPS], nr_slow, nr_pool_waits, nr_flushes;
 };
@@ -307,6 +311,7 @@ struct store {
 
 	/* blobs */
 	struct list blobs; /* by id */
+	struct list externals; /* struct external */
 	struct list *by_name, *by_uuid, *by_id;
 	struct blob **slots; /* of the blob table */
 	uint64_t nr_slots, slots_cap, slot_hint;
@@ -355,12 +360,27 @@ struct blob_figures {
 	bool differ_known;
 };
 
+/* A bdev whose bytes blobs show where they have none.  Owner: the store's; ready and what it covers are read by any thread. */
+struct external {
+	struct list link;
+	struct store *store;
+	uuid_t uuid;
+	uint32_t refs;
+	struct bdev_desc *desc;
+	uint64_t nr_blocks; /* of the store's size; constant while ready */
+	uint8_t block_shift; /* how many of its blocks one of those is */
+	_Atomic bool ready;
+	bool leaving;
+};
+
 struct blob {
 	struct store *store;
 	_Atomic(struct node *) root;
 	_Atomic uint64_t nr_clusters;
 	void *user;
 	uint64_t id, created_ms;
+	_Atomic(struct external *) external; /* NULL: none */
+	_Atomic uint64_t external_clusters;  /* what is not mapped below is the external bdev's; 0: nothing is */
 	uint64_t parent_id; /* the snapshot that it shares with; 0: none */
 	struct list children, child_link; /* blobs that have this one as their parent */
 	uint32_t nr_children;
@@ -542,7 +562,9 @@ int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct bl
 int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64_t *ret_nr, struct blob_reason *why);
 /* Adds a record of the current operation and applies it. */
 void rec_map_fill(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t first_sub, uint32_t nr_subs);
-void rec_map_put(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask);
+#define PUT_EXTERNAL 1u
+void rec_map_put(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t base, bool external,
+		 const uint64_t *mask);
 void rec_map_clear(struct store *s, struct blob *b, uint64_t first, uint32_t nr);
 void rec_node(struct store *s, uint8_t type, struct blob *b, uint64_t index, unsigned level, uint32_t node);
 void rec_root_grow(struct store *s, struct blob *b, uint32_t node);
@@ -567,7 +589,8 @@ void node_set_count(struct store *s, struct node *node, uint32_t count);
 size_t node_bytes(const struct store *s, unsigned level);
 struct partial *partial_new(struct store *s, uint32_t own, uint32_t base);
 void entry_free(struct store *s, uint64_t entry);
-uint64_t entry_make(struct store *s, uint32_t own, uint32_t base, const uint64_t *mask); /* 0: no memory */
+/* 0: no memory.  No mask: full.  With neither own, base nor external it reads zero, whatever an external bdev has there. */
+uint64_t entry_make(struct store *s, uint32_t own, uint32_t base, bool external, const uint64_t *mask);
 /* Where the entry of index is; NULL: the path is not there. *ret_shared: a node on it is. */
 struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared);
 /* The same for a write in place: *ret_settled: who shared a node or cluster here before durably does so no more.  Until
@@ -582,7 +605,8 @@ bool map_height_fits(const struct store *s, const struct node *root, uint64_t in
 int map_take_root(struct blob *b, struct node *root); /* instead of the one it has, which is reaped; counts are the caller's */
 /* What records do.  0 or -EUCLEAN, -ENOMEM. */
 int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first, uint32_t nr, struct blob_reason *why);
-int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask, struct blob_reason *why);
+int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask, bool external,
+		  struct blob_reason *why);
 int map_apply_share(struct blob *b, uint64_t first, uint32_t nr, struct blob *from, struct blob_reason *why);
 int map_apply_clear(struct blob *b, uint64_t first, uint32_t nr, struct blob_reason *why);
 int map_apply_node_new(struct blob *b, uint64_t index, unsigned level, uint32_t id, struct blob_reason *why);
@@ -614,6 +638,7 @@ static inline struct entry entry_decode(uint64_t raw)
 		e.partial = (struct partial *)(uintptr_t)raw;
 		e.own = e.partial->own;
 		e.base = e.partial->base;
+		e.external = e.partial->external;
 	}
 	return e;
 }
@@ -766,6 +791,24 @@ void csum_read_owner(struct req *req);
  * checksums come along. */
 fiber_fn int csum_copied(struct blob *b, uint64_t index, uint32_t from, uint32_t to, uint32_t first, uint32_t nr,
 			 const uint8_t *buf);
+
+/* external.c */
+#define SOURCE_EXTERNAL UINT32_MAX /* where a cluster is named as what something is read from */
+struct external *ext_get(struct store *s, const uuid_t uuid); /* a reference; NULL: no memory */
+void ext_put(struct external *ext);
+void ext_find(struct store *s); /* opens those that are there by now */
+void ext_destroy_all(struct store *s);
+void ext_channels_fini(struct blob_channel *ch);
+struct ext_channel *ext_begin(struct blob_channel *ch, struct external *ext); /* NULL: it is missing */
+void ext_submit(struct ext_channel *xc, struct bdev_io *bio); /* a read, in the store's blocks */
+void ext_end(struct ext_channel *xc);
+/* How many blocks from offset on are alike: the bdev's, or (false) behind its end, where zeros are read. */
+bool ext_range(const struct external *ext, uint64_t offset, uint64_t nr, uint64_t *ret_nr);
+/* Finds and opens what a new blob is to show: 0 and a reference. */
+int ext_choose(struct store *s, const char *bdev_name, struct blob_image *image, struct external **ret_ext);
+fiber_fn int ext_read_wait(struct blob *b, void *buf, uint64_t offset, uint64_t nr); /* blocks of the blob; owner */
+int blob_take_external(struct blob *b, const uuid_t uuid, uint64_t nr_clusters);
+bool blob_same_external(const struct blob *a, const struct blob *b);
 
 /* scrub.c */
 void settle_fiber(void *arg);

@@ -29,6 +29,7 @@ int blob_channel_init(struct blob_channel *ch, struct store *s, uint32_t nr_reqs
 	fifo_init(&ch->waiting);
 	list_init(&ch->flush_waiting);
 	list_init(&ch->flush_current);
+	list_init(&ch->externals);
 	ch->flush_io.done = flush_done;
 	ch->bch = bdev_channel_get(s->desc);
 	if (!ch->bch)
@@ -50,6 +51,7 @@ void blob_channel_fini(struct blob_channel *ch)
 {
 	if (ch->bch)
 		bdev_channel_put(ch->bch);
+	ext_channels_fini(ch);
 	for (uint32_t i = 0; i < ch->nr_reqs; i++)
 		if (ch->reqs[i].edge)
 			dma_free(ch->reqs[i].edge);
@@ -282,11 +284,11 @@ static void start_flush(struct req *req)
 
 /* --- pieces --- */
 
-enum piece_kind { PIECE_ZERO, PIECE_DEVICE, PIECE_LOST, PIECE_SLOW };
+enum piece_kind { PIECE_ZERO, PIECE_DEVICE, PIECE_EXTERNAL, PIECE_LOST, PIECE_SLOW };
 
 struct piece {
 	enum piece_kind kind;
-	uint64_t block;     /* of the device */
+	uint64_t block;     /* of the device, or of the external bdev */
 	uint64_t nr_blocks; /* of this kind */
 };
 
@@ -303,10 +305,21 @@ static void partial_piece(const struct store *s, const struct entry *e, uint64_t
 	end = (uint64_t)next * s->blocks_a_sub;
 	if (end - in < piece->nr_blocks)
 		piece->nr_blocks = end - in;
-	if (!own && !e->base)
+	if (!own && !e->base) {
+		piece->kind = e->external ? PIECE_EXTERNAL : PIECE_ZERO;
 		return;
+	}
 	piece->kind = PIECE_DEVICE;
 	piece->block = cluster_block(s, own ? e->own : e->base) + in;
+}
+
+/* Behind the external bdev's end are zeros; without it nobody knows. */
+static void external_piece(const struct external *ext, struct piece *piece)
+{
+	if (!ext || !atomic_load_explicit(&ext->ready, memory_order_acquire))
+		piece->kind = PIECE_LOST;
+	else if (!ext_range(ext, piece->block, piece->nr_blocks, &piece->nr_blocks))
+		piece->kind = PIECE_ZERO;
 }
 
 static void read_piece(const struct blob *b, uint64_t offset, uint64_t nr, struct piece *piece)
@@ -318,7 +331,7 @@ static void read_piece(const struct blob *b, uint64_t offset, uint64_t nr, struc
 	bool shared;
 	struct entry e = map_entry(b, offset >> s->cluster_block_shift, &leaf, &shared);
 
-	*piece = (struct piece){.kind = PIECE_ZERO, .nr_blocks = nr < left ? nr : left};
+	*piece = (struct piece){.kind = PIECE_ZERO, .block = offset, .nr_blocks = nr < left ? nr : left};
 	if (e.full) {
 		piece->kind = PIECE_DEVICE;
 		piece->block = cluster_block(s, e.own) + in;
@@ -326,7 +339,11 @@ static void read_piece(const struct blob *b, uint64_t offset, uint64_t nr, struc
 		piece->kind = PIECE_LOST;
 	} else if (e.partial) {
 		partial_piece(s, &e, in, piece);
+	} else if (e.external) {
+		piece->kind = PIECE_EXTERNAL;
 	}
+	if (piece->kind == PIECE_EXTERNAL)
+		external_piece(b->external, piece);
 }
 
 /* A write may go straight to the device if its sub-blocks are written in a cluster that nobody else has. */
@@ -383,7 +400,9 @@ static void piece_done(struct bdev_io *bio, int status)
 	struct req *req = piece->parent ? piece->parent : piece;
 	struct store *s = req->ch->store;
 
-	if (s->csum && !status && !csum_matches(s, bio))
+	if (piece->ext)
+		ext_end(piece->ext);
+	else if (s->csum && !status && !csum_matches(s, bio))
 		req->sum_bad = req->go_slow = true;
 	if (piece == req) {
 		req->bio_busy = false;
@@ -448,11 +467,20 @@ static int piece_submit(struct req *req, struct req *carrier, struct piece *piec
 	bio->flags = io->flags & BLOB_IO_FUA && !req->group_flush && !BLOB_MUTANT(FUA_DROPPED) ? BDEV_IO_FUA : 0;
 	bio->offset_blocks = piece->block;
 	bio->nr_blocks = bytes >> s->block_shift;
-	if (s->csum && csum_read_wrap(carrier))
+	carrier->ext = NULL;
+	if (piece->kind == PIECE_EXTERNAL) {
+		carrier->ext = ext_begin(req->ch, io->blob->external);
+		if (!carrier->ext)
+			return -EIO; /* it has just gone */
+	} else if (s->csum && csum_read_wrap(carrier)) {
 		return -ENOMEM;
+	}
 	req->pending++;
 	req->pos += bytes >> s->block_shift;
-	bdev_submit(req->ch->bch, bio);
+	if (carrier->ext)
+		ext_submit(carrier->ext, bio);
+	else
+		bdev_submit(req->ch->bch, bio);
 	return 0;
 }
 
@@ -482,7 +510,7 @@ static void pieces_go_on(struct req *req, bool in_submit)
 		else if (piece.kind == PIECE_SLOW ||
 			 (piece.kind == PIECE_DEVICE && s->csum && !csum_resident(s, piece.block, piece.nr_blocks)))
 			req->go_slow = true;
-		if (piece.kind != PIECE_DEVICE || req->go_slow)
+		if ((piece.kind != PIECE_DEVICE && piece.kind != PIECE_EXTERNAL) || req->go_slow)
 			break;
 		carrier = piece_get(req);
 		if (!carrier) {

@@ -376,7 +376,7 @@ static int take_leaf(struct store *s, const struct page_read *read, const uint8_
 
 		for (uint32_t i = 0; !e.full && i < s->mask_bytes; i++)
 			mask[i / 8] |= (uint64_t)e.mask[i] << (i % 8 * 8);
-		raw = entry_make(s, e.own, e.base, e.full ? NULL : mask);
+		raw = entry_make(s, e.own, e.base, e.external, e.full ? NULL : mask);
 		if (!raw)
 			return -ENOMEM;
 		node->slots[e.index] = raw;

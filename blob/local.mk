@@ -15,6 +15,7 @@ BLOB_SOURCES = \
 	%D%/csum_read.c \
 	%D%/drain.c \
 	%D%/entry.c \
+	%D%/external.c \
 	%D%/figures.c \
 	%D%/figures.h \
 	%D%/fill.c \
@@ -71,6 +72,9 @@ check_PROGRAMS += %D%/scrub_test
 check_PROGRAMS += %D%/grow_test
 %C%_grow_test_SOURCES = %D%/grow_test.c
 %C%_grow_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/external_test
+%C%_external_test_SOURCES = %D%/external_test.c
+%C%_external_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
 check_PROGRAMS += %D%/damage_test
 %C%_damage_test_SOURCES = %D%/damage_test.c
 %C%_damage_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

@@ -69,11 +69,18 @@ struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_l
 {
 	struct node *leaf = map_leaf(b, index, ret_shared);
 
+	uint64_t raw = 0;
+	struct entry e;
+
 	*ret_leaf = leaf;
-	if (!leaf || leaf->lost)
+	if (leaf && leaf->lost)
 		return (struct entry){0};
-	return entry_decode(
-		atomic_load_explicit(&leaf->slots[map_slot(b->store, index, 0)], memory_order_acquire));
+	if (leaf)
+		raw = atomic_load_explicit(&leaf->slots[map_slot(b->store, index, 0)], memory_order_acquire);
+	e = entry_decode(raw);
+	if (!raw)
+		e.external = index < atomic_load_explicit(&b->external_clusters, memory_order_relaxed);
+	return e;
 }
 
 uint64_t map_next(const struct blob *b, uint64_t first, uint64_t end)
@@ -83,6 +90,9 @@ uint64_t map_next(const struct blob *b, uint64_t first, uint64_t end)
 	while (first < end) {
 		struct node *node = b->root;
 		unsigned shift;
+
+		if (first < b->external_clusters)
+			return first;
 
 		if (!node || (!map_height_fits(s, node, first) && !node->lost))
 			return end;
@@ -245,7 +255,7 @@ static int fill_present(struct blob *b, struct node *leaf, uint64_t index, uint3
 	entry_get_mask(s, &e, mask);
 	mask_set_range(mask, first, nr, true);
 	if (mask_is_full(s, mask)) {
-		slot_set(s, leaf, slot, entry_make(s, e.own, 0, NULL));
+		slot_set(s, leaf, slot, entry_make(s, e.own, 0, false, NULL));
 		if (e.base)
 			cluster_unref(s, e.base);
 		account(b, index, leaf->slots[slot], true);
@@ -285,7 +295,7 @@ int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first,
 	if (s->counts[own] && !BLOB_MUTANT(STALE_RECORDS))
 		return refuse(why, "fills cluster %u, which is in use", own);
 	mask_set_range(mask, first, nr, true);
-	raw = entry_make(s, own, 0, mask);
+	raw = entry_make(s, own, 0, false, mask);
 	if (!raw)
 		return -ENOMEM;
 	cluster_ref(s, own);
@@ -295,7 +305,7 @@ int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first,
 }
 
 int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask,
-		  struct blob_reason *why)
+		  bool external, struct blob_reason *why)
 {
 	struct store *s = b->store;
 	unsigned slot = map_slot(s, index, 0);
@@ -304,7 +314,9 @@ int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, c
 	struct entry e;
 	int rc = own_leaf(b, index, &leaf, why);
 
-	if (!rc && (own || !base))
+	if (!rc && base && external)
+		rc = refuse(why, "an entry with a base and the external bdev");
+	if (!rc && (own || (!base && !external)))
 		rc = check_cluster(s, own, why);
 	if (!rc && base)
 		rc = check_cluster(s, base, why);
@@ -315,7 +327,7 @@ int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, c
 	if ((own && own != e.own && s->counts[own] && !BLOB_MUTANT(STALE_RECORDS)) ||
 	    (base && base != e.own && base != e.base))
 		return refuse(why, "maps cluster %u on base %u over %u on base %u", own, base, e.own, e.base);
-	raw = entry_make(s, own, base, mask);
+	raw = entry_make(s, own, base, external, mask);
 	if (!raw)
 		return -ENOMEM;
 	account(b, index, old, false);
@@ -354,6 +366,7 @@ static void prune(struct blob *b, uint64_t index)
 int map_apply_clear(struct blob *b, uint64_t first, uint32_t nr, struct blob_reason *why)
 {
 	struct store *s = b->store;
+	static const uint64_t none[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64];
 	unsigned slot = map_slot(s, first, 0);
 	struct node *leaf;
 	int rc = own_leaf(b, first, &leaf, why);
@@ -363,13 +376,19 @@ int map_apply_clear(struct blob *b, uint64_t first, uint32_t nr, struct blob_rea
 	if (!nr || nr > node_nr_slots(s, 0) - slot)
 		return refuse(why, "clears %u entries from %u on", nr, slot);
 	for (uint32_t i = slot; i < slot + nr; i++) {
-		uint64_t raw = leaf->slots[i];
+		uint64_t raw = leaf->slots[i], index = first - slot + i, cleared = 0;
 		struct entry e = entry_decode(raw);
 
-		if (!raw)
+		/* Nothing there would show the external bdev. */
+		if (index < b->external_clusters)
+			cleared = entry_make(s, 0, 0, false, none);
+		if (index < b->external_clusters && !cleared)
+			return -ENOMEM;
+		if (!raw && !cleared)
 			continue;
-		account(b, first - slot + i, raw, false);
-		slot_set(s, leaf, i, 0);
+		account(b, index, raw, false);
+		slot_set(s, leaf, i, cleared);
+		account(b, index, cleared, true);
 		if (e.own)
 			cluster_unref(s, e.own);
 		if (e.base)
@@ -390,7 +409,7 @@ static bool entry_copy(struct store *s, uint64_t from, uint64_t *ret_raw)
 	if (!e.partial)
 		return true;
 	entry_get_mask(s, &e, mask);
-	*ret_raw = entry_make(s, e.own, e.base, mask);
+	*ret_raw = entry_make(s, e.own, e.base, e.external, mask);
 	return *ret_raw;
 }
 

@@ -164,6 +164,7 @@ static uint32_t encode_leaf(struct store *s, const struct node *node, uint8_t *p
 						    .full = e.full,
 						    .own = e.own,
 						    .base = e.base,
+						    .external = e.external,
 						    .mask = e.full ? NULL : (const uint8_t *)mask});
 	}
 	return leaf_write_end(&w);

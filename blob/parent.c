@@ -154,7 +154,7 @@ fiber_fn int blob_set_parent(struct blob *b, struct blob *snapshot)
 	int rc;
 
 	if (snapshot == b || snapshot->store != s || !(snapshot->flags & BLOB_FLAG_SNAPSHOT) ||
-	    snapshot->nr_clusters != b->nr_clusters)
+	    snapshot->nr_clusters != b->nr_clusters || !blob_same_external(b, snapshot))
 		return -EINVAL;
 	if (b->frozen || blob_is_thick(b))
 		return -EPERM;
@@ -166,7 +166,7 @@ fiber_fn int blob_set_parent(struct blob *b, struct blob *snapshot)
 	rc = blob_wait_trimmed(b);
 	range_lock_init(&lock, 0, UINT64_MAX, NULL);
 	range_lock_wait(b, &lock);
-	if (!rc && (snapshot->nr_clusters != b->nr_clusters || blob_is_thick(b)))
+	if (!rc && (snapshot->nr_clusters != b->nr_clusters || blob_is_thick(b) || !blob_same_external(b, snapshot)))
 		rc = -EINVAL;
 	if (!rc)
 		rc = set_parent(b, snapshot);

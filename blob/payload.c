@@ -38,6 +38,7 @@ int table_decode(const uint8_t *payload, uint32_t used, unsigned level, uint64_t
 
 #define ENTRY_FULL 1u
 #define ENTRY_BASE 2u
+#define ENTRY_EXTERNAL 4u
 
 void leaf_write_begin(struct leaf_writer *w, uint8_t *payload, uint32_t mask_bytes)
 {
@@ -49,7 +50,8 @@ void leaf_write(struct leaf_writer *w, const struct leaf_entry *e)
 	uint8_t *p = w->payload + w->used;
 
 	put16(p, e->index);
-	p[2] = (e->full ? ENTRY_FULL : 0) | (e->base ? ENTRY_BASE : 0);
+	p[2] = (e->full ? ENTRY_FULL : 0) | (e->base ? ENTRY_BASE : 0) |
+	       (e->external ? ENTRY_EXTERNAL : 0);
 	p[3] = 0;
 	put32(p + 4, e->own);
 	p += 8;
@@ -104,12 +106,13 @@ int leaf_read(struct leaf_reader *r, struct leaf_entry *e, struct blob_reason *w
 	if (r->used - r->at < len)
 		return refuse(why, "the entries end early");
 	flags = p[2];
-	if (flags > 3 || flags == (ENTRY_FULL | ENTRY_BASE))
+	if (flags > ENTRY_EXTERNAL || flags == (ENTRY_FULL | ENTRY_BASE))
 		return refuse(why, "an entry with flags %u", flags);
 	len += (flags & ENTRY_BASE ? 4 : 0) + (flags & ENTRY_FULL ? 0 : r->format->mask_bytes);
 	if (r->used - r->at < len)
 		return refuse(why, "the entries end early");
-	*e = (struct leaf_entry){.index = get16(p), .full = flags & ENTRY_FULL, .own = get32(p + 4)};
+	*e = (struct leaf_entry){.index = get16(p), .full = flags & ENTRY_FULL,
+				  .external = flags & ENTRY_EXTERNAL, .own = get32(p + 4)};
 	p += 8;
 	if (flags & ENTRY_BASE) {
 		e->base = get32(p);
@@ -124,7 +127,7 @@ int leaf_read(struct leaf_reader *r, struct leaf_entry *e, struct blob_reason *w
 	if (e->own >= r->format->nr_clusters || e->base >= r->format->nr_clusters)
 		return refuse(why, "entry %u names cluster %u, base %u: outside of the store", e->index,
 			      e->own, e->base);
-	if (!e->own && (e->full || !e->base || !mask_empty(e->mask, r->format->mask_bytes)))
+	if (!e->own && (e->full || !mask_empty(e->mask, r->format->mask_bytes)))
 		return refuse(why, "entry %u has no own cluster but says that it is written", e->index);
 	r->last_index = e->index;
 	r->at += len;
@@ -169,8 +172,15 @@ int inner_decode(const uint8_t *payload, uint32_t used, uint32_t nr_children, un
 
 /* --- blobs --- */
 
+uint32_t blob_image_bytes(const struct blob_image *i)
+{
+	return BLOB_FIXED_BYTES + (i->flags & BLOB_FLAG_EXTERNAL ? BLOB_EXTERNAL_BYTES : 0) + i->name_len + i->xattr_len;
+}
+
 uint32_t blob_image_encode(const struct blob_image *i, uint8_t *p)
 {
+	uint8_t *rest = p + BLOB_FIXED_BYTES;
+
 	memset(p, 0, BLOB_FIXED_BYTES);
 	put64(p, i->id);
 	memcpy(p + 8, i->uuid, 16);
@@ -185,10 +195,15 @@ uint32_t blob_image_encode(const struct blob_image *i, uint8_t *p)
 	put32(p + 60, i->nr_named);
 	put32(p + 64, i->nr_own);
 	put32(p + 68, i->nr_differ);
-	memcpy(p + BLOB_FIXED_BYTES, i->name, i->name_len);
+	if (i->flags & BLOB_FLAG_EXTERNAL) {
+		memcpy(rest, i->external, 16);
+		put64(rest + 16, i->external_clusters);
+		rest += BLOB_EXTERNAL_BYTES;
+	}
+	memcpy(rest, i->name, i->name_len);
 	if (i->xattr_len)
-		memcpy(p + BLOB_FIXED_BYTES + i->name_len, i->xattrs, i->xattr_len);
-	return BLOB_FIXED_BYTES + i->name_len + i->xattr_len;
+		memcpy(rest + i->name_len, i->xattrs, i->xattr_len);
+	return blob_image_bytes(i);
 }
 
 static int check_xattrs(const uint8_t *p, uint32_t len, struct blob_reason *why)
@@ -210,7 +225,9 @@ static int check_xattrs(const uint8_t *p, uint32_t len, struct blob_reason *why)
 
 int blob_image_decode(const uint8_t *p, uint32_t used, struct blob_image *i, struct blob_reason *why)
 {
-	if (used < BLOB_FIXED_BYTES)
+	const uint8_t *rest = p + BLOB_FIXED_BYTES;
+
+	if (used < BLOB_FIXED_BYTES || (p[36] & BLOB_FLAG_EXTERNAL && used < BLOB_FIXED_BYTES + BLOB_EXTERNAL_BYTES))
 		return refuse(why, "a blob of %u bytes", used);
 	*i = (struct blob_image){
 		.id = get64(p),
@@ -225,16 +242,21 @@ int blob_image_decode(const uint8_t *p, uint32_t used, struct blob_image *i, str
 		.nr_named = get32(p + 60),
 		.nr_own = get32(p + 64),
 		.nr_differ = get32(p + 68),
-		.name = (const char *)p + BLOB_FIXED_BYTES,
-		.xattrs = p + BLOB_FIXED_BYTES + p[37],
 	};
 	memcpy(i->uuid, p + 8, 16);
+	if (i->flags & BLOB_FLAG_EXTERNAL) {
+		memcpy(i->external, rest, 16);
+		i->external_clusters = get64(rest + 16);
+		rest += BLOB_EXTERNAL_BYTES;
+	}
+	i->name = (const char *)rest;
+	i->xattrs = rest + i->name_len;
 	if (!i->id || !i->name_len || i->flags & ~BLOB_FLAGS_KNOWN)
 		return refuse(why, "a blob with id %llu, flags %x, a name of %u bytes",
 			      (unsigned long long)i->id, i->flags, i->name_len);
-	if (i->nr_clusters > UINT32_MAX)
+	if (i->nr_clusters > UINT32_MAX || i->external_clusters > i->nr_clusters)
 		return refuse(why, "a blob of %llu clusters", (unsigned long long)i->nr_clusters);
-	if (i->xattr_len > BLOB_XATTR_MAX || used - BLOB_FIXED_BYTES != (uint32_t)i->name_len + i->xattr_len)
+	if (i->xattr_len > BLOB_XATTR_MAX || used != blob_image_bytes(i))
 		return refuse(why, "a blob of %u bytes with a name of %u and attributes of %u", used,
 			      i->name_len, i->xattr_len);
 	if (memchr(i->name, 0, i->name_len))

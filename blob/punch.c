@@ -44,7 +44,7 @@ static bool shows_data(const struct blob *b, uint64_t block)
 	struct entry e = map_entry(b, block >> s->cluster_block_shift, &leaf, &shared);
 	uint32_t sub = (block & ((1u << s->cluster_block_shift) - 1)) / s->blocks_a_sub;
 
-	return (leaf && leaf->lost) || e.base || entry_has(&e, sub);
+	return (leaf && leaf->lost) || e.base || e.external || entry_has(&e, sub);
 }
 
 /* Part of one cluster: bits are cleared, or zeros written where a base would show. *ret_zero: the latter is
@@ -57,8 +57,8 @@ static void cut_part(struct cut *c, uint64_t index, uint32_t first, uint32_t nr,
 	bool shared, any = false;
 	struct entry e = map_entry(c->b, index, &leaf, &shared);
 
-	*ret_zero = e.base && !BLOB_MUTANT(PUNCH_SHOWS_BASE);
-	if (!e.own || e.base)
+	*ret_zero = (e.base || e.external) && !BLOB_MUTANT(PUNCH_SHOWS_BASE);
+	if (!e.own || e.base || e.external)
 		return;
 	for (uint32_t i = first; i < first + nr && !any; i++)
 		any = entry_has(&e, i);
@@ -69,7 +69,7 @@ static void cut_part(struct cut *c, uint64_t index, uint32_t first, uint32_t nr,
 	if (mask_is_empty(s, mask))
 		rec_map_clear(s, c->b, index, 1);
 	else
-		rec_map_put(s, c->b, index, e.own, 0, mask);
+		rec_map_put(s, c->b, index, e.own, 0, false, mask);
 }
 
 /* Whether anything is mapped in a range of clusters of one leaf. */
@@ -79,6 +79,8 @@ static bool any_mapped(struct blob *b, uint64_t first, uint64_t end, bool *ret_l
 	struct node *leaf = map_leaf(b, first, &shared);
 
 	*ret_lost = leaf && leaf->lost;
+	if (!*ret_lost && first < b->external_clusters)
+		return true;
 	if (!leaf || leaf->lost)
 		return *ret_lost;
 	for (uint64_t i = first; i < end; i++)

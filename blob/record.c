@@ -34,7 +34,7 @@ static int apply_put(struct blob *b, const uint8_t *body, uint32_t len, struct b
 	for (uint32_t i = 0; i < s->mask_words; i++)
 		mask[i] = le64toh(mask[i]);
 	return map_apply_put(b, get32(body + 4), get32(body + 8), get32(body + 12), mask_bytes ? mask : NULL,
-			     why);
+			     get16(body + 18) & PUT_EXTERNAL, why);
 }
 
 static int apply_map(struct store *s, uint8_t type, const uint8_t *body, uint32_t len,
@@ -73,7 +73,7 @@ static int get_image(const uint8_t *p, uint32_t len, struct blob_image *image, s
 
 	if (len < BLOB_FIXED_BYTES)
 		return refuse(why, "a blob record of %u bytes", len);
-	used = BLOB_FIXED_BYTES + p[37] + get16(p + 38);
+	used = BLOB_FIXED_BYTES + (p[36] & BLOB_FLAG_EXTERNAL ? BLOB_EXTERNAL_BYTES : 0) + p[37] + get16(p + 38);
 	if (used > len)
 		return refuse(why, "a blob record of %u bytes for a blob of %u", len, used);
 	return blob_image_decode(p, used, image, why);
@@ -146,6 +146,10 @@ static int apply_revert(struct store *s, struct blob *b, const uint8_t *body, ui
 	s->nr_reverts++;
 	mpage_touch(s, TABLE_BLOBS, b->slot);
 	atomic_store(&b->nr_clusters, snapshot->nr_clusters);
+	rc = blob_take_external(b, snapshot->external ? snapshot->external->uuid : b->uuid, snapshot->external_clusters);
+	if (rc)
+		return rc;
+	b->flags = (b->flags & ~BLOB_FLAG_EXTERNAL) | (snapshot->flags & BLOB_FLAG_EXTERNAL);
 	b->flags = (b->flags & ~BLOB_FLAG_TAIL) | (snapshot->flags & BLOB_FLAG_TAIL);
 	blob_relate(b, snapshot->id);
 	figures_share(b, snapshot);
@@ -160,6 +164,8 @@ static int apply_resize(struct blob *b, const uint8_t *body, uint32_t len, struc
 	if (get64(body + 8) < b->nr_clusters && !BLOB_MUTANT(RESIZE_KEEPS_TAIL))
 		b->flags |= BLOB_FLAG_TAIL;
 	atomic_store(&b->nr_clusters, get64(body + 8));
+	if (b->external_clusters > b->nr_clusters) /* should it grow again, it reads zero there */
+		atomic_store(&b->external_clusters, b->nr_clusters);
 	return 0;
 }
 
@@ -356,7 +362,7 @@ void rec_map_fill(struct store *s, struct blob *b, uint64_t index, uint32_t own,
 	apply_own(s, p);
 }
 
-void rec_map_put(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t base,
+void rec_map_put(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t base, bool external,
 		 const uint64_t *mask)
 {
 	bool full = !mask || mask_is_full(s, mask);
@@ -372,6 +378,7 @@ void rec_map_put(struct store *s, struct blob *b, uint64_t index, uint32_t own, 
 		for (uint32_t i = 0; i < s->mask_words; i++)
 			le[i] = htole64(mask[i]);
 		put16(p + 16, s->mask_bytes);
+		put16(p + 18, external ? PUT_EXTERNAL : 0);
 		memcpy(p + 20, le, s->mask_bytes);
 	}
 	s->journal.has_data = true;
@@ -410,7 +417,7 @@ void rec_root_grow(struct store *s, struct blob *b, uint32_t node)
 
 void rec_blob(struct store *s, uint8_t type, uint32_t slot, const struct blob_image *image)
 {
-	uint8_t *p = journal_record(s, type, 4 + BLOB_FIXED_BYTES + image->name_len + image->xattr_len);
+	uint8_t *p = journal_record(s, type, 4 + blob_image_bytes(image));
 
 	put32(p, slot);
 	blob_image_encode(image, p + 4);
@@ -465,7 +472,7 @@ void rec_sums(struct store *s, uint8_t type, const uint32_t *clusters, uint32_t 
 void rec_blob_snapshot(struct store *s, struct blob *b, uint32_t slot, const struct blob_image *image)
 {
 	uint8_t *p = journal_record(s, REC_BLOB_SNAPSHOT,
-				    8 + BLOB_FIXED_BYTES + image->name_len + image->xattr_len);
+				    8 + blob_image_bytes(image));
 
 	put32(p, b->slot);
 	put32(p + 4, slot);

@@ -63,6 +63,12 @@ struct blob *blob_make_copy(struct blob *from, const struct blob_copy_opts *opts
 	};
 	uint32_t slot = blob_free_slot(s);
 
+	if (from->external_clusters) {
+		image.flags |= BLOB_FLAG_EXTERNAL;
+		image.external_clusters = from->external_clusters;
+		uuid_copy(image.external, from->external->uuid);
+	}
+
 	uuid_copy(image.uuid, opts->uuid);
 	if (uuid_is_null(image.uuid))
 		store_new_uuid(image.uuid);

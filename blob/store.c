@@ -169,6 +169,7 @@ struct store *store_new(void)
 	list_init(&s->dirty);
 	list_init(&s->frozen);
 	list_init(&s->blobs);
+	list_init(&s->externals);
 	list_init(&s->fill_waiters);
 	list_init(&s->punches);
 	list_init(&s->journal.waiters);
@@ -232,6 +233,7 @@ fiber_fn void store_free(struct store *s)
 		blob_free(list_entry(it, struct blob, link));
 	if (s->internal.reqs)
 		blob_channel_fini(&s->internal);
+	ext_destroy_all(s);
 	free_maps(s);
 	pages_destroy(s);
 	csum_destroy(s);
@@ -429,6 +431,7 @@ static fiber_fn int start_serving(struct store *s)
 	}
 	device_register(s, &blob_channel_ops, s->super.name);
 	store_start_fibers(s);
+	ext_find(s);
 	if (s->opened_read_only)
 		return 0;
 	list_for_each_safe (it, next, &s->blobs) {

@@ -173,7 +173,8 @@ struct lvol_info {
 	uint32_t nr_clones;		 /* volumes that have it as their parent */
 	bool thin, snapshot, read_only, degraded;
 	bool clone; /* it has a parent: lvol_parent() */
-	char external[BDEV_NAME_MAX]; /* the bdev whose bytes it shows where it has none; empty: none */
+	char external[BDEV_NAME_MAX]; /* the bdev whose bytes it shows where it has none: its name, or its UUID while it is missing (the
+				       * volume is degraded then); empty: none */
 };
 
 void lvol_get_info(const struct lvol *lvol, struct lvol_info *ret_info);

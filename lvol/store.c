@@ -338,7 +338,14 @@ static fiber_fn void examine(const char *bdev_name)
 {
 	struct bdev *bdev = bdev_find(bdev_name);
 	struct blob_reason reason = { "" };
+	struct list *it;
 	int rc;
+
+	/* It may be what a volume shows and was missing. */
+	list_for_each(it, &stores) {
+		if (!list_entry(it, struct lvol_store, link)->closing)
+			store_find_externals(list_entry(it, struct lvol_store, link)->store);
+	}
 
 	/* A store on a volume of ours is its user's affair. */
 	if (!bdev || lvol_from_bdev(bdev) || bdev_is_claimed(bdev, NULL))

@@ -163,6 +163,51 @@ START_TEST(a_store_grows_with_its_base)
 }
 END_TEST
 
+static void external(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol_info info;
+	struct lvol *lvol;
+	uuid_t none, image;
+
+	uuid_clear(none);
+	uuid_parse("6b29fc40-ca47-1067-b31d-00dd010662da", image);
+	ck_assert_int_eq(bdev_malloc_create("image", image, 3 * MIB / BS, BS, NULL), 0);
+	ck_assert_int_eq(io("image", BDEV_WRITE, 'i', 0, 3 * MIB / BS), 0);
+	ck_assert_int_eq(lvol_clone_bdev(store, "nothing", "clone", none, &lvol), -ENODEV);
+	ck_assert_int_eq(lvol_clone_bdev(store, "base", "clone", none, &lvol), -EINVAL);
+	ck_assert_int_eq(lvol_clone_bdev(store, "image", "clone", none, &lvol), 0);
+	ck_assert_int_eq(lvol_clone_bdev(store, "image", "clone", none, &lvol), -EEXIST);
+	lvol_get_info(lvol_find("pool/clone"), &info);
+	ck_assert_str_eq(info.external, "image");
+	ck_assert(info.thin && !info.degraded);
+	ck_assert_uint_eq(info.size_bytes, 3 * MIB);
+	ck_assert_int_eq(io("pool/clone", BDEV_WRITE, 'c', 100, 10), 0);
+	ck_assert_int_eq(io("pool/clone", BDEV_READ, 'i', 0, 100), 0);
+	ck_assert_int_eq(io("pool/clone", BDEV_READ, 'c', 100, 10), 0);
+	ck_assert_int_eq(lvol_store_close(store), 0);
+	/* The store comes before the image does. */
+	ck_assert_int_eq(bdev_unregister_wait(bdev_find("image")), 0);
+	lvol_init();
+	bdev_wait_for_examine();
+	lvol_get_info(lvol_find("pool/clone"), &info);
+	ck_assert(info.degraded);
+	ck_assert_str_eq(info.external, "6b29fc40-ca47-1067-b31d-00dd010662da");
+	ck_assert_int_eq(io("pool/clone", BDEV_READ, 'c', 100, 10), 0);
+	ck_assert_int_eq(io("pool/clone", BDEV_READ, 'i', 110, 10), -EIO);
+	ck_assert_int_eq(bdev_malloc_create("image", image, 3 * MIB / BS, BS, NULL), 0);
+	ck_assert_int_eq(io("image", BDEV_WRITE, 'i', 0, 3 * MIB / BS), 0);
+	bdev_wait_for_examine();
+	ck_assert_int_eq(io("pool/clone", BDEV_READ, 'i', 110, 10), 0);
+	lvol_fini();
+}
+
+START_TEST(a_volume_cloned_from_a_bdev_waits_for_it)
+{
+	run_sim(1, 1, external, NULL);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("stores");
@@ -174,6 +219,7 @@ int main(void)
 	tcase_add_loop_test(tcase, of_two_copies_that_appear_at_once_one_is_opened, 1, 6);
 	tcase_add_test(tcase, a_damaged_store_is_opened_read_only_when_asked);
 	tcase_add_test(tcase, a_store_grows_with_its_base);
+	tcase_add_test(tcase, a_volume_cloned_from_a_bdev_waits_for_it);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

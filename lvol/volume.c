@@ -168,6 +168,29 @@ out_op:
 	return rc;
 }
 
+fiber_fn int lvol_clone_bdev(struct lvol_store *store, const char *bdev_name, const char *name, const uuid_t uuid,
+			     struct lvol **ret_lvol)
+{
+	struct blob_create_opts blob_opts = { .name = name, .external = bdev_name };
+	struct blob *blob;
+	int rc = lvol_alias_free(store, name, uuid);
+
+	if (rc)
+		return rc;
+	rc = lvol_op_begin(store);
+	if (rc)
+		return rc;
+	uuid_copy(blob_opts.uuid, uuid);
+	rc = blob_create(store->store, &blob_opts, &blob);
+	if (!rc) {
+		rc = lvol_attach(store, blob, ret_lvol);
+		if (rc)
+			blob_delete(blob);
+	}
+	lvol_op_end(store);
+	return rc;
+}
+
 fiber_fn int lvol_delete(struct lvol *lvol)
 {
 	struct lvol_store *store = lvol->store;
@@ -354,6 +377,16 @@ struct lvol_store *lvol_get_store(struct lvol *lvol)
 	return lvol->store;
 }
 
+static void name_external(const uuid_t uuid, char *name)
+{
+	char text[UUID_STR_LEN];
+	struct bdev *bdev;
+
+	uuid_unparse_lower(uuid, text);
+	bdev = bdev_find(text);
+	snprintf(name, BDEV_NAME_MAX, "%s", bdev ? bdev->name : text);
+}
+
 void lvol_get_info(const struct lvol *lvol, struct lvol_info *ret_info)
 {
 	struct blob_info blob;
@@ -376,5 +409,7 @@ void lvol_get_info(const struct lvol *lvol, struct lvol_info *ret_info)
 	ret_info->thin = !blob.thick;
 	ret_info->snapshot = blob.snapshot;
 	ret_info->read_only = lvol->bdev.read_only;
-	ret_info->degraded = blob.degraded;
+	ret_info->degraded = blob.degraded || blob.external_missing;
+	if (blob.external)
+		name_external(blob.external_uuid, ret_info->external);
 }
