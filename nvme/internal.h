@@ -194,6 +194,8 @@ void qpair_request_sent(struct nvme_qpair *qpair,
 			struct nvme_request *req); /* no data of it is being sent any more */
 struct nvme_request *qpair_find(struct nvme_qpair *qpair, uint16_t cid);
 bool qpair_start_request(struct nvme_qpair *qpair, struct nvme_request *req); /* false: no free identifier */
+/* Nothing of it went out: it is the first of those that wait again. */
+void qpair_unstart_request(struct nvme_qpair *qpair, struct nvme_request *req);
 
 /* ctrlr.c */
 uint32_t ctrlr_cc(const struct nvme_ctrlr *ctrlr);

@@ -120,14 +120,29 @@ static int point_bounce(struct pcie_qpair *qpair, struct pcie_slot *slot, struct
 	return point_prps(qpair, slot, &req->cmd, &iov, 1) ? -ENOMEM : 0;
 }
 
+/* One piece of memory on one page or two: two PRPs and no list.  False: it is more than that, or out of reach. */
+static inline bool point_simple(struct pcie_qpair *qpair, struct nvme_request *req)
+{
+	const char *at = req->iov->iov_base;
+	uint32_t in_first = PCIE_PAGE_SIZE - (uint32_t)((uintptr_t)at & PAGE_MASK);
+
+	if (req->iovcnt != 1 || ((uintptr_t)at & 3) || req->len > in_first + PCIE_PAGE_SIZE)
+		return false;
+	req->cmd.prp2 = 0;
+	if (!qpair->bar->ops->dma_addr(qpair->bar, at, &req->cmd.prp1))
+		return false;
+	return req->len <= in_first || qpair->bar->ops->dma_addr(qpair->bar, at + in_first, &req->cmd.prp2);
+}
+
 int pcie_data_point(struct pcie_qpair *qpair, struct nvme_request *req)
 {
-	struct pcie_slot *slot = &qpair->slots[req->slot];
+	struct pcie_slot *slot;
 	int rc;
 
 	req->cmd.flags &= NVME_CMD_FUSE_MASK;
-	if (!req->len) /* whoever knows addresses has put them there */
+	if (!req->len || point_simple(qpair, req)) /* without data, whoever knows addresses has put them there */
 		return 0;
+	slot = &qpair->slots[req->slot];
 	req->cmd.prp1 = req->cmd.prp2 = 0;
 	if (req->len > PCIE_MAX_XFER_BYTES)
 		return -EMSGSIZE;

@@ -58,10 +58,10 @@ static void ring(struct pcie_qpair *qpair, struct pcie_doorbell *db, uint32_t va
 
 /* --- submitting ------------------------------------------------------------------------------- */
 
-static void refuse(struct pcie_qpair *qpair, struct nvme_request *req, int rc)
+static void refuse(struct pcie_qpair *qpair, struct nvme_request *req)
 {
 	pcie_data_release(qpair, req, false);
-	qpair_request_answered(&qpair->q, req, rc == -ENOMEM ? NVME_SC_COMMAND_INTERRUPTED : NVME_SC_INVALID_FIELD);
+	qpair_request_answered(&qpair->q, req, NVME_SC_INVALID_FIELD);
 }
 
 static void flush_queue(struct nvme_qpair *q)
@@ -79,8 +79,14 @@ static void flush_queue(struct nvme_qpair *q)
 			break;
 		fifo_pop(&q->ready);
 		rc = pcie_data_point(qpair, req);
+		if (unlikely(rc == -ENOMEM)) {
+			/* No memory means waiting: for a completion that gives some back, or a tick. */
+			pcie_data_release(qpair, req, false);
+			qpair_unstart_request(q, req);
+			break;
+		}
 		if (unlikely(rc)) {
-			refuse(qpair, req, rc);
+			refuse(qpair, req);
 			continue;
 		}
 		memcpy(&qpair->sq[qpair->sq_tail], &req->cmd, sizeof(req->cmd));
@@ -191,6 +197,8 @@ static void tick_queue(struct nvme_qpair *q)
 	uint32_t csts;
 
 	notice_stop(qpair);
+	if (q->state == QPAIR_LIVE && !fifo_empty(&q->ready))
+		flush_queue(q);
 	if (q->qid || q->state != QPAIR_LIVE)
 		return;
 	csts = qpair->bar->ops->read32(qpair->bar, NVME_PROP_CSTS);

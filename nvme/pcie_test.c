@@ -628,6 +628,21 @@ SIM_TEST(a_status_of_the_drive_reaches_the_submitter)
 	stop();
 }
 
+SIM_TEST(no_memory_for_a_request_means_waiting)
+{
+	start_ok(64);
+	soft_set_reach(drive, false);
+	submit_many(100, NVME_IO_WRITE, data);
+	fiber_sleep(3 * SECOND);
+	ck_assert_uint_eq(nr_many_done, 0);
+	soft_set_reach(drive, true);
+	wait_many();
+	for (unsigned i = 0; i < 100; i++)
+		ck_assert_uint_eq(many[i].status, 0);
+	ck_assert(!memcmp(soft_ns_data(drive, 1), data, 100 * 4096));
+	stop();
+}
+
 SIM_TEST(more_than_a_transfer_takes_is_refused_before_the_drive_sees_it)
 {
 	union nvme_cmd cmd;
@@ -712,6 +727,7 @@ int main(void)
 		a_drive_that_is_not_there_is_said_to_be_gone,
 		a_queue_that_the_drive_refuses_costs_nothing,
 		a_status_of_the_drive_reaches_the_submitter,
+		no_memory_for_a_request_means_waiting,
 		more_than_a_transfer_takes_is_refused_before_the_drive_sees_it,
 		a_queue_belongs_to_any_thread,
 		a_queue_belongs_to_any_os_thread,

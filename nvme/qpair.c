@@ -79,6 +79,17 @@ bool qpair_start_request(struct nvme_qpair *qpair, struct nvme_request *req)
 	return true;
 }
 
+void qpair_unstart_request(struct nvme_qpair *qpair, struct nvme_request *req)
+{
+	qpair->slots[req->slot].req = NULL;
+	qpair->free_slots[qpair->nr_free++] = req->slot;
+	req->state = NVME_REQUEST_READY;
+	req->link.next = qpair->ready.head;
+	if (!qpair->ready.head)
+		qpair->ready.tail = &req->link.next;
+	qpair->ready.head = &req->link;
+}
+
 /* The request in flight with this identifier; NULL: none, or one from before. */
 struct nvme_request *qpair_find(struct nvme_qpair *qpair, uint16_t cid)
 {

@@ -7,7 +7,7 @@ noinst_PROGRAMS += %D%/writelog
 %C%_writelog_SOURCES = %D%/writelog.c
 %C%_writelog_LDADD = $(LIBS_BDEV)
 
-EXTRA_DIST += %D%/bench
+EXTRA_DIST += %D%/bench %D%/nvme-instructions
 .PHONY: bench
 bench: all
 	$(top_srcdir)/tools/bench --build $(abs_top_builddir) --limit $(BENCH_OPTIONS)
@@ -15,3 +15,7 @@ bench: all
 noinst_PROGRAMS += %D%/bdevbench
 %C%_bdevbench_SOURCES = %D%/bdevbench.c
 %C%_bdevbench_LDADD = $(LIBS_LVOL)
+
+noinst_PROGRAMS += %D%/nvmecost
+%C%_nvmecost_SOURCES = %D%/nvmecost.c
+%C%_nvmecost_LDADD = $(LIBS_NVME)

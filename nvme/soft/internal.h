@@ -48,6 +48,7 @@ struct soft_drive {
 	struct soft_opts opts;
 	struct thread *thread;
 	bool plugged;
+	bool out_of_reach;
 	bool gone; /* atomic: pulled out */
 	/* any thread, atomic */
 	uint32_t cc, csts;

@@ -205,6 +205,8 @@ static void soft_write32(struct nvme_bar *bar, uint32_t offset, uint32_t value)
 
 static bool soft_dma_addr(struct nvme_bar *bar, const void *va, uint64_t *ret_addr)
 {
+	if (drive_of(bar)->out_of_reach)
+		return false;
 	*ret_addr = (uint64_t)(uintptr_t)va;
 	return true;
 }
@@ -379,6 +381,11 @@ void soft_power_cut(struct soft_drive *drive)
 void soft_stick(struct soft_drive *drive, bool stuck)
 {
 	drive->stuck = stuck;
+}
+
+void soft_set_reach(struct soft_drive *drive, bool reaches)
+{
+	drive->out_of_reach = !reaches;
 }
 
 void soft_set_fatal(struct soft_drive *drive)

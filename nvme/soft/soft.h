@@ -86,6 +86,8 @@ void soft_fault_add(struct soft_drive *drive, const struct soft_fault *fault);
 void soft_faults_clear(struct soft_drive *drive);
 /* CSTS.RDY does not follow CC.EN any more. */
 void soft_stick(struct soft_drive *drive, bool stuck);
+/* Whether memory can be made known to the drive at all: as if there were none left for bounce buffers. */
+void soft_set_reach(struct soft_drive *drive, bool reaches);
 void soft_set_fatal(struct soft_drive *drive);
 
 /* --- what it has seen --------------------------------------------------------------------------- */
