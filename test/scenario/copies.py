@@ -4,7 +4,9 @@ import base64
 import contextlib
 import json
 import os
+import pty
 import re
+import signal
 import struct
 import subprocess
 
@@ -293,6 +295,29 @@ class Long(Base):
         daemon.kill()
         daemon.start()
         self.assertEqual([j["state"] for j in daemon.rpc()("job_get_jobs")], ["canceled"] * 2)
+
+    def test_a_terminal_shows_a_bar_and_an_interrupt_leaves_the_job(self):
+        daemon = self.daemon()
+        rpc = self.slow_pool(daemon, 50000)
+        ours, theirs = pty.openpty()
+        self.addCleanup(os.close, ours)
+        process = subprocess.Popen([ferrule.FERRULE, "--socket", daemon.socket_path, "volume", "inflate", "pool/c"],
+                                   stderr=theirs, stdout=subprocess.DEVNULL)
+        os.close(theirs)
+        shown = b""
+        while not re.search(rb"inflate pool/c \[#+-+\] +\d+ % \d+/64 clusters", shown):
+            shown += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(ferrule.DEADLINE), 130)
+        while b"goes on" not in shown:
+            shown += os.read(ours, 4096)
+        id = rpc("job_get_jobs")[0]["job_id"]
+        self.assertIn(b"ferrule job cancel %d ends it" % id, shown)
+        self.begun(rpc, id)
+        self.assertEqual(daemon.cli("job", "cancel", str(id)).stdout, "canceled\n")
+        failed = daemon.cli("job", "wait", str(id), check=False)
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn("Operation canceled", failed.stderr)
 
     def test_the_end_does_not_wait_for_a_job(self):
         daemon = self.daemon()
