@@ -88,6 +88,19 @@ static int clone_volume(struct cli *cli, json_t *args, const struct cli_verb *v)
 	return name_volume(cli, args, v, "clone_name");
 }
 
+static int clone_device(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	const char *volume;
+	char store[256];
+
+	if (!split_volume(text_of(args, "volume"), store, &volume))
+		return 2;
+	return cli_show(cli,
+			cli_call(cli, v->method,
+				 json_pack("{s:s,s:s,s:s}", "bdev", text_of(args, "bdev"), "lvs_name", store, "clone_name", volume)),
+			v);
+}
+
 /* All ranges, as many calls as that takes: a table, or with --json an array. */
 static int diff_volumes(struct cli *cli, json_t *args, const struct cli_verb *v)
 {
@@ -314,6 +327,10 @@ const struct cli_verb cli_storage_verbs[] = {
 	  { { "SNAPSHOT", CLI_ARG_STRING, "snapshot_name", true, "STORE/SNAPSHOT or a UUID" },
 	    { "NAME", CLI_ARG_STRING, "clone_name", true, "of the clone" } },
 	  .method = "bdev_lvol_clone", .run = clone_volume },
+	{ "volume", "clone-device", "makes a volume that begins with what another device holds; that must not change any more",
+	  { { "DEVICE", CLI_ARG_STRING, "bdev", true, "its name or UUID" },
+	    { "VOLUME", CLI_ARG_STRING, "volume", true, "STORE/VOLUME, the new one" } },
+	  .method = "bdev_lvol_clone_bdev", .run = clone_device },
 	{ "volume", "revert", "makes a volume what a snapshot holds, in place; what it held is lost",
 	  { VOLUME("lvol_name"), { "SNAPSHOT", CLI_ARG_STRING, "snapshot_name", true, "STORE/SNAPSHOT or a UUID" } },
 	  .method = "bdev_lvol_revert" },

@@ -220,9 +220,62 @@ static fiber_fn void set_read_only(struct rpc_call *call)
 		rpc_ok(call, NULL);
 }
 
+/* --- other devices -------------------------------------------------------------------------------------------------- */
+
+static const struct rpc_param clone_bdev_params[] = {
+	{ "bdev", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "lvs_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "clone_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static bool name_is_fine(const char *name)
+{
+	return *name && strlen(name) <= LVOL_NAME_MAX && !strchr(name, '/');
+}
+
+static fiber_fn void clone_bdev(struct rpc_call *call)
+{
+	const char *name = rpc_string(call, "bdev", ""), *store_name = rpc_string(call, "lvs_name", "");
+	struct lvol_store *store = lvol_store_find(store_name);
+	struct bdev *bdev = bdev_find(name);
+	struct lvol *of = lvol_from_bdev(bdev), *made;
+	uuid_t uuid;
+	int rc;
+
+	if (!store) {
+		rpc_fail(call, RPC_INVALID_PARAMS, "lvs does not exist", "there is no store %.200s; bdev_lvol_get_lvstores lists them",
+			 store_name);
+		rpc_blame(call, "lvs_name");
+		return;
+	}
+	if (!bdev) {
+		rpc_fail(call, RPC_INVALID_PARAMS, "bdev does not exist", "there is no device %.200s; bdev_get_bdevs lists them", name);
+		rpc_blame(call, "bdev");
+		return;
+	}
+	if (of && lvol_get_store(of) == store) {
+		rpc_fail(call, RPC_INVALID_PARAMS, "bdev is an lvol in same lvs as clone; use bdev_lvol_clone instead",
+			 "a snapshot of the same store is cloned without copying or depending on anything");
+		rpc_blame(call, "bdev");
+		return;
+	}
+	uuid_clear(uuid);
+	rc = lvol_clone_bdev(store, name, rpc_string(call, "clone_name", ""), uuid, &made);
+	if (rc == -EBUSY || rc == -EPERM)
+		lvol_fail(call, -EPERM, "bdev", "the device is in use by others who may write it");
+	else if (rc == -EINVAL && name_is_fine(rpc_string(call, "clone_name", "")))
+		lvol_fail(call, rc, "bdev", "the device is the store's own, or has blocks or a size that the store's volumes cannot have");
+	else if (rc)
+		lvol_fail(call, rc, rc == -EEXIST || rc == -EINVAL ? "clone_name" : NULL, lvol_rule(rc));
+	else
+		answer_uuid(call, made);
+}
+
 const struct rpc_method copy_methods[] = {
 	{ .name = "bdev_lvol_snapshot", .handler = snapshot, .params = snapshot_params, .changes = true },
 	{ .name = "bdev_lvol_clone", .handler = clone_lvol, .params = clone_params, .changes = true },
+	{ .name = "bdev_lvol_clone_bdev", .handler = clone_bdev, .params = clone_bdev_params, .changes = true },
 	{ .name = "bdev_lvol_revert", .handler = revert, .params = revert_params, .changes = true },
 	{ .name = "bdev_lvol_inflate", .handler = inflate, .params = inflate_params, .changes = true },
 	{ .name = "bdev_lvol_decouple_parent", .handler = decouple_parent, .params = name_params, .changes = true },

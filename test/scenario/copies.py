@@ -164,6 +164,47 @@ class Contents(Base):
             self.assertLessEqual(seen[0] - seen[-1], 1, f"snapshot {i}: {seen}")
         self.assertEqual(rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})["nr_findings"], 0)
 
+    def test_a_volume_begins_with_what_another_device_holds(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        image = os.urandom(8 * MIB)
+        with open(os.path.join(daemon.files, "image"), "wb") as f:
+            f.write(image)
+        rpc("bdev_aio_create", {"name": "image", "filename": "image", "block_size": 512, "readonly": True})
+        self.open(rpc)
+        clone = lambda **more: rpc("bdev_lvol_clone_bdev",
+                                   {"bdev": "image", "lvs_name": "pool", "clone_name": "c", **more})
+        uuid = clone()
+        self.assertRegex(uuid, UUID)
+        shown = self.driver(rpc, "c")
+        self.assertEqual((shown["esnap_clone"], shown["external_snapshot_name"], shown["clone"], shown["thin_provision"],
+                          shown["num_allocated_clusters"]), (True, "image", False, True, 0))
+        self.assertTrue(rpc("bdev_lvol_get_lvols")[0]["is_esnap_clone"])
+        self.assertEqual(self.read(rpc, "c", 0, 8 * MIB), image)
+        self.write(rpc, "c", 5 * MIB + 512, b"c" * 1024)
+        self.snapshot(rpc, "c", "s")
+        self.write(rpc, "c", 0, b"d" * 4096)
+        daemon.kill()
+        daemon.start()
+        rpc = daemon.rpc()
+        changed = image[:5 * MIB + 512] + b"c" * 1024 + image[5 * MIB + 1536:]
+        self.assertEqual(self.read(rpc, "s", 0, 8 * MIB), changed)
+        self.assertEqual(self.read(rpc, "c", 0, 8 * MIB), b"d" * 4096 + changed[4096:])
+        bad = -32602
+        self.assert_error(bad, "lvs does not exist", lambda: clone(lvs_name="none"), parameter="lvs_name")
+        self.assert_error(bad, "bdev does not exist", lambda: clone(bdev="none"), parameter="bdev")
+        self.assert_error(bad, "bdev is an lvol in same lvs as clone; use bdev_lvol_clone instead",
+                          lambda: clone(bdev="pool/s"), parameter="bdev")
+        self.assert_error(bad, "File exists", clone, parameter="clone_name")
+        self.assert_error(bad, "Invalid argument", lambda: clone(clone_name="a/b"), parameter="clone_name")
+        self.assert_error(bad, "Invalid argument", lambda: clone(bdev="disk", clone_name="d"), parameter="bdev")
+        daemon.cli("volume", "clone-device", "image", "pool/e")
+        self.assertEqual(self.read(rpc, "e", 7 * MIB, MIB), image[7 * MIB:])
+        # a volume that does not need the image any more stands alone
+        rpc("bdev_lvol_inflate", {"name": "pool/c"})
+        self.assertFalse(self.driver(rpc, "c")["esnap_clone"])
+        self.assertEqual(rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})["nr_findings"], 0)
+
     def test_a_volume_gets_another_parent(self):
         daemon = self.daemon()
         rpc = self.pool(daemon)
