@@ -195,25 +195,27 @@ def spans(events):
     return found
 
 
-def pick_cuts(rng, marks, events, nr_entries, n):
-    """Cuts right after a mark, where the least time has passed since something had to last; where there are events in the midst
-    of one and right after it, each kind as often as the other; the rest anywhere."""
-    first = max(marks[0][0], events[0][0] if events else 0) + 1
+def pick_cuts(rng, marks, events, first, nr_entries, n):
+    """Cuts from entry `first` on: right after a mark, where the least time has passed since something had to last; where there are
+    events in the midst of one and right after it, each kind as often as the other; the rest anywhere."""
     kinds = {}
     for (a, b), line in zip(spans(events), [line for _, line in events if line.startswith('end ')]):
         if a >= first:
             kinds.setdefault(' '.join(line.split()[1:3]), []).append((a, b))
-    cuts = [rng.choice(marks)[0] + 1 for _ in range(n // 3 if kinds else n // 2)]
+    cuts = [rng.choice([i for i, _ in marks if i >= first]) + 1 for _ in range(n // 3 if kinds else n // 2)]
     for _ in range(n // 3 if kinds else 0):
         a, b = rng.choice(kinds[rng.choice(sorted(kinds))])
         cuts.append(rng.choice([rng.randrange(a + 1, b + 1), b + 1]))
     cuts += [rng.randrange(first, nr_entries + 1) for _ in range(n - len(cuts))]
-    return sorted(max(cut, first) for cut in cuts)
+    return sorted(cuts)
 
 
 def run(args, drive, rng, marks, events, marks_file, n, ignore_flush):
     failures = []
-    for nr, cut in enumerate(pick_cuts(rng, marks, events, len(drive.entries), n)):
+    first = max(marks[0][0], events[0][0] if events else 0) + 1
+    if ignore_flush:  # late: by then there is something to forget
+        first = max(first, marks[len(marks) // 2][0])
+    for nr, cut in enumerate(pick_cuts(rng, marks, events, first, len(drive.entries), n)):
         count = sum(1 for i, _ in marks if i < cut)
         lines = [line for i, line in events if i < cut]
         # The control: a part forgets everything that came after the workload's start, flushed or not; the store first.
