@@ -6,6 +6,7 @@ BLOB_SOURCES = \
 	%D%/check.c \
 	%D%/checkpoint.c \
 	%D%/control.c \
+	%D%/copy.c \
 	%D%/cow.c \
 	%D%/create.c \
 	%D%/csum.c \
@@ -75,6 +76,9 @@ check_PROGRAMS += %D%/grow_test
 check_PROGRAMS += %D%/external_test
 %C%_external_test_SOURCES = %D%/external_test.c
 %C%_external_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/copy_test
+%C%_copy_test_SOURCES = %D%/copy_test.c
+%C%_copy_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
 check_PROGRAMS += %D%/damage_test
 %C%_damage_test_SOURCES = %D%/damage_test.c
 %C%_damage_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

@@ -123,23 +123,37 @@ fiber_fn int lvol_decouple(struct lvol *lvol)
 
 void lvol_cancel(struct lvol *lvol)
 {
-	if (lvol->inflating)
-		lvol->inflating->cancel = true;
+	if (lvol->working)
+		lvol->working->cancel = true;
 }
 
 /* It takes long, so other operations go on, and its deletion ends it. */
 fiber_fn int lvol_inflate(struct lvol *lvol, struct progress *progress)
 {
 	struct progress own = { 0 };
-	int rc = lvol->inflating ? -EBUSY : lvol_use(lvol);
+	int rc = lvol->working ? -EBUSY : lvol_use(lvol);
 
 	if (rc)
 		return rc;
-	lvol->inflating = progress ? progress : &own;
-	rc = blob_inflate(lvol->blob, lvol->inflating);
-	lvol->inflating = NULL;
+	lvol->working = progress ? progress : &own;
+	rc = blob_inflate(lvol->blob, lvol->working);
+	lvol->working = NULL;
 	if (!rc)
 		lvol->bdev.thin = false;
+	lvol_unuse(lvol);
+	return rc;
+}
+
+fiber_fn int lvol_shallow_copy(struct lvol *lvol, const char *bdev_name, struct progress *progress)
+{
+	struct progress own = { 0 };
+	int rc = lvol->working ? -EBUSY : lvol_use(lvol);
+
+	if (rc)
+		return rc;
+	lvol->working = progress ? progress : &own;
+	rc = blob_shallow_copy(lvol->blob, bdev_name, lvol->working);
+	lvol->working = NULL;
 	lvol_unuse(lvol);
 	return rc;
 }

@@ -33,7 +33,7 @@ struct lvol {
 	unsigned nr_refs;
 	unsigned nr_users;	  /* who need its blob without holding the mutex */
 	struct fiber_cond unused; /* nr_users became 0 */
-	struct progress *inflating; /* NULL: nobody does.  Cancelled when the volume goes */
+	struct progress *working; /* of the long operation under way; NULL: none.  Cancelled when the volume goes */
 	struct fiber_mutex mutex; /* one operation at a time */
 };
 

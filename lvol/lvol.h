@@ -128,6 +128,8 @@ fiber_fn int lvol_set_parent(struct lvol *lvol, struct lvol *snapshot);
 /* Makes all that it shares its own, and it thick and without a parent: as blob_inflate().  It goes on where it was when it is asked again
  * after an end before its time: -ECANCELED (progress, or the volume or its store goes), or a crash.  progress, in clusters, may be NULL. */
 fiber_fn int lvol_inflate(struct lvol *lvol, struct progress *progress);
+/* As blob_shallow_copy(): what a snapshot, or read-only volume, has itself is written to another bdev.  One a volume at a time: -EBUSY. */
+fiber_fn int lvol_shallow_copy(struct lvol *lvol, const char *bdev_name, struct progress *progress);
 fiber_fn int lvol_set_read_only(struct lvol *lvol); /* for good */
 
 /* value NULL removes.  -EINVAL, -ENODATA (nothing to remove), -E2BIG (more than BLOB_XATTR_MAX in all). */
