@@ -11,3 +11,6 @@ EXTRA_DIST += %D%/testing.h
 check_PROGRAMS += %D%/stores_test
 %C%_stores_test_SOURCES = %D%/stores_test.c
 %C%_stores_test_LDADD = $(LIBS_LVOL) $(CHECK_LIBS)
+check_PROGRAMS += %D%/nvme_test
+%C%_nvme_test_SOURCES = %D%/nvme_test.c
+%C%_nvme_test_LDADD = $(LIBS_LVOL) $(CHECK_LIBS)

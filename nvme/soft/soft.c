@@ -474,6 +474,32 @@ int soft_create(const struct soft_opts *opts, struct soft_drive **ret_drive)
 	return rc;
 }
 
+int soft_cut_copy(struct soft_drive *drive, struct soft_drive **ret_drive)
+{
+	size_t bs = drive->opts.block_size;
+	struct soft_drive *copy;
+	int rc;
+
+	rc = soft_create(&drive->opts, &copy);
+	for (uint32_t nsid = 1; nsid <= SOFT_MAX_NS && !rc; nsid++) {
+		const struct soft_ns *from = &drive->ns[nsid];
+
+		rc = soft_ns_set(copy, nsid, from->nr_blocks);
+		if (rc || !from->nr_blocks)
+			continue;
+		memcpy(copy->ns[nsid].data, from->data, from->nr_blocks * bs);
+		memcpy(copy->ns[nsid].durable, from->durable, from->nr_blocks * bs);
+		memcpy(copy->ns[nsid].dirty, from->dirty, from->nr_blocks);
+	}
+	if (rc) {
+		soft_destroy(copy);
+		return rc;
+	}
+	soft_power_cut(copy);
+	*ret_drive = copy;
+	return 0;
+}
+
 static void destroy_later(void *arg)
 {
 	soft_destroy(arg);

@@ -47,6 +47,9 @@ void soft_pull(struct soft_drive *drive);
  * after power on. */
 void soft_power_cut(struct soft_drive *drive);
 
+/* Another drive, as this one would be after a power cut now; this one goes on. */
+int soft_cut_copy(struct soft_drive *drive, struct soft_drive **ret_drive);
+
 /* nr_blocks 0: the namespace goes.  What there was stays as far as it fits.  Hosts that asked for it hear by an event. */
 int soft_ns_set(struct soft_drive *drive, uint32_t nsid, uint64_t nr_blocks);
 /* The medium itself, as the last write left it; NULL: no such namespace. */
