@@ -182,7 +182,7 @@ void cluster_unref(struct store *s, uint32_t c)
 {
 	mpage_touch(s, TABLE_COUNTS, c / COUNTS_A_PAGE);
 	if (s->counts[c] == 2 && !s->loading)
-		atomic_store(&s->unshared_seq, s->journal.open_seq);
+		atomic_store(&s->unshared[c % UNSHARED_BUCKETS], s->journal.open_seq);
 	if (s->csum && s->counts[c] == 1)
 		csum_cluster_gone(s, c);
 	if (s->counts[c] && s->counts[c] < COUNT_MAX && --s->counts[c] == 0 && !s->loading) {

@@ -1,27 +1,60 @@
 /*
- * What first writes copy.  A write to a shared cluster that is not full: its new cluster can have one base only, so what the
- * shared one holds itself is copied into the new one, and the old base (or nothing) remains the base.  And runs
- * that are made a blob's own for their own sake (inflate.c): their data is read where the map has it.
+ * What first writes copy.  A write to a shared cluster that is not full: its new cluster can have one base only, so either what the
+ * shared one holds itself is copied into the new one, and the old base (or nothing) remains the base; or what it does
+ * not hold, and it becomes the base: whichever is less, without what is being written.  And runs that are made a blob's own for their own sake (inflate.c): their data is read where the map has it.
  */
 #include "blob/csum.h"
 #include "blob/fill.h"
 
-bool fill_must_copy(const struct store *s, const struct entry *e, bool exclusive)
+void fill_plan(struct fill *f, const struct entry *e, bool exclusive)
 {
-	return !exclusive && e->own && !e->full;
+	struct store *s = f->blob->store;
+	uint32_t first = f->in_block / s->blocks_a_sub, nr_valid = 0, nr_missing;
+	uint32_t nr = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub - first + 1;
+	uint64_t rest[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64];
+
+	f->copy = COPY_NOTHING;
+	f->new_base = e->full ? e->own : e->base;
+	f->new_external = e->external;
+	if (exclusive || !e->own || e->full)
+		return;
+	entry_get_mask(s, e, rest);
+	mask_set_range(rest, first, nr, false);
+	for (uint32_t i = 0; i < s->mask_words; i++)
+		nr_valid += __builtin_popcountll(rest[i]);
+	nr_missing = s->subs_a_cluster - nr - nr_valid;
+	if (!nr_valid)
+		return; /* all it has is written over */
+	/* Zeros have no checksum to be taken over, and the external bdev is not asked here. */
+	if (nr_valid <= nr_missing || (nr_missing && (e->external || (!e->base && s->csum)))) {
+		f->copy = COPY_VALID;
+		return;
+	}
+	f->new_base = e->own;
+	f->new_external = false;
+	f->copy = nr_missing ? COPY_MISSING : COPY_NOTHING;
+}
+
+static bool wants_copy(const struct fill *f, uint32_t sub)
+{
+	struct store *s = f->blob->store;
+	uint32_t first = f->in_block / s->blocks_a_sub, last = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub;
+
+	return (sub < first || sub > last) && fill_old_has(f, sub) == (f->copy == COPY_VALID);
 }
 
 static fiber_fn int copy_run(struct fill *f, uint8_t *buf, uint32_t first, uint32_t nr)
 {
 	struct store *s = f->blob->store;
+	uint32_t from = f->copy == COPY_VALID ? f->old_own : f->old_base;
 	uint64_t in = (uint64_t)first * s->blocks_a_sub, blocks = (uint64_t)nr * s->blocks_a_sub;
-	int rc = bdev_read(s->bch, buf, cluster_block(s, f->old_own) + in, blocks);
+	int rc = from ? bdev_read(s->bch, buf, cluster_block(s, from) + in, blocks) : 0;
 
 	s->stats.nr_copied_subs += nr;
 	if (!rc)
-		rc = bdev_write(s->bch, buf, cluster_block(s, f->own) + in, blocks, 0);
+		rc = bdev_write(s->bch, from ? buf : s->zeroes, cluster_block(s, f->own) + in, blocks, 0);
 	if (!rc && s->csum)
-		rc = csum_copied(f->blob, f->index, f->old_own, f->own, first, nr, buf);
+		rc = csum_copied(f->blob, f->index, from, f->own, first, nr, buf);
 	return rc;
 }
 
@@ -34,13 +67,12 @@ static void copy_fiber(void *arg)
 	int rc = buf ? 0 : -ENOMEM;
 
 	for (uint32_t sub = 0, nr; !rc && sub < s->subs_a_cluster; sub += nr) {
-		bool has = fill_old_has(f, sub);
-
-		for (nr = 1; nr < max && sub + nr < s->subs_a_cluster && fill_old_has(f, sub + nr) == has;
-		     nr++)
+		for (nr = 0; nr < max && sub + nr < s->subs_a_cluster && wants_copy(f, sub + nr); nr++)
 			;
-		if (has)
+		if (nr)
 			rc = copy_run(f, buf, sub, nr);
+		else
+			nr = 1;
 	}
 	if (buf)
 		dma_free(buf);

@@ -117,7 +117,8 @@ static void fill_start(struct fill *f)
 	bool shared;
 	struct entry e = map_entry(f->blob, f->index, &leaf, &shared);
 
-	if (fill_must_copy(s, &e, !shared && (!e.own || s->counts[e.own] == 1))) {
+	fill_plan(f, &e, !shared && (!e.own || s->counts[e.own] == 1));
+	if (f->copy) {
 		first = base;
 		end = base + s->subs_a_cluster;
 	}
@@ -154,7 +155,7 @@ static void write_go_on(struct req *req)
 		if (left > a_cluster - f->in_block)
 			left = a_cluster - f->in_block;
 		f->nr_blocks = fill_segments(req, f, left);
-		f->own_held = f->copy = f->in_place = f->in_own = f->read_tail = f->sums_held = false;
+		f->own_held = f->in_place = f->in_own = f->read_tail = f->sums_held = false;
 		f->admission.held = false;
 		f->own = 0;
 		if (!f->nr_blocks) {
@@ -344,9 +345,9 @@ static void fill_space(struct fill *f)
 	f->old_base = old.external ? SOURCE_EXTERNAL : old.base;
 	entry_get_mask(s, &old, f->mask);
 	exclusive = !shared && (!old.own || s->counts[old.own] == 1);
-	f->copy = fill_must_copy(s, &old, exclusive);
+	fill_plan(f, &old, exclusive);
 	f->map_seq = f->blob->map_seq;
-	f->read_own = f->copy;
+	f->read_own = !exclusive && old.partial && old.own; /* what is planned hangs on what it holds */
 	f->in_place = f->stale = false;
 	if (must_relock(f)) {
 		range_unlock(f->blob, &f->lock);
@@ -359,7 +360,7 @@ static void fill_space(struct fill *f)
 		return;
 	}
 	(void)map_leaf_settled(f->blob, f->index, &shared, &settled);
-	if (old.own && exclusive && !settled) {
+	if (old.own && exclusive && (!settled || !cluster_settled(s, old.own))) {
 		f->commit.flush = false;
 		f->commit.done = retry_settled;
 		journal_wait_add(s, &f->commit);
@@ -631,12 +632,14 @@ static void fill_record(struct fill *f)
 	if (had || (!e.own && !e.base && !e.external && !e.partial)) {
 		rec_map_fill(s, f->blob, f->index, f->own, first, nr);
 	} else {
-		memset(f->mask, 0, sizeof(f->mask));
-		if (f->copy && !BLOB_MUTANT(COPY_FORGETS_MASK))
-			entry_get_mask(s, &e, f->mask);
+		for (uint32_t i = 0; i < s->mask_words; i++)
+			f->mask[i] = f->copy == COPY_VALID ? f->mask[i] : f->copy == COPY_MISSING ? ~f->mask[i] : 0;
+		if (BLOB_MUTANT(COPY_FORGETS_MASK))
+			memset(f->mask, 0, sizeof(f->mask));
 		mask_set_range(f->mask, first, nr, true);
-		rec_map_put(s, f->blob, f->index, f->own, !f->copy && e.own ? e.own : e.base,
-			    e.external && (f->copy || !e.own), f->mask);
+		if (s->subs_a_cluster < 64)
+			f->mask[0] &= (1ull << s->subs_a_cluster) - 1;
+		rec_map_put(s, f->blob, f->index, f->own, f->new_base, f->new_external, f->mask);
 	}
 	journal_end(s);
 	if (f->own_held && !had) {

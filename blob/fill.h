@@ -16,6 +16,12 @@ enum fill_state {
 	FILL_DONE,  /* record made */
 };
 
+enum fill_copy {
+	COPY_NOTHING,
+	COPY_VALID,   /* its valid sub-blocks; its base stays the base */
+	COPY_MISSING, /* those it has not, from its base or as zeros; it becomes the base */
+};
+
 /* Owner: the store's owner thread. */
 struct fill {
 	struct fifo_link link;
@@ -29,12 +35,14 @@ struct fill {
 	uint32_t map_seq; /* the blob's when own was chosen */
 	bool in_place;	  /* everything is there: no record */
 	bool own_held;	  /* own is allocated but not yet mapped */
-	bool copy;	  /* a shared cluster that is not full: its valid part comes along */
+	enum fill_copy copy; /* what of a shared cluster that is not full comes along */
+	uint32_t new_base;   /* what the rest is read from then, if own is new */
+	bool new_external;   /* or the external bdev */
 	bool unshare;	  /* its data is what the map shows there: a run that comes from one cluster */
 	uint32_t source;  /* that cluster */
 	uint32_t nr_judged; /* sub-blocks of it that match their checksums */
 	bool read_tail;   /* the tail is still to be read */
-	bool read_own;	  /* something was read from the cluster that the map had */
+	bool read_own;	  /* something was read from the cluster that the map had, or hangs on what it holds */
 	bool stale;	  /* which was written in place since, or may have been */
 	bool sums_held;	  /* its pages of checksums are pinned */
 	struct ext_channel *ext;    /* what is being read is the external bdev's */
@@ -70,7 +78,8 @@ void fill_external_over(struct fill *f); /* what f->bio.done does first */
 /* What a run comes from, if it is not the blob's own yet; 0: it is, or it comes from nowhere, or from more than one place. */
 uint32_t fill_unshare_source(const struct fill *f, bool exclusive);
 void fill_read_source(struct fill *f); /* then fill_write() or fill_over() */
-bool fill_must_copy(const struct store *s, const struct entry *e, bool exclusive);
+/* Sets copy and new_base for what the map has now; exclusive: the blob alone has it. */
+void fill_plan(struct fill *f, const struct entry *e, bool exclusive);
 void fill_copy_start(struct fill *f); /* then fill_go_on() or fill_over() */
 
 #endif

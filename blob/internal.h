@@ -26,6 +26,7 @@
 #define REQS_A_CHANNEL	512u
 #define REQ_IOVS	18u
 #define NR_FILLS	256u
+#define UNSHARED_BUCKETS 65536u
 #define FILL_IOVS	36u
 #define PUNCH_FIBERS	16u
 #define ZERO_BYTES	65536u
@@ -268,7 +269,8 @@ struct store {
 
 	/* clusters: alloc.c */
 	_Atomic uint32_t *_Atomic counts;
-	_Atomic uint64_t unshared_seq; /* journal page of the newest record that made a cluster's count 1 again */
+	/* Journal page of the newest record that made the count of one of these clusters 1 again: those of a bucket. */
+	_Atomic uint64_t unshared[UNSHARED_BUCKETS];
 	uint64_t *avail, *avail_summary; /* bits: may be allocated now */
 	uint64_t nr_avail, alloc_cursor;
 	uint64_t nr_promised; /* to thick blobs, not yet used */
@@ -426,6 +428,14 @@ static inline uint64_t cluster_block(const struct store *s, uint32_t cluster)
 static inline bool blob_is_thick(const struct blob *b)
 {
 	return b->flags & BLOB_FLAG_THICK || b->inflating;
+}
+
+/* Whether who shared a cluster, whose count is found to be 1, durably does so no more. */
+static inline bool cluster_settled(struct store *s, uint32_t cluster)
+{
+	uint64_t seq = atomic_load(&s->unshared[cluster % UNSHARED_BUCKETS]);
+
+	return BLOB_MUTANT(UNSETTLED_IN_PLACE) || !seq || seq < atomic_load(&s->journal.committed_seq);
 }
 
 static inline bool store_writable(struct store *s)
@@ -593,7 +603,7 @@ void entry_free(struct store *s, uint64_t entry);
 uint64_t entry_make(struct store *s, uint32_t own, uint32_t base, bool external, const uint64_t *mask);
 /* Where the entry of index is; NULL: the path is not there. *ret_shared: a node on it is. */
 struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared);
-/* The same for a write in place: *ret_settled: who shared a node or cluster here before durably does so no more.  Until
+/* The same for a write in place: *ret_settled: who shared a node here before durably does so no more.  Until
  * then a power cut may bring the sharer back, and it must not find what is written now. */
 struct node *map_leaf_settled(const struct blob *b, uint64_t index, bool *ret_shared, bool *ret_settled);
 struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_leaf, bool *ret_shared);

@@ -366,8 +366,8 @@ static void write_piece(const struct blob *b, uint64_t offset, uint64_t nr, bool
 	e = entry_decode(atomic_load_explicit(&leaf->slots[map_slot(s, index, 0)], memory_order_acquire));
 	if (!e.own)
 		return;
-	if (leaf->maybe_shared && atomic_load_explicit(&s->counts[e.own], memory_order_relaxed) != 1 &&
-	    !BLOB_MUTANT(SHARED_IN_PLACE))
+	if (leaf->maybe_shared && !BLOB_MUTANT(SHARED_IN_PLACE) &&
+	    (atomic_load_explicit(&s->counts[e.own], memory_order_acquire) != 1 || !cluster_settled(b->store, e.own)))
 		return;
 	if (!e.full && !entry_has_range(&e, sub, (in + piece->nr_blocks - 1) / s->blocks_a_sub - sub + 1))
 		return;

@@ -54,13 +54,9 @@ struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared)
 
 struct node *map_leaf_settled(const struct blob *b, uint64_t index, bool *ret_shared, bool *ret_settled)
 {
-	uint64_t seq, clusters;
+	uint64_t seq;
 	struct node *leaf = find_leaf(b, index, ret_shared, &seq);
 
-	if (leaf && leaf->maybe_shared) {
-		clusters = atomic_load(&b->store->unshared_seq);
-		seq = clusters > seq ? clusters : seq;
-	}
 	*ret_settled = BLOB_MUTANT(UNSETTLED_IN_PLACE) || !seq || seq < atomic_load(&b->store->journal.committed_seq);
 	return leaf;
 }

@@ -25,7 +25,7 @@ struct model_blob {
 
 /* An operation that was not answered before power went: it happened whole, or not at all. */
 struct pending {
-	enum { PENDING_NONE, PENDING_MADE, PENDING_DELETED, PENDING_REVERTED, PENDING_RESIZED } kind;
+	enum { PENDING_NONE, PENDING_SAME, PENDING_MADE, PENDING_DELETED, PENDING_REVERTED, PENDING_RESIZED } kind;
 	struct model_blob *mb;
 	struct state *after; /* what it holds then */
 	uint64_t nr_blocks_after, parent_after;

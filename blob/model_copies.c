@@ -168,6 +168,8 @@ bool model_inflate(struct model *m)
 	rc = blob_inflate(mb->blob, &progress);
 	if (rc) {
 		ck_assert(rc == -ENOSPC || (rc == -ECANCELED && progress.cancel) || m->cutting);
+		if (m->cutting) /* whatever follows fails, and would hide what this left */
+			m->pending.kind = PENDING_SAME;
 		return true;
 	}
 	blob_get_info(mb->blob, &info);
@@ -185,8 +187,10 @@ bool model_decouple(struct model *m)
 	if (!mb->blob)
 		return false;
 	rc = blob_parent(mb->blob) ? 0 : -EINVAL;
-	if (blob_decouple(mb->blob) != rc)
+	if (blob_decouple(mb->blob) != rc) {
 		ck_assert(m->cutting);
+		m->pending.kind = PENDING_SAME;
+	}
 	return true;
 }
 
@@ -237,7 +241,7 @@ void model_resolve(struct model *m)
 	struct blob *blob;
 
 	m->pending.kind = PENDING_NONE;
-	if (!p.kind)
+	if (p.kind <= PENDING_SAME)
 		return;
 	blob = store_find_blob(m->b.store, p.mb->name);
 	switch (p.kind) {

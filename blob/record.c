@@ -201,8 +201,10 @@ static int apply_take(struct store *s, struct blob *b, const uint8_t *body, uint
 	rc = map_take_root(b, from->root);
 	if (rc)
 		return rc;
+	s->nr_reverts++;
 	mpage_touch(s, TABLE_BLOBS, b->slot);
 	mpage_touch(s, TABLE_BLOBS, from->slot);
+	b->flags = (b->flags & ~BLOB_FLAG_TAIL) | (from->flags & BLOB_FLAG_TAIL);
 	figures_share(b, from);
 	blob_relate(b, get64(body + 8));
 	blob_forget(from);

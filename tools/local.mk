@@ -15,6 +15,9 @@ bench: all
 noinst_PROGRAMS += %D%/bdevbench
 %C%_bdevbench_SOURCES = %D%/bdevbench.c
 %C%_bdevbench_LDADD = $(LIBS_LVOL)
+noinst_PROGRAMS += %D%/storebench
+%C%_storebench_SOURCES = %D%/storebench.c
+%C%_storebench_LDADD = $(LIBS_BLOB)
 
 noinst_PROGRAMS += %D%/nvmecost
 %C%_nvmecost_SOURCES = %D%/nvmecost.c
