@@ -94,3 +94,6 @@ check_PROGRAMS += %D%/format_test
 check_PROGRAMS += %D%/snapshot_test
 %C%_snapshot_test_SOURCES = %D%/snapshot_test.c
 %C%_snapshot_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/mirror_test
+%C%_mirror_test_SOURCES = %D%/mirror_test.c
+%C%_mirror_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
