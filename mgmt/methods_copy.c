@@ -272,10 +272,62 @@ static fiber_fn void clone_bdev(struct rpc_call *call)
 		answer_uuid(call, made);
 }
 
+static fiber_fn int run_shallow_copy(struct job *job, json_t *params)
+{
+	struct lvol *lvol = lvol_find(json_string_value(json_object_get(params, "uuid")));
+	const char *to = json_string_value(json_object_get(params, "dst_bdev_name"));
+	int rc = lvol ? lvol_shallow_copy(lvol, to, &job->progress) : -ENODEV;
+
+	if (!lvol)
+		job_explain(job, "the volume is not there");
+	else if (rc == -EPERM)
+		job_explain(job, "only a snapshot or read-only volume is copied");
+	else if (rc == -EINVAL)
+		job_explain(job, "%s is smaller than the volume, or has blocks of another size", to);
+	else if (rc == -ENODEV || rc == -EBUSY)
+		job_explain(job, "%s is gone, or in use", to);
+	else if (rc && rc != -ECANCELED)
+		job_explain(job, "%s", lvol_rule(rc));
+	return rc;
+}
+
+const struct job_kind shallow_copy_job = { .name = "shallow_copy", .unit = "clusters", .run = run_shallow_copy };
+
+static const struct rpc_param shallow_copy_params[] = {
+	{ "src_lvol_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "dst_bdev_name", RPC_STRING, RPC_REQUIRED, NULL },
+	JOB_BACKGROUND_PARAM, /* it always is */
+	{ NULL, 0, 0, NULL },
+};
+
+/* What is wrong with the pair is found by the copy itself, and told by bdev_lvol_check_shallow_copy. */
+static fiber_fn void start_shallow_copy(struct rpc_call *call)
+{
+	struct lvol *lvol = idle_lvol_of_call(call, "src_lvol_name");
+	const char *to = rpc_string(call, "dst_bdev_name", ""), *claimer;
+	struct job_opts opts = { .kind = &shallow_copy_job, .answer_id = true };
+	struct bdev *bdev = bdev_find(to);
+	struct lvol_info info;
+
+	if (!lvol)
+		return;
+	if (!bdev || bdev_is_claimed(bdev, &claimer)) {
+		lvol_fail(call, bdev ? -EPERM : -ENODEV, "dst_bdev_name", bdev ? "the target is in use" : "there is no such device");
+		return;
+	}
+	lvol_get_info(lvol, &info);
+	opts.object = lvol_bdev(lvol)->alias;
+	opts.uuid = lvol_bdev(lvol)->name;
+	opts.params = json_pack("{s:s,s:s}", "uuid", lvol_bdev(lvol)->name, "dst_bdev_name", to);
+	opts.total = info.num_allocated_clusters;
+	job_start(call, &opts);
+}
+
 const struct rpc_method copy_methods[] = {
 	{ .name = "bdev_lvol_snapshot", .handler = snapshot, .params = snapshot_params, .changes = true },
 	{ .name = "bdev_lvol_clone", .handler = clone_lvol, .params = clone_params, .changes = true },
 	{ .name = "bdev_lvol_clone_bdev", .handler = clone_bdev, .params = clone_bdev_params, .changes = true },
+	{ .name = "bdev_lvol_start_shallow_copy", .handler = start_shallow_copy, .params = shallow_copy_params, .changes = true },
 	{ .name = "bdev_lvol_revert", .handler = revert, .params = revert_params, .changes = true },
 	{ .name = "bdev_lvol_inflate", .handler = inflate, .params = inflate_params, .changes = true },
 	{ .name = "bdev_lvol_decouple_parent", .handler = decouple_parent, .params = name_params, .changes = true },

@@ -22,6 +22,6 @@ const char *lvol_rule(int rc);
 
 /* What jobs on stores and volumes do; ends with NULL. */
 extern const struct job_kind *const lvol_job_kinds[];
-extern const struct job_kind inflate_job;
+extern const struct job_kind inflate_job, shallow_copy_job;
 
 #endif

@@ -270,4 +270,4 @@ const struct rpc_method store_methods[] = {
 };
 
 /* Everything a saved job may ask for. */
-const struct job_kind *const lvol_job_kinds[] = { &store_check_job, &store_scrub_job, &inflate_job, NULL };
+const struct job_kind *const lvol_job_kinds[] = { &store_check_job, &store_scrub_job, &inflate_job, &shallow_copy_job, NULL };

@@ -281,6 +281,48 @@ class Long(Base):
             if job["done"]:
                 return job
 
+    def wait_for_copy(self, rpc, id):
+        while True:
+            state = rpc("bdev_lvol_check_shallow_copy", {"operation_id": id})
+            if state["state"] != "in progress":
+                return state
+
+    def test_a_shallow_copy_writes_a_snapshots_own_clusters_in_their_places(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        self.volume(rpc)
+        self.open(rpc)
+        first, second = os.urandom(4 * MIB), os.urandom(MIB)
+        self.write(rpc, "v", 0, first)
+        self.snapshot(rpc, "v", "s1")
+        self.write(rpc, "v", 2 * MIB, second)
+        self.snapshot(rpc, "v", "s2")
+        rpc("bdev_malloc_create", {"name": "copy", "block_size": 512, "num_blocks": 16 * MIB // 512})
+        rpc("bdev_malloc_create", {"name": "small", "block_size": 512, "num_blocks": 8 * MIB // 512})
+        start = lambda source, to: rpc("bdev_lvol_start_shallow_copy",
+                                       {"src_lvol_name": f"pool/{source}", "dst_bdev_name": to})["operation_id"]
+        id = start("s2", "copy")
+        self.assertEqual(self.wait_for_copy(rpc, id), {"copied_clusters": 1, "total_clusters": 1, "state": "complete"})
+        # the record goes with the answer that tells of the end
+        self.assert_error(-19, "No such device", rpc, "bdev_lvol_check_shallow_copy", {"operation_id": id},
+                          parameter="operation_id")
+        rpc("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": "copy", "nsid": 9}})
+        read = lambda length: ferrule.nvme(self.port, "read", "--nsid", "9", "--length", str(length))
+        self.assertEqual(read(4 * MIB), bytes(2 * MIB) + second + bytes(MIB))
+        rpc("nvmf_subsystem_remove_ns", {"nqn": NQN, "nsid": 9})
+        daemon.cli("volume", "copy", "pool/s1", "copy")
+        self.wait_for_copy(rpc, start("s2", "copy"))
+        rpc("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": "copy", "nsid": 9}})
+        self.assertEqual(read(4 * MIB), first[:2 * MIB] + second + first[3 * MIB:])
+        rpc("nvmf_subsystem_remove_ns", {"nqn": NQN, "nsid": 9})
+        # what is wrong with the pair is found by the copy
+        for source, to, text in [("v", "copy", "Operation not permitted"), ("s1", "small", "Invalid argument")]:
+            state = self.wait_for_copy(rpc, start(source, to))
+            self.assertEqual((state["state"], state["error"]), ("error", text))
+        self.assert_error(-32602, "No such device", start, "s1", "none", parameter="dst_bdev_name")
+        self.assert_error(-32602, "Operation not permitted", start, "s1", "disk", parameter="dst_bdev_name")
+        self.assert_error(-19, "No such device", start, "none", "copy", parameter="src_lvol_name")
+
     def test_inflating_goes_on_after_kills_and_restarts(self):
         daemon = self.daemon()
         rpc = self.slow_pool(daemon, 100000)
