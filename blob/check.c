@@ -288,6 +288,12 @@ fiber_fn int store_check_online(struct store *live, store_finding_fn found, void
 		rc = store_attach(s, live->bdev->name, false);
 		if (!rc)
 			rc = check_device(s, false, ret_result, &reason);
+		/* As long as they have room: pages of what was admitted come first. */
+		if (!live->opened_read_only && store_writable(live) &&
+		    pages_free(live) > pages_needed(live) + s->heal.nr) {
+			live->nr_healed += s->heal.nr;
+			store_heal(live, &s->heal);
+		}
 		store_free(s);
 	}
 	live->hold--;

@@ -452,6 +452,7 @@ void store_core_over(struct store *s);
 void waiters_kick(struct list *waiters);
 fiber_fn void store_free(struct store *s);
 int store_attach(struct store *s, const char *bdev_name, bool write);
+void store_heal(struct store *s, const struct u64_vec *owners);
 fiber_fn int store_load(struct store *s, bool journal, struct blob_reason *reason);
 struct store *store_new(void);
 void store_set_geometry(struct store *s);

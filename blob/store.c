@@ -292,11 +292,11 @@ int store_attach(struct store *s, const char *bdev_name, bool write)
 /* --- open --- */
 
 /* What one copy of is bad becomes dirty, so that the next checkpoint writes both anew. */
-static void heal(struct store *s)
+void store_heal(struct store *s, const struct u64_vec *owners)
 {
-	for (size_t i = 0; i < s->heal.nr; i++) {
-		unsigned table = s->heal.v[i] >> 56, level = s->heal.v[i] >> 48 & 0xff;
-		uint64_t index = s->heal.v[i] & 0xFFFFFFFFFFFFull;
+	for (size_t i = 0; i < owners->nr; i++) {
+		unsigned table = owners->v[i] >> 56, level = owners->v[i] >> 48 & 0xff;
+		uint64_t index = owners->v[i] & 0xFFFFFFFFFFFFull;
 
 		if (table >= NR_TABLES)
 			continue;
@@ -334,7 +334,7 @@ static void loaded(struct store *s)
 		b->degraded |= s->nr_degraded && node_degraded(s, b->root);
 		blob_promise(b);
 	}
-	heal(s);
+	store_heal(s, &s->heal);
 }
 
 /* Everything from the device to memory; writes nothing. */
