@@ -37,10 +37,10 @@ static bool chance(struct crash_disk *disk, unsigned ppm)
 	return ppm && crash_rand(&disk->rng) % 1000000 < ppm;
 }
 
-/* The operation that was picked to fail. */
+/* One of the operations that were picked to fail. */
 static bool refuses(struct crash_disk *disk)
 {
-	return disk->fail_nr && ++disk->nr_performed == disk->fail_nr;
+	return disk->fail_nr && ++disk->nr_performed >= disk->fail_nr && disk->nr_performed < disk->fail_end;
 }
 
 static int perform(struct crash_bdev *c, struct bdev_io *io)

@@ -85,8 +85,9 @@ enum crash_fate crash_disk_remains(struct crash_disk *to, struct crash_disk *fro
 void crash_disk_set_delays(struct crash_disk *disk, uint64_t max_delay_us, unsigned straggler_one_in);
 void crash_disk_set_faults(struct crash_disk *disk, unsigned read_error_ppm, unsigned write_error_ppm,
 			   unsigned flush_error_ppm);
-/* The nr-th operation from now on, of any kind, fails with -EIO (a write may arrive in part).  0: none does. */
-void crash_disk_fail_nth(struct crash_disk *disk, uint64_t nr);
+/* The nr-th operation from now on, of any kind, fails with -EIO (a write may arrive in part), and so do those that follow, count
+ * in all.  0: none does. */
+void crash_disk_fail_nth(struct crash_disk *disk, uint64_t nr, uint64_t count);
 bool crash_disk_has_failed(const struct crash_disk *disk); /* that one has come */
 
 /*

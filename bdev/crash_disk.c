@@ -293,17 +293,21 @@ static void entry_fate(struct crash_disk *to, struct crash_disk *from, struct fa
 	const struct crash_entry *e = entry(from, from->first_entry + i);
 	uint64_t end = e->offset_blocks + e->nr_blocks, unit = from->opts.atomic_blocks, next;
 	bool keep = keeps_entry(f, i), torn = e->in_flight || f->kind == CRASH_FATE_TORN;
+	uint64_t style, cut;
 
 	/* What was in flight may arrive in part whatever happens to the rest, but not when all is lost. */
 	if (!keep && !(e->in_flight && f->kind != CRASH_FATE_LOSE_ALL && f->kind != CRASH_FATE_ONE_KEPT))
 		return;
 	if (torn && crash_rand(&f->rng) % 3 == 0)
 		torn = false; /* the whole of it */
+	style = crash_rand(&f->rng) % 4;
+	cut = e->offset_blocks + crash_rand(&f->rng) % e->nr_blocks;
 	for (uint64_t b = e->offset_blocks; b < end; b = next) {
 		next = (b / unit + 1) * unit;
 		if (next > end)
 			next = end;
-		if (torn && crash_rand(&f->rng) % 2)
+		/* Its beginning arrives, or its end, or each unit or not. */
+		if (torn && (style == 0 ? b > cut : style == 1 ? b < cut : crash_rand(&f->rng) % 2))
 			continue;
 		for (uint64_t k = b; k < next; k++)
 			block_arrive(to, from, e, k);
@@ -541,9 +545,10 @@ void crash_disk_set_faults(struct crash_disk *disk, unsigned read_error_ppm, uns
 	disk->opts.flush_error_ppm = flush_error_ppm;
 }
 
-void crash_disk_fail_nth(struct crash_disk *disk, uint64_t nr)
+void crash_disk_fail_nth(struct crash_disk *disk, uint64_t nr, uint64_t count)
 {
 	disk->fail_nr = nr;
+	disk->fail_end = nr + count;
 	disk->nr_performed = 0;
 }
 

@@ -35,7 +35,7 @@ struct crash_disk {
 	uint64_t seq;	    /* of the newest write that reached the cache */
 	uint64_t nr_events; /* submitted */
 	uint64_t cut_at;
-	uint64_t nr_performed, fail_nr; /* operations of any kind since crash_disk_fail_nth(), and which one fails */
+	uint64_t nr_performed, fail_nr, fail_end; /* operations of any kind since crash_disk_fail_nth(), and which fail */
 	bool cut;
 	pthread_mutex_t mutex; /* between threads of one process */
 	void (*on_event)(struct crash_disk *disk, uint64_t event, void *arg);

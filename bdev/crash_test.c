@@ -419,7 +419,7 @@ static void nth(void *arg)
 	char buf[BS] = "x";
 
 	attach();
-	crash_disk_fail_nth(disk, 3);
+	crash_disk_fail_nth(disk, 3, 1);
 	for (unsigned i = 0; i < 4; i++)
 		nth_rc[i] = bdev_write(ch, buf, i, 1, 0);
 	ck_assert(crash_disk_has_failed(disk));

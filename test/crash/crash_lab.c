@@ -23,6 +23,7 @@
 
 static struct {
 	uint64_t first_seed, nr_seeds, age, script;
+	unsigned damage; /* every so many pages; 0: none */
 	bool mutants, scripts_only, failures;
 	const char *mutant;
 	unsigned budget_s, mutant_s;
@@ -43,6 +44,11 @@ static double now_s(void)
 static void tell_how_to_see_it_again(const char *program)
 {
 	char name[128];
+
+	if (opt.damage) {
+		printf("again: %s --damage %u --seed %lu\n", program, opt.damage, (unsigned long)opt.first_seed);
+		return;
+	}
 
 	if (witness->script == HISTORY_NO_SCRIPT) {
 		printf("again: %s --seed %lu --event %lu --verbose\n", program, (unsigned long)witness->seed,
@@ -106,10 +112,18 @@ static bool run_round(uint64_t i, uint64_t end_s, const char *program)
 	static const uint64_t stride = 7919;
 	uint64_t n = i / 2;
 
+	if (opt.mutants && i % 8 == 7) {
+		bool ok;
+
+		opt.failures = true;
+		ok = run_scripts(1 + i / 8 % NR_AGES, i * stride % script_count(), FAILURES_A_CHILD, stride, end_s, program);
+		opt.failures = false;
+		return ok;
+	}
 	if (i % 2 == 0 && !opt.scripts_only && !opt.failures)
 		return run_history(opt.first_seed + n, program);
 	if (opt.failures)
-		return run_scripts(1 + i % NR_AGES, i * FAILURES_A_CHILD * stride % script_count(), FAILURES_A_CHILD, stride, end_s,
+		return run_scripts(1 + i % NR_AGES, (opt.first_seed + i) * stride % script_count(), FAILURES_A_CHILD, stride, end_s,
 				   program);
 	return run_scripts(1 + n % NR_AGES, n * SCRIPTS_A_CHILD * stride % script_count(), SCRIPTS_A_CHILD, stride, end_s,
 			   program);
@@ -173,7 +187,7 @@ static int kill_mutants(const char *program)
 
 static void usage(void)
 {
-	fputs("usage: crash_lab [--seed N | --age N --script N] [--event N] [--seeds N] [--budget SECONDS] [--scripts | --failures]\n"
+	fputs("usage: crash_lab [--seed N | --age N --script N] [--event N] [--seeds N] [--budget SECONDS] [--scripts | --failures | --damage STEP]\n"
 	      "                 [--every N] [--looks N] [--phases N] [--nested N] [--verbose]\n"
 	      "                 [--mutants] [--mutant NAME] [--mutant-seconds N]\n",
 	      stderr);
@@ -188,7 +202,7 @@ static void parse(int argc, char **argv)
 		{ "verbose", 0, NULL, 'v' },	{ "mutants", 0, NULL, 'm' },  { "mutant", 1, NULL, 'M' },
 		{ "mutant-seconds", 1, NULL, 'S' }, { "budget", 1, NULL, 'b' },
 		{ "age", 1, NULL, 'a' },	{ "script", 1, NULL, 'c' },   { "scripts", 0, NULL, 'C' },
-		{ "nested", 1, NULL, 'N' },	{ "failures", 0, NULL, 'F' }, { 0 },
+		{ "nested", 1, NULL, 'N' },	{ "failures", 0, NULL, 'F' },	{ "damage", 1, NULL, 'D' }, { 0 },
 	};
 	int c;
 
@@ -226,6 +240,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'C':
 			opt.scripts_only = true;
+			break;
+		case 'D':
+			opt.damage = n ? n : 1;
 			break;
 		case 'F':
 			opt.failures = true;
@@ -282,6 +299,13 @@ int main(int argc, char **argv)
 		return 2;
 	if (opt.mutants)
 		return kill_mutants(argv[0]);
+	if (opt.damage) {
+		pid_t pid = fork();
+
+		if (!pid)
+			damage_run(opt.first_seed % opt.damage, opt.damage);
+		return !child_ok(pid, argv[0]);
+	}
 	nr_bad = run_all(argv[0]);
 	if (opt.failures)
 		printf("%lu operations and allocations were made to fail\n", (unsigned long)witness->nr_failures);

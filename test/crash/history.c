@@ -423,6 +423,9 @@ static void choose_load(struct history *h, uint64_t *rng)
 	/* Much I/O while few volumes change, or the other way round. */
 	h->pause_us = history_rand(rng) % 3 ? 200 * h->nr_threads * h->nr_fibers : 200;
 	h->control_pause_us = history_rand(rng) % 3 ? 400 : 40;
+	h->nr_controls = history_rand(rng) % 2 ? 1 : 2 + history_rand(rng) % 3;
+	h->io_blocks = 12;
+	h->near_percent = 33;
 	h->unmap_percent = 11;
 	h->unmap_blocks = history_rand(rng) % 2 ? 12 : 48;
 	h->cluster_one_in = 8;
@@ -442,7 +445,8 @@ static void choose_hot(struct history *h, uint64_t *rng)
 	straggle(h, 1u << (history_rand(rng) % 2 ? BDEV_READ : BDEV_WRITE), 2, 20000);
 	h->max_blocks = 64 << history_rand(rng) % 2;
 	h->unmap_percent = 30;
-	h->unmap_blocks = 64;
+	h->unmap_blocks = 32;
+	h->io_blocks = 8;
 	h->cluster_one_in = history_rand(rng) % 2 ? 2 : 8;
 	h->flush_percent = 20;
 	h->pause_us = 200;
@@ -455,7 +459,9 @@ static void choose_overwrites(struct history *h, uint64_t *rng)
 {
 	straggle(h, 1u << BDEV_FLUSH | 1u << BDEV_WRITE, 3, 1000);
 	h->disk_opts.write_through = false;
-	h->max_blocks = 64;
+	h->max_blocks = 128;
+	h->io_blocks = 4;
+	h->near_percent = 90;
 	h->nr_threads = 1 + history_rand(rng) % 2;
 	h->nr_fibers = 12;
 	h->flush_percent = history_rand(rng) % 2 ? 30 : 5;
@@ -476,8 +482,8 @@ static void choose_snapshots(struct history *h, uint64_t *rng)
 	h->nr_fibers = 6;
 	h->flush_percent = 5;
 	h->unmap_blocks = 48;
-	h->pause_us = 200;
-	h->control_pause_us = 1000;
+	h->pause_us = 100;
+	h->control_pause_us = 300;
 	h->taste = TASTE_SNAPSHOTS;
 }
 
@@ -665,15 +671,17 @@ void history_run_scripts(uint64_t age, uint64_t first, uint64_t nr, uint64_t str
 
 /* --- failures --- */
 
-enum failure { FAILURE_IO, FAILURE_IO_IN_RECOVERY, FAILURE_ALLOC, FAILURE_ALLOC_IN_RECOVERY, NR_FAILURES };
+#define BURST 8u /* operations of the device */
+
+enum failure { FAILURE_IO, FAILURE_IO_BURST, FAILURE_IO_IN_RECOVERY, FAILURE_ALLOC, FAILURE_ALLOC_IN_RECOVERY, NR_FAILURES };
 
 static enum failure failure;
 static uint64_t failure_nr; /* the how manieth fails */
 
 static void arm(uint64_t nr)
 {
-	if (failure == FAILURE_IO || failure == FAILURE_IO_IN_RECOVERY)
-		crash_disk_fail_nth(lab.h.disk, nr);
+	if (failure != FAILURE_ALLOC && failure != FAILURE_ALLOC_IN_RECOVERY)
+		crash_disk_fail_nth(lab.h.disk, nr, failure == FAILURE_IO_BURST ? BURST : 1);
 #ifdef BLOB_MUTANTS
 	else
 		mutant_alloc_fail_nth(nr);
@@ -744,7 +752,7 @@ static void judge_failure(uint64_t seed)
 	uint64_t hash;
 
 	crash_disk_copy(lab.copy, lab.h.disk);
-	crash_disk_fail_nth(lab.copy, 0);
+	crash_disk_fail_nth(lab.copy, 0, 0);
 	crash_disk_copy(lab.remains, lab.copy);
 	calm(lab.remains);
 	judge_disk(lab.remains, lab.h.oracle, seed, NULL, seed % 2, "after a failure");

@@ -25,6 +25,8 @@ struct history {
 	unsigned nr_threads, nr_fibers, nr_ops; /* nr_ops: of all fibers in one phase */
 	uint64_t max_blocks;			/* of a volume */
 	unsigned flush_percent, fua_one_in;	/* of operations; of changes */
+	unsigned nr_controls;			/* fibers that operate on volumes */
+	unsigned io_blocks, near_percent;	/* at most, of most I/O; of it, how much goes to the same few places */
 	unsigned unmap_percent, unmap_blocks;	/* of operations; at most, where not whole clusters are hit */
 	unsigned cluster_one_in;		/* so many changes are of a whole cluster */
 	enum taste taste;
@@ -113,6 +115,8 @@ _Noreturn void history_run(uint64_t seed, const struct scrutiny *scrutiny);
  * with mutants), in the scripts or in the recovery before them. */
 _Noreturn void history_run_failures(uint64_t age, uint64_t first, uint64_t nr, uint64_t stride, uint64_t end_s,
 				    const struct scrutiny *scrutiny);
+/* damage.c, in a process of its own: of every step-th metadata page, from the first on. */
+_Noreturn void damage_run(unsigned first, unsigned step);
 _Noreturn void history_run_scripts(uint64_t age, uint64_t first, uint64_t nr, uint64_t stride, uint64_t end_s,
 				   const struct scrutiny *scrutiny);
 

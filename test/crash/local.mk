@@ -1,5 +1,6 @@
 # The crash laboratory: `make check-crash`, in full or with CRASH=quick.
-CRASH_SOURCES = %D%/crash_lab.c %D%/history.c %D%/history.h %D%/kept.c %D%/kept.h %D%/workload.c %D%/script.c %D%/ops.c %D%/ops.h \
+CRASH_SOURCES = %D%/crash_lab.c %D%/history.c %D%/history.h %D%/kept.c %D%/kept.h %D%/damage.c %D%/image.c %D%/image.h \
+	%D%/workload.c %D%/script.c %D%/ops.c %D%/ops.h \
 	%D%/verify.c %D%/oracle.c %D%/judge.c %D%/oracle.h
 CRASH = full
 CRASH_SECONDS_quick = 20

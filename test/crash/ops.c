@@ -412,9 +412,10 @@ static fiber_fn void take_into_slot(unsigned from, bool snapshot)
 	}
 	if (rc || !snapshot)
 		return;
-	work.slots[to].controlled = true;
+	/* Nobody else reads it before it is known what it caught. */
+	work.slots[to].controlled = work.slots[to].closing = true;
 	judge_snapshot(to);
-	work.slots[to].controlled = false;
+	work.slots[to].controlled = work.slots[to].closing = false;
 }
 
 fiber_fn void op_snapshot(unsigned i)

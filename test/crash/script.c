@@ -79,6 +79,11 @@ static void unmap_across(unsigned slot, char *buf)
 	change(slot, buf, BDEV_UNMAP, 0, 4, 10);
 }
 
+static void unmap_tail(unsigned slot, char *buf)
+{
+	change(slot, buf, BDEV_UNMAP, 0, 2, 6);
+}
+
 static void zeroes_fua(unsigned slot, char *buf)
 {
 	change(slot, buf, BDEV_WRITE_ZEROES, BDEV_IO_FUA, 1, 0);
@@ -179,7 +184,7 @@ static void decouple(unsigned slot, char *buf)
 static const struct step steps[] = {
 	{ "write-head", write_head, false },	 { "write-tiny", write_tiny, false },	{ "write-across", write_across, false },
 	{ "write-fua", write_fua, false },	 { "write-cluster", write_cluster, false }, { "unmap-cluster", unmap_cluster, false },
-	{ "unmap-across", unmap_across, false }, { "zeroes-fua", zeroes_fua, false },	{ "read", read_head, false },
+	{ "unmap-across", unmap_across, false }, { "unmap-tail", unmap_tail, false }, { "zeroes-fua", zeroes_fua, false },	{ "read", read_head, false },
 	{ "flush", flush, false },		 { "create", create, true },		{ "delete", delete, true },
 	{ "rename", rename_it, true },		 { "shrink", shrink, true },		{ "grow", grow, true },
 	{ "attribute", attribute, true },	 { "checkpoint", checkpoint, true },	{ "snapshot", snapshot, true },

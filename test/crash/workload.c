@@ -33,7 +33,7 @@ static bool pick(struct range *r, bool reading, bool unmapping)
 		return false;
 	if (!reading && lvol_bdev(s->lvol)->read_only)
 		return false;
-	max = work.h->small_io || sim_rand() % 4 ? 12 : OPS_MAX_IO_BLOCKS;
+	max = work.h->small_io || sim_rand() % 4 ? work.h->io_blocks : OPS_MAX_IO_BLOCKS;
 	if (unmapping)
 		max = work.h->unmap_blocks;
 	if (sim_rand() % work.h->cluster_one_in == 0) /* a whole cluster, where the map has no bits */
@@ -42,7 +42,7 @@ static bool pick(struct range *r, bool reading, bool unmapping)
 	if (r->nr > s->usable)
 		r->nr = s->usable;
 	r->first = sim_rand() % ((s->usable - r->nr) / s->per + 1) * s->per;
-	if (sim_rand() % 3 == 0) /* often the same places */
+	if (sim_rand() % 100 < work.h->near_percent)
 		r->first = r->first % (64 * s->per) / s->per * s->per;
 	if (!max)
 		r->first = r->first / r->nr * r->nr;
@@ -103,7 +103,7 @@ static uint64_t random_clusters(void)
 static fiber_fn void shrink_and_grow(unsigned i)
 {
 	op_resize(i, random_clusters());
-	if (sim_rand() % 2)
+	if (slot_idle(i) && sim_rand() % 2)
 		op_resize(i, work.h->max_blocks / cluster_blocks());
 }
 
@@ -157,11 +157,11 @@ static void control_main(void *arg)
 	while (work.ops_left) {
 		unsigned i = sim_rand() % ORACLE_MAX_VOLUMES, what = sim_rand() % 100;
 
-		if (!work.slots[i].desc && i < 6 && !work.h->oracle->volumes[i].used)
+		if (!work.slots[i].desc && !work.slots[i].controlled && i < 6 && !work.h->oracle->volumes[i].used)
 			op_create(i, random_clusters(), sim_rand() % 4);
-		else if (work.slots[i].desc && work.h->oracle->volumes[i].snapshot)
+		else if (slot_idle(i) && work.h->oracle->volumes[i].snapshot)
 			control_snapshot(i, what);
-		else if (work.slots[i].desc)
+		else if (slot_idle(i))
 			control_volume(i, what);
 		fiber_sleep(sim_rand() % work.h->control_pause_us);
 	}
@@ -226,9 +226,10 @@ static fiber_fn void run_workers(struct history *h)
 
 	assert(h->nr_threads <= 8);
 	work.ops_left = winding_down ? 0 : h->nr_ops;
-	work.nr_running = 1 + h->nr_threads * h->nr_fibers;
+	work.nr_running = h->nr_controls + h->nr_threads * h->nr_fibers;
 	fiber_wait_init(&work.over);
-	fiber_spawn(runtime_app_thread(), "control", control_main, NULL);
+	for (unsigned i = 0; i < h->nr_controls; i++)
+		fiber_spawn(runtime_app_thread(), "control", control_main, NULL);
 	for (unsigned i = 0; i < h->nr_threads; i++) {
 		threads[i] = thread_create("io", i % runtime_nr_reactors());
 		for (unsigned f = 0; f < h->nr_fibers; f++)
