@@ -62,7 +62,7 @@ static int create_volume(struct cli *cli, json_t *args, const struct cli_verb *v
 		    v);
 }
 
-/* A volume keeps its store, and a copy is in the store of what it is made of: the store's name may be given with the new one or not. */
+/* A volume keeps its store, and a copy is in the store of what it is made of: the store may be named with the new name. */
 static int name_volume(struct cli *cli, json_t *args, const struct cli_verb *v, const char *key)
 {
 	const char *name = text_of(args, key), *slash = strrchr(name, '/');
@@ -105,7 +105,10 @@ static int clone_device(struct cli *cli, json_t *args, const struct cli_verb *v)
 static int diff_volumes(struct cli *cli, json_t *args, const struct cli_verb *v)
 {
 	static const struct cli_column columns[] = {
-		{ "OFFSET", "offset", CLI_COUNT }, { "LENGTH", "length", CLI_COUNT }, { "DATA", "mapped", CLI_YES_NO }, { NULL, NULL, 0 },
+		{ "OFFSET", "offset", CLI_COUNT },
+		{ "LENGTH", "length", CLI_COUNT },
+		{ "DATA", "mapped", CLI_YES_NO },
+		{ NULL, NULL, 0 },
 	};
 	json_t *all = json_array(), *params = json_deep_copy(args), *part, *next;
 
@@ -287,9 +290,11 @@ const struct cli_verb cli_storage_verbs[] = {
 	{ "store", "delete", "deletes a store with its volumes", { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" } },
 	  .method = "bdev_lvol_delete_lvstore" },
 	{ "store", "rename", "renames a store; its volumes' names change with it",
-	  { { "NAME", CLI_ARG_STRING, "old_name", true, "of the store" }, { "NEW", CLI_ARG_STRING, "new_name", true, "the new one" } },
+	  { { "NAME", CLI_ARG_STRING, "old_name", true, "of the store" },
+	    { "NEW", CLI_ARG_STRING, "new_name", true, "the new one" } },
 	  .method = "bdev_lvol_rename_lvstore" },
-	{ "store", "grow", "uses what a store's device has grown by", { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" } },
+	{ "store", "grow", "uses what a store's device has grown by",
+	  { { "NAME", CLI_ARG_STRING, "lvs_name", true, "of the store" } },
 	  .method = "bdev_lvol_grow_lvstore" },
 	{ "store", "open", "opens a store that was refused when its device came",
 	  { { "DEVICE", CLI_ARG_STRING, "bdev_name", true, "that holds it" },

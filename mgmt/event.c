@@ -1,8 +1,8 @@
 /*
  * The ring of events, and the method that reads it and waits for the next.
  *
- * Numbers begin at the millisecond of the start times 1,024: a client that keeps the number it read last goes on with the events of a new
- * process, and is told when it missed some.
+ * Numbers begin at the millisecond of the start times 1,024: a client that keeps the number it read last goes on with the
+ * events of a new process, and is told when it missed some.
  */
 #include "mgmt/event.h"
 

@@ -244,13 +244,14 @@ static fiber_fn void clone_bdev(struct rpc_call *call)
 	int rc;
 
 	if (!store) {
-		rpc_fail(call, RPC_INVALID_PARAMS, "lvs does not exist", "there is no store %.200s; bdev_lvol_get_lvstores lists them",
-			 store_name);
+		rpc_fail(call, RPC_INVALID_PARAMS, "lvs does not exist",
+			 "there is no store %.200s; bdev_lvol_get_lvstores lists them", store_name);
 		rpc_blame(call, "lvs_name");
 		return;
 	}
 	if (!bdev) {
-		rpc_fail(call, RPC_INVALID_PARAMS, "bdev does not exist", "there is no device %.200s; bdev_get_bdevs lists them", name);
+		rpc_fail(call, RPC_INVALID_PARAMS, "bdev does not exist",
+			 "there is no device %.200s; bdev_get_bdevs lists them", name);
 		rpc_blame(call, "bdev");
 		return;
 	}
@@ -265,7 +266,8 @@ static fiber_fn void clone_bdev(struct rpc_call *call)
 	if (rc == -EBUSY || rc == -EPERM)
 		lvol_fail(call, -EPERM, "bdev", "the device is in use by others who may write it");
 	else if (rc == -EINVAL && name_is_fine(rpc_string(call, "clone_name", "")))
-		lvol_fail(call, rc, "bdev", "the device is the store's own, or has blocks or a size that the store's volumes cannot have");
+		lvol_fail(call, rc, "bdev",
+			  "the device is the store's own, or has blocks or a size that the store's volumes cannot have");
 	else if (rc)
 		lvol_fail(call, rc, rc == -EEXIST || rc == -EINVAL ? "clone_name" : NULL, lvol_rule(rc));
 	else
@@ -312,7 +314,8 @@ static fiber_fn void start_shallow_copy(struct rpc_call *call)
 	if (!lvol)
 		return;
 	if (!bdev || bdev_is_claimed(bdev, &claimer)) {
-		lvol_fail(call, bdev ? -EPERM : -ENODEV, "dst_bdev_name", bdev ? "the target is in use" : "there is no such device");
+		lvol_fail(call, bdev ? -EPERM : -ENODEV, "dst_bdev_name",
+			  bdev ? "the target is in use" : "there is no such device");
 		return;
 	}
 	lvol_get_info(lvol, &info);

@@ -247,9 +247,10 @@ static fiber_fn void set_xattr(struct rpc_call *call)
 		lvol_fail(call, -EPERM, "name", "a snapshot does not change; give attributes when it is made (xattrs)");
 		return;
 	}
-	rc = json_string_length(value) > BLOB_XATTR_MAX ? -E2BIG :
-							  lvol_set_xattr(lvol, rpc_string(call, "xattr_name", ""),
-									 json_string_value(value), (uint16_t)json_string_length(value));
+	rc = -E2BIG;
+	if (json_string_length(value) <= BLOB_XATTR_MAX)
+		rc = lvol_set_xattr(lvol, rpc_string(call, "xattr_name", ""), json_string_value(value),
+				    (uint16_t)json_string_length(value));
 	if (rc)
 		xattr_failed(call, rc);
 	else

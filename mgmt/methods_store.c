@@ -1,5 +1,6 @@
 /*
- * The methods for whole stores beyond making and deleting them: renaming, space, growing, opening, and the long ones, check and scrub.
+ * The methods for whole stores beyond making and deleting them: renaming, space, growing, opening, and the long ones,
+ * check and scrub.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -86,7 +87,7 @@ static fiber_fn void grow_lvstore(struct rpc_call *call)
 		return;
 	rc = lvol_store_grow(store);
 	if (rc)
-		lvol_fail(call, rc, NULL, rc == -ENOSPC ? "the store is too full to count more clusters: delete something first" : lvol_rule(rc));
+		lvol_fail(call, rc, NULL, lvol_rule(rc));
 	else
 		rpc_ok(call, NULL);
 }
