@@ -111,8 +111,8 @@ bool model_revert(struct model *m)
 	if (!from->blob || !to->blob || to == from || !from->snapshot || to->snapshot)
 		return false;
 	pending.parent_after = from->blob->id;
-	if (m->cutting && to->blob->parent_id == pending.parent_after)
-		return false; /* nothing would tell whether it happened */
+	if (m->cutting && (to->blob->parent_id == pending.parent_after || !store_writable(m->b.store)))
+		return false; /* nothing would tell whether it happened: memory may be ahead of what is durable */
 	pending.nr_blocks_after = from->nr_blocks;
 	pending.after = states_of(from);
 	changed(m, pending, blob_revert(to->blob, from->blob));
@@ -128,7 +128,7 @@ bool model_set_parent(struct model *m)
 	uint32_t nr;
 
 	if (!mb->blob || !to->blob || mb->snapshot || !to->snapshot || mb->nr_blocks != to->nr_blocks ||
-	    blob_is_thick(mb->blob) || blob_parent(mb->blob) == to->blob)
+	    blob_is_thick(mb->blob) || blob_parent(mb->blob) == to->blob || (m->cutting && !store_writable(m->b.store)))
 		return false;
 	pending.parent_after = to->blob->id;
 	pending.after = states_of(to);
