@@ -60,6 +60,11 @@ int admit(struct store *s, struct admission *a, uint32_t nr_pages, enum op_kind 
 	if (s->stopping)
 		return -ESHUTDOWN;
 	rc = admit_journal(s, kind);
+	/* What a recovery would have to read, and what cannot leave the map cache, stays bounded. */
+	if (!rc && s->nr_dirty + s->nr_frozen >= 2 * s->max_dirty && s->nr_dirty) {
+		checkpoint_demand(s);
+		rc = -EAGAIN;
+	}
 	if (rc)
 		goto out_wait;
 	while (!pages_fit(s, nr_pages, kind)) {

@@ -158,7 +158,7 @@ int blob_take_attrs(struct blob *b, const struct blob_image *image)
 	return 0;
 }
 
-int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *image, struct node *root,
+int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *image, uint32_t root,
 		    struct blob **ret_blob)
 {
 	struct blob *b = calloc(1, sizeof(*b));
@@ -170,7 +170,6 @@ int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *ima
 	b->id = image->id;
 	uuid_copy(b->uuid, image->uuid);
 	b->created_ms = image->created_ms;
-	b->root = root;
 	b->nr_clusters = image->nr_clusters;
 	b->figures = (struct blob_figures){.nr_entries = image->nr_entries,
 					   .nr_named = image->nr_named,
@@ -206,18 +205,21 @@ int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *ima
 	if (slot >= s->nr_slots)
 		s->nr_slots = (uint64_t)slot + 1;
 	s->nr_blobs++;
+	if (root) {
+		map_slot_set(NULL, &b->root, (uint64_t)root << 1 | 1);
+		if (s->nodes[root])
+			(void)node_resolve(s, &b->root, NULL);
+	}
 	*ret_blob = b;
 	return 0;
 }
 
 void blob_to_image(const struct blob *b, struct blob_image *image)
 {
-	struct node *root = b->root;
-
 	*image = (struct blob_image){
 		.id = b->id,
 		.nr_clusters = b->nr_clusters,
-		.root = root ? root->id : 0,
+		.root = slot_id(b->root),
 		.flags = b->flags,
 		.name_len = strlen(b->name),
 		.xattr_len = b->xattr_len,
@@ -260,6 +262,7 @@ void blob_forget(struct blob *b)
 	blob_promise(b);
 	s->slots[b->slot] = NULL;
 	s->nr_blobs--;
+	map_slot_set(NULL, &b->root, 0);
 	blob_free(b);
 }
 
@@ -299,6 +302,7 @@ void blob_get_info(struct blob *b, struct blob_info *info)
 	info->size_bytes = info->nr_clusters << b->store->cluster_shift;
 	info->nr_allocated_clusters = b->figures.nr_entries;
 	info->nr_differing_clusters = figures_differ(b);
+	info->counting = b->counting;
 	info->nr_named_clusters = b->figures.nr_named;
 	info->exclusive_clusters = b->exclusive_clusters;
 	info->exclusive_age_us = b->exclusive_us ? clock_now_us() - b->exclusive_us : UINT64_MAX;

@@ -56,6 +56,8 @@ struct store_open_opts {
 	uint32_t max_dirty_pages; /* a checkpoint starts at so many; 0: a default */
 	void (*event)(struct store *store, enum store_event event, void *arg); /* on the owner; may be NULL */
 	void *event_arg;
+	bool map_cache_tiny;	  /* for tests: less than 16 MiB is taken at its word */
+	uint64_t map_cache_bytes; /* for nodes of maps, at least 16 MiB; 0: a default, 48 MiB for each TiB of the device */
 	uint64_t checksum_cache_bytes; /* 0: a default, 64 MiB: checksums of 62 GiB of data */
 };
 
@@ -179,6 +181,8 @@ struct store_stats {
 	uint64_t nr_sum_reads, nr_sum_writes, nr_sum_marks; /* pages of checksums; marks of clusters made durable */
 	uint64_t recovery_us, recovered_records;
 	uint64_t resident_bytes; /* of maps and counts */
+	uint64_t map_bytes;	 /* of that, nodes of maps: see store_open_opts.map_cache_bytes */
+	uint64_t nr_node_reads, nr_node_evictions;
 };
 
 fiber_fn void store_get_stats(struct store *store, struct store_stats *ret_stats); /* owner */
@@ -307,6 +311,7 @@ struct blob_info {
 	uint32_t cluster_size_bytes;
 	uint64_t nr_allocated_clusters; /* of those, mapped; shared ones too */
 	uint64_t nr_differing_clusters; /* of the allocated, not as its parent has them; without a parent: all */
+	bool counting;			/* what differs is not known: nodes of the maps are being read; all of them until then */
 	uint64_t nr_named_clusters;	/* of the store, that it refers to: what it would take alone.  Exact, at once */
 	uint64_t exclusive_clusters;	/* that only it refers to, as blob_exclusive() counted them last */
 	uint64_t exclusive_age_us;	/* how long ago; UINT64_MAX: never */
@@ -451,7 +456,7 @@ fiber_fn int store_check(const char *bdev_name, store_finding_fn found, void *ar
 fiber_fn int store_check_online(struct store *store, store_finding_fn found, void *arg, struct progress *progress,
 				struct store_check_result *ret_result);
 
-/* The counts and maps in memory, without any I/O: for tests.  Number of findings. */
-uint64_t store_check_memory(struct store *store, store_finding_fn found, void *arg);
+/* The counts and maps of an open store, all at one moment, which are read into memory before: for tests.  Number of findings. */
+fiber_fn uint64_t store_check_memory(struct store *store, store_finding_fn found, void *arg);
 
 #endif

@@ -28,6 +28,7 @@ void check_found(struct store *s, enum store_finding_kind kind, uint64_t page, c
 struct sum {
 	uint64_t nr_entries, nr_named;
 	uint32_t first_child, nr_children; /* in census.children */
+	uint8_t level;
 	bool here, added_up, unknown;
 };
 
@@ -61,13 +62,13 @@ static int count_child(struct census *c, struct sum *sum, uint32_t id)
 	return 0;
 }
 
-static int count_node(struct census *c, const struct node *node)
+static int count_node(struct store *s, const struct node *node, void *arg)
 {
-	struct store *s = c->s;
+	struct census *c = arg;
 	struct sum *sum = &c->sums[node->id];
 	uint32_t present = 0;
 
-	*sum = (struct sum){.first_child = c->nr_children, .here = true, .unknown = node->lost};
+	*sum = (struct sum){.first_child = c->nr_children, .level = node->level, .here = true, .unknown = node->lost};
 	for (uint32_t i = 0; !node->lost && i < node_nr_slots(s, node->level); i++) {
 		uint64_t raw = node->slots[i];
 		struct entry e;
@@ -76,7 +77,7 @@ static int count_node(struct census *c, const struct node *node)
 			continue;
 		present++;
 		if (node->level) {
-			if (count_child(c, sum, slot_node(raw)->id))
+			if (count_child(c, sum, slot_id(raw)))
 				return -ENOMEM;
 			continue;
 		}
@@ -100,11 +101,19 @@ static const struct sum *add_up(struct census *c, uint32_t id)
 {
 	struct sum *sum = &c->sums[id];
 
-	if (!sum->here)
-		sum->unknown = true;
+	if (!sum->here && !sum->added_up)
+		check_found(c->s, STORE_FINDING_MAP, 0, "node %u is named but missing", id);
+	sum->unknown |= !sum->here;
 	for (uint32_t i = 0; !sum->added_up && i < sum->nr_children; i++) {
-		const struct sum *child = add_up(c, c->children[sum->first_child + i]);
+		uint32_t child_id = c->children[sum->first_child + i];
+		const struct sum *child = &c->sums[child_id];
 
+		if (child->here && !child->unknown && child->level != sum->level - 1) {
+			check_found(c->s, STORE_FINDING_MAP, 0, "node %u of level %u names %u as its child", id, sum->level, child_id);
+			sum->unknown = true;
+			continue;
+		}
+		child = add_up(c, child_id);
 		sum->nr_entries += child->nr_entries;
 		sum->nr_named += child->nr_named;
 		sum->unknown |= child->unknown;
@@ -132,11 +141,11 @@ static void check_blobs(struct census *c, const char *when)
 
 	list_for_each (it, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
-		struct node *root = b->root;
+		uint32_t root = slot_id(b->root);
 
 		if (root)
-			c->nodes[root->id]++;
-		compare_figures(c, b, root ? root->id : 0, when);
+			c->nodes[root]++;
+		compare_figures(c, b, root, when);
 		if (b->id >= s->super.next_blob_id)
 			check_found(s, STORE_FINDING_MAP, 0, "blob %llu, but the next id is %llu",
 				    (unsigned long long)b->id, (unsigned long long)s->super.next_blob_id);
@@ -166,19 +175,19 @@ static void compare_counts(struct census *c, const char *when)
 				    (unsigned long long)i, s->counts[i], c->clusters[i], when);
 	}
 	for (uint64_t id = 1; id < s->nr_nodes; id++) {
-		struct node *node = s->nodes[id];
+		uint32_t count = s->node_counts[id];
 
-		if (!node && c->nodes[id])
+		if (!count && c->nodes[id])
 			check_found(s, STORE_FINDING_MAP, 0, "node %llu is named, but there is none%s",
 				    (unsigned long long)id, when);
-		else if (node && !node->lost && node->count != c->nodes[id] && !s->nr_degraded)
+		else if (count != c->nodes[id] && !s->nr_degraded)
 			check_found(s, STORE_FINDING_COUNT, 0,
 				    "node %llu: count %u, but it is named %u times%s", (unsigned long long)id,
-				    node->count, c->nodes[id], when);
+				    count, c->nodes[id], when);
 	}
 }
 
-static int census(struct store *s, const char *when)
+static fiber_fn int census(struct store *s, const char *when)
 {
 	struct census c = {.s = s,
 			   .clusters = calloc(s->nr_clusters, sizeof(uint32_t)),
@@ -186,9 +195,8 @@ static int census(struct store *s, const char *when)
 			   .sums = calloc(s->nr_nodes + 1, sizeof(struct sum))};
 	int rc = c.clusters && c.nodes && c.sums ? 0 : -ENOMEM;
 
-	for (uint64_t id = 1; id < s->nr_nodes && !rc; id++)
-		if (s->nodes[id])
-			rc = count_node(&c, s->nodes[id]);
+	if (!rc)
+		rc = nodes_visit(s, count_node, &c);
 	if (!rc) {
 		check_blobs(&c, when);
 		compare_counts(&c, when);
@@ -200,16 +208,22 @@ static int census(struct store *s, const char *when)
 	return rc;
 }
 
-uint64_t store_check_memory(struct store *s, store_finding_fn found, void *arg)
+fiber_fn uint64_t store_check_memory(struct store *s, store_finding_fn found, void *arg)
 {
 	struct store_check_result result = {0};
 
+	cache_hold(s, true);
+	if (nodes_load_all(s)) {
+		cache_hold(s, false);
+		return 1;
+	}
 	s->found = found;
 	s->found_arg = arg;
 	s->check_result = &result;
 	census(s, " (in memory)");
 	s->found = NULL;
 	s->check_result = NULL;
+	cache_hold(s, false);
 	return result.nr_findings;
 }
 

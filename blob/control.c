@@ -152,7 +152,11 @@ fiber_fn int blob_delete(struct blob *b)
 		rc = blob_part_children(b);
 	if (!rc)
 		rc = admit_wait(s, &admission, 4 + b->nr_children, OP_FREEING);
+	b->leaving = true;
+	while (b->nr_walks)
+		fiber_cond_timedwait(&s->freed_cond, 1000);
 	blob_close(b);
+	b->leaving = false;
 	if (!rc && b->nr_open)
 		rc = -EBUSY;
 	if (rc) {

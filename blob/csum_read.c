@@ -95,6 +95,9 @@ static fiber_fn int read_locked(struct blob *b, uint64_t at, void *buf)
 	bool shared;
 	int rc;
 
+	rc = map_load(b, index);
+	if (rc)
+		return rc;
 	e = map_entry(b, index, &leaf, &shared);
 	if (leaf && leaf->lost)
 		return -EIO;
@@ -257,12 +260,22 @@ static bool have_pages(struct req *req, uint32_t cluster, uint32_t first, uint32
 	return true;
 }
 
+static void node_came(struct node_wait *wait, struct node *node, int status)
+{
+	struct req *req = container_of(wait, struct req, node_wait);
+
+	if (status)
+		req_return(req, status);
+	else
+		csum_read_owner(req);
+}
+
 /* A read for which a page of checksums was missing begins again once they are all here; one that did not match is read again. */
 void csum_read_owner(struct req *req)
 {
 	struct store *s = req->ch->store;
 	struct blob_io *io = req->io;
-	uint64_t at = io->offset_blocks / s->blocks_a_sub,
+	uint64_t at = req->sum_at,
 		 end = (io->offset_blocks + io->nr_blocks + s->blocks_a_sub - 1) / s->blocks_a_sub;
 
 	if (req->sum_bad) {
@@ -278,14 +291,18 @@ void csum_read_owner(struct req *req)
 		uint64_t index = at / s->subs_a_cluster, next = (index + 1) * s->subs_a_cluster;
 		uint32_t first = at % s->subs_a_cluster, last;
 		struct node *leaf;
+		struct entry e;
 		bool shared;
-		struct entry e = map_entry(io->blob, index, &leaf, &shared);
 
+		req->node_wait.done = node_came;
+		if (!map_want(io->blob, index, &req->node_wait))
+			return;
+		e = map_entry(io->blob, index, &leaf, &shared);
 		next = next < end ? next : end;
 		last = (next - 1) % s->subs_a_cluster;
 		if ((e.own && !have_pages(req, e.own, first, last)) || (e.base && !have_pages(req, e.base, first, last)))
 			return;
-		at = next;
+		at = req->sum_at = next; /* what came before may go again, but not the request back to it */
 	}
 	req_restart(req);
 }

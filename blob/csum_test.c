@@ -24,8 +24,10 @@ static uint64_t block_of(struct blob *blob, uint64_t block)
 	const struct store *s = blob->store;
 	struct node *leaf;
 	bool shared;
-	struct entry e = map_entry(blob, block >> s->cluster_block_shift, &leaf, &shared);
+	struct entry e;
 
+	ck_assert_int_eq(map_load(blob, block >> s->cluster_block_shift), 0);
+	e = map_entry(blob, block >> s->cluster_block_shift, &leaf, &shared);
 	ck_assert_uint_ne(e.own, 0);
 	return cluster_block(s, e.own) + (block & ((1u << s->cluster_block_shift) - 1));
 }

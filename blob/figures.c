@@ -19,40 +19,77 @@ static uint64_t after(const struct store *s, uint64_t index, unsigned level)
 	return bits >= 63 ? UINT64_MAX : ((index >> bits) + 1) << bits;
 }
 
-/* Of a node that begins at index 0 and may be lower than @level: what it has below that level at index. */
-static struct node *below(const struct store *s, struct node *node, unsigned level, uint64_t index)
+/* How far a walk down one map has come: the slot that names the node; NULL: nothing is there. */
+struct place {
+	_Atomic uint64_t *slot;
+	struct node *parent, *node;
+};
+
+static uint32_t place_id(const struct place *p)
+{
+	return p->slot ? slot_id(*p->slot) : 0;
+}
+
+/* False: the node of a place is not in memory. */
+static bool place_node(struct store *s, struct place *p, struct blob *b, struct node_wait *miss)
+{
+	p->node = p->slot ? node_resolve(s, p->slot, p->parent) : NULL;
+	if (p->node != &map_missing)
+		return true;
+	*miss = (struct node_wait){.id = *p->slot >> 1, .level = LEVEL_ANY, .blob = b, .parent = p->parent, .slot = p->slot};
+	return false;
+}
+
+/* Below a level, at an index.  A map may be lower than that level: then it begins at index 0. */
+static void place_below(const struct store *s, struct place *p, unsigned level, uint64_t index)
 {
 	unsigned slot = map_slot(s, index, level);
 
-	if (node && node->level == level)
-		return slot_node(node->slots[slot]);
-	return slot ? NULL : node;
+	if (p->node && p->node->level == level) {
+		p->parent = p->node;
+		p->slot = &p->node->slots[slot];
+	} else if (slot) {
+		p->slot = NULL;
+	}
 }
 
-static unsigned level_of(const struct node *node)
+static unsigned level_of(const struct place *p)
 {
-	return node ? node->level : 0;
+	return p->node ? p->node->level : 0;
 }
 
-uint64_t pair_next(const struct store *s, struct leaf_pair *pair, uint64_t index, uint64_t end)
+static bool is_lost(const struct place *p)
 {
+	return p->node && p->node->lost;
+}
+
+uint64_t pair_next(struct store *s, struct leaf_pair *pair, uint64_t index, uint64_t end)
+{
+	pair->miss.id = 0;
 	while (index < end) {
-		struct node *a = pair->root_a, *b = pair->root_b;
-		unsigned level = level_of(a) > level_of(b) ? level_of(a) : level_of(b);
-		bool lost = (a && a->lost) || (b && b->lost);
+		struct place a = {.slot = &pair->map_a->root}, b = {.slot = pair->map_b ? &pair->map_b->root : NULL};
+		unsigned level;
 
-		if (!lost && level_bits(s, level) < 63 && index >> level_bits(s, level))
+		if (place_id(&a) == place_id(&b))
 			return end;
-		while (a != b && level && !lost) {
-			a = below(s, a, level, index);
-			b = below(s, b, level, index);
+		if (!place_node(s, &a, pair->map_a, &pair->miss) || !place_node(s, &b, pair->map_b, &pair->miss))
+			return index;
+		level = level_of(&a) > level_of(&b) ? level_of(&a) : level_of(&b);
+		if (!is_lost(&a) && !is_lost(&b) && level_bits(s, level) < 63 && index >> level_bits(s, level))
+			return end;
+		while (level && place_id(&a) != place_id(&b) && !is_lost(&a) && !is_lost(&b)) {
+			place_below(s, &a, level, index);
+			place_below(s, &b, level, index);
 			level--;
-			lost = (a && a->lost) || (b && b->lost);
+			/* What both share is passed over without being read. */
+			if (place_id(&a) != place_id(&b) &&
+			    (!place_node(s, &a, pair->map_a, &pair->miss) || !place_node(s, &b, pair->map_b, &pair->miss)))
+				return index;
 		}
-		if (a != b) {
-			pair->a = a;
-			pair->b = b;
-			pair->lost = lost;
+		if (place_id(&a) != place_id(&b)) {
+			pair->a = a.slot ? a.node : NULL;
+			pair->b = b.slot ? b.node : NULL;
+			pair->lost = is_lost(&a) || is_lost(&b);
 			return index;
 		}
 		index = after(s, index, level);
@@ -60,31 +97,51 @@ uint64_t pair_next(const struct store *s, struct leaf_pair *pair, uint64_t index
 	return end;
 }
 
-/* The next index below end whose leaf belongs to the blob alone, with its whole path. */
-static uint64_t alone_next(const struct blob *b, uint64_t index, uint64_t end, struct node **ret_leaf)
+fiber_fn int pair_load(struct store *s, struct leaf_pair *pair, uint64_t index, uint64_t end, uint64_t *ret_next)
 {
-	const struct store *s = b->store;
+	struct node *pinned = NULL;
+	int rc = 0;
 
+	cache_hold(s, true); /* one leaf does not go while the other comes */
+	while (!rc && (*ret_next = pair_next(s, pair, index, end)) < end && pair->miss.id) {
+		index = *ret_next;
+		rc = node_wait_for(s, &pair->miss, &pinned);
+	}
+	node_put(s, pinned);
+	cache_hold(s, false);
+	return rc;
+}
+
+/* The next index below end whose leaf belongs to the blob alone, with its whole path.  miss->id not 0: a node is needed first. */
+static uint64_t alone_next(struct blob *b, uint64_t index, uint64_t end, struct node **ret_leaf, struct node_wait *miss)
+{
+	struct store *s = b->store;
+
+	miss->id = 0;
 	while (index < end) {
-		struct node *node = b->root;
+		struct place p = {.slot = &b->root};
+		unsigned level = 0;
 
-		if (!node || node->lost || !map_height_fits(s, node, index))
-			return end;
-		while (node->level && node->count == 1) {
-			struct node *child = slot_node(node->slots[map_slot(s, index, node->level)]);
+		for (;;) {
+			uint32_t id = place_id(&p);
 
-			if (!child || child->lost) {
-				index = after(s, index, node->level - 1);
+			if (p.parent)
+				level = p.parent->level - 1;
+			if (!id || s->node_counts[id] != 1)
 				break;
+			if (!place_node(s, &p, b, miss))
+				return index;
+			if (p.node->lost || (!p.parent && !map_height_fits(s, p.node, index)))
+				break;
+			if (!p.node->level) {
+				*ret_leaf = p.node;
+				return index;
 			}
-			node = child;
+			place_below(s, &p, p.node->level, index);
 		}
-		if (!node->level && node->count == 1) {
-			*ret_leaf = node;
-			return index;
-		}
-		if (node->count != 1)
-			index = after(s, index, node->level);
+		if (!p.parent)
+			return end; /* the root is shared, lost or none, or ends before */
+		index = after(s, index, level);
 	}
 	return end;
 }
@@ -115,7 +172,7 @@ static bool differs(struct blob *parent, uint64_t index, uint64_t raw)
 
 	if (!raw)
 		return false;
-	leaf = map_leaf(parent, index, &shared);
+	leaf = map_leaf(parent, index, &shared); /* what is not in memory counts as differing: see figures_change() */
 	return !leaf || leaf->lost || !entries_same(parent->store, raw, raw_at(parent->store, leaf, index));
 }
 
@@ -127,13 +184,17 @@ void figures_change(struct blob *b, uint64_t index, uint64_t raw, bool gain)
 	struct entry e = entry_decode(raw);
 	struct blob *parent = blob_parent(b), *child;
 	uint64_t by = gain ? 1 : UINT64_MAX;
+	struct node_wait miss;
 
+	f->nr_changes++;
 	if (raw)
 		f->nr_entries += by;
 	f->nr_named += by * ((e.own != 0) + (e.base != 0));
 	/* It may have become its own without our knowing. */
 	if (e.own && b->store->counts[e.own] == 1 && (gain || f->nr_own))
 		f->nr_own += by;
+	if (parent && f->differ_known && path_missing(parent, index, &miss))
+		f->differ_known = false;
 	if (parent && f->differ_known && differs(parent, index, raw))
 		f->nr_differ += by;
 	for (child = blob_first_child(b); child; child = blob_next_child(child))
@@ -153,32 +214,94 @@ void figures_keep(struct blob *b)
 	admit_release(b->store, &admission);
 }
 
+static uint64_t differing_in_leaf(const struct store *s, const struct leaf_pair *pair, uint64_t index, uint64_t end)
+{
+	uint64_t nr = 0;
+
+	for (; index < end && pair->a && !pair->a->lost && !pair->a->level; index++) {
+		uint64_t raw = raw_at(s, pair->a, index);
+
+		nr += raw && (pair->lost || !entries_same(s, raw, raw_at(s, pair->b, index)));
+	}
+	return nr;
+}
+
+/* What would make a count of both maps wrong while it is under way. */
+static uint64_t changes_of(const struct blob *b, const struct blob *parent)
+{
+	return b->figures.nr_changes + b->map_seq + b->parent_id + parent->figures.nr_changes + parent->map_seq;
+}
+
+/* Counts what differs, in one go if all is in memory; else -EAGAIN unless it @may_wait. */
+static fiber_fn int count_differing(struct blob *b, struct blob *parent, bool may_wait)
+{
+	struct store *s = b->store;
+	struct leaf_pair pair = {.map_a = b, .map_b = parent};
+	uint64_t end = UINT32_MAX, index = 0, nr = 0, changes = changes_of(b, parent);
+	unsigned left = LEAVES_A_TURN;
+	int rc = 0;
+
+	while (!rc && (index = pair_next(s, &pair, index, end)) < end) {
+		uint64_t leaf_end;
+
+		if (pair.miss.id)
+			rc = may_wait ? pair_load(s, &pair, index, end, &index) : -EAGAIN;
+		if (rc || index >= end)
+			break;
+		leaf_end = after(s, index, 0);
+		nr += differing_in_leaf(s, &pair, index, leaf_end);
+		index = leaf_end;
+		if (may_wait && !--left) {
+			left = LEAVES_A_TURN;
+			fiber_yield();
+		}
+		if (may_wait && (s->stopping || b->leaving || parent->leaving || changes != changes_of(b, parent)))
+			rc = -EAGAIN;
+	}
+	if (rc || changes != changes_of(b, parent))
+		return -EAGAIN;
+	b->figures.nr_differ = nr;
+	b->figures.differ_known = true;
+	figures_keep(b);
+	return 0;
+}
+
+static void count_fiber(void *arg)
+{
+	struct blob *b = arg;
+	struct store *s = b->store;
+	struct blob *parent = blob_parent(b);
+
+	if (parent) {
+		parent->nr_walks++;
+		(void)count_differing(b, parent, true); /* who asks again has it counted again */
+		parent->nr_walks--;
+	}
+	b->counting = false;
+	b->nr_walks--;
+	store_fiber_over(s);
+}
+
 uint64_t figures_differ(struct blob *b)
 {
 	struct blob *parent = blob_parent(b);
 	struct store *s = b->store;
-	uint64_t end = UINT32_MAX, index = 0, nr = 0;
-	struct leaf_pair pair = {.root_a = b->root};
 
 	if (!parent)
 		return b->figures.nr_entries;
-	if (b->figures.differ_known)
+	if (b->figures.differ_known || !count_differing(b, parent, false))
 		return b->figures.nr_differ;
-	pair.root_b = parent->root;
-	while ((index = pair_next(s, &pair, index, end)) < end) {
-		uint64_t leaf_end = after(s, index, 0);
-
-		for (uint64_t i = index; i < leaf_end && pair.a && !pair.a->lost && !pair.a->level; i++) {
-			uint64_t raw = raw_at(s, pair.a, i);
-
-			nr += raw && (pair.lost || !entries_same(s, raw, raw_at(s, pair.b, i)));
+	if (!b->counting && !s->stopping) {
+		s->nr_fibers++;
+		b->counting = true;
+		b->nr_walks++;
+		if (fiber_spawn(s->owner, "blob-count", count_fiber, b)) {
+			s->nr_fibers--;
+			b->counting = false;
+			b->nr_walks--;
 		}
-		index = leaf_end;
 	}
-	b->figures.nr_differ = nr;
-	b->figures.differ_known = true;
-	figures_keep(b);
-	return nr;
+	return b->figures.nr_entries;
 }
 
 void figures_same(struct blob *b)
@@ -201,14 +324,21 @@ void figures_share(struct blob *b, const struct blob *from)
 	}
 }
 
-/* Entries that are written in place, counted anew.  A walk that is not left: for thick blobs, whose promise hangs on it. */
-void figures_recount(struct blob *b)
+/* Entries that are written in place, counted anew.  A count that was disturbed is a lower bound only if it is no more than what is
+ * known: then what is known stays. */
+fiber_fn void figures_recount(struct blob *b)
 {
 	struct store *s = b->store;
-	uint64_t index = 0, end = UINT32_MAX, nr = 0;
-	struct node *leaf;
+	uint64_t index = 0, end = UINT32_MAX, nr = 0, changes = b->figures.nr_changes + b->map_seq;
+	struct node *leaf, *pinned = NULL;
+	struct node_wait miss;
+	int rc = 0;
 
-	while ((index = alone_next(b, index, end, &leaf)) < end) {
+	while (!rc && (index = alone_next(b, index, end, &leaf, &miss)) < end) {
+		if (miss.id) {
+			rc = node_wait_for(s, &miss, &pinned);
+			continue;
+		}
 		for (uint32_t i = 0; i < node_nr_slots(s, 0); i++) {
 			struct entry e = entry_decode(leaf->slots[i]);
 
@@ -216,7 +346,9 @@ void figures_recount(struct blob *b)
 		}
 		index = after(s, index, 0);
 	}
-	b->figures.nr_own = nr;
+	node_put(s, pinned);
+	if (!rc && changes == b->figures.nr_changes + b->map_seq)
+		b->figures.nr_own = nr;
 }
 
 /* --- exclusive space --- */
@@ -226,10 +358,16 @@ fiber_fn int blob_exclusive(struct blob *b, uint64_t *ret_clusters)
 	struct store *s = b->store;
 	uint64_t index = 0, end = UINT32_MAX, nr = 0;
 	unsigned left = LEAVES_A_TURN;
-	struct node *leaf;
+	struct node *leaf, *pinned = NULL;
+	struct node_wait miss;
+	int rc = 0;
 
 	blob_open(b);
-	while ((index = alone_next(b, index, end, &leaf)) < end && !s->stopping) {
+	while (!rc && (index = alone_next(b, index, end, &leaf, &miss)) < end && !s->stopping) {
+		if (miss.id) {
+			rc = node_wait_for(s, &miss, &pinned);
+			continue;
+		}
 		for (uint32_t i = 0; i < node_nr_slots(s, 0); i++) {
 			struct entry e = entry_decode(leaf->slots[i]);
 
@@ -240,6 +378,11 @@ fiber_fn int blob_exclusive(struct blob *b, uint64_t *ret_clusters)
 			left = LEAVES_A_TURN;
 			fiber_yield();
 		}
+	}
+	node_put(s, pinned);
+	if (rc) {
+		blob_close(b);
+		return rc;
 	}
 	b->exclusive_clusters = nr;
 	b->exclusive_us = clock_now_us();
@@ -332,9 +475,12 @@ fiber_fn int blob_diff_next(struct blob_diff *d, struct blob_range *ranges, uint
 		blob_open(d->from);
 	while (!rc && !s->stopping) {
 		uint64_t at = d->at_bytes, end = d->to->nr_clusters, index = at >> s->cluster_shift;
-		struct leaf_pair pair = {.root_a = d->to->root, .root_b = d->from ? d->from->root : NULL};
-		uint64_t next = pair_next(s, &pair, index, end);
+		struct leaf_pair pair = {.map_a = d->to, .map_b = d->from};
+		uint64_t next;
 
+		rc = pair_load(s, &pair, index, end, &next);
+		if (rc)
+			break;
 		if (next > index)
 			d->at_bytes = next << s->cluster_shift;
 		if (next >= end)

@@ -107,6 +107,24 @@ static void lock_ready(struct range_lock *l)
 	fill_space(container_of(l, struct fill, lock));
 }
 
+static void fill_node_came(struct node_wait *wait, struct node *node, int status)
+{
+	struct fill *f = container_of(wait, struct fill, node_wait);
+
+	if (status)
+		fill_over(f, status);
+	else
+		f->again(f);
+}
+
+/* Whether the map is in memory there; else @again comes when it is. */
+static bool fill_map(struct fill *f, void (*again)(struct fill *f))
+{
+	f->again = again;
+	f->node_wait.done = fill_node_came;
+	return map_want(f->blob, f->index, &f->node_wait);
+}
+
 static void fill_start(struct fill *f)
 {
 	struct store *s = f->blob->store;
@@ -115,15 +133,18 @@ static void fill_start(struct fill *f)
 	uint64_t end = base + (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub + 1;
 	struct node *leaf;
 	bool shared;
-	struct entry e = map_entry(f->blob, f->index, &leaf, &shared);
+	struct entry e;
 
+	f->state = FILL_LOCK;
+	if (!fill_map(f, fill_start))
+		return;
+	e = map_entry(f->blob, f->index, &leaf, &shared);
 	fill_plan(f, &e, !shared && (!e.own || s->counts[e.own] == 1));
 	if (f->copy) {
 		first = base;
 		end = base + s->subs_a_cluster;
 	}
 	range_lock_init(&f->lock, first, end, lock_ready);
-	f->state = FILL_LOCK;
 	if (range_lock(f->blob, &f->lock))
 		fill_space(f);
 }
@@ -186,7 +207,11 @@ void owner_start(void *arg)
 		commit_then_return(req, true);
 		return;
 	case BLOB_READ:
-		csum_read_owner(req);
+		req->sum_at = req->io->offset_blocks / s->blocks_a_sub;
+		if (req->map_miss)
+			read_missed(req);
+		else
+			csum_read_owner(req);
 		return;
 	case BLOB_WRITE:
 		req->pos = 0;
@@ -335,6 +360,8 @@ static void fill_space(struct fill *f)
 	if (s->csum)
 		csum_fill_over(f); /* of the cluster that it had chosen before */
 	f->state = FILL_SPACE;
+	if (!fill_map(f, fill_space))
+		return;
 	old = map_entry(f->blob, f->index, &leaf, &shared);
 	if ((leaf && leaf->lost) || f->index >= f->blob->nr_clusters) {
 		fill_over(f, leaf && leaf->lost ? -EIO : -ERANGE); /* it may have shrunk while we waited */
@@ -423,6 +450,8 @@ static void fill_admit(struct fill *f)
 	int rc;
 
 	f->state = FILL_ADMIT;
+	if (!fill_map(f, fill_admit))
+		return;
 	if (f->index >= f->blob->nr_clusters) { /* it shrank while we waited; the trim waits for our lock */
 		fill_over(f, -ERANGE);
 		return;
@@ -658,14 +687,21 @@ static void fill_recorded(struct fill *f)
 		o->own_held = false;
 }
 
-static void write_done(struct bdev_io *bio, int status)
+/* Its data is written: the record. */
+static void fill_written(struct fill *f)
 {
-	struct fill *f = container_of(bio, struct fill, bio);
+	struct node *leaf = NULL;
+	int status = 0;
+	bool shared;
 
-	if (status && f->in_place && f->blob->store->csum)
-		csum_fill_written(f, status);
-	if (!status && !f->in_place && f->index >= f->blob->nr_clusters)
+	if (!f->in_place && f->index >= f->blob->nr_clusters)
 		status = -ERANGE; /* cut off meanwhile, and nobody would trim what we map now */
+	else if (!f->in_place && !fill_map(f, fill_written))
+		return;
+	if (!status && !f->in_place)
+		leaf = map_leaf(f->blob, f->index, &shared);
+	if (leaf && leaf->lost)
+		status = -EIO;
 	if (!status && !f->in_place && has_stale_copy(f)) {
 		fill_again(f);
 		return;
@@ -680,6 +716,18 @@ static void write_done(struct bdev_io *bio, int status)
 			status = -EIO;
 	}
 	fill_over(f, status);
+}
+
+static void write_done(struct bdev_io *bio, int status)
+{
+	struct fill *f = container_of(bio, struct fill, bio);
+
+	if (status && f->in_place && f->blob->store->csum)
+		csum_fill_written(f, status);
+	if (status)
+		fill_over(f, status);
+	else
+		fill_written(f);
 }
 
 static void add_edge(struct fill *f, unsigned which, uint32_t bytes)

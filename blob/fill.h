@@ -50,6 +50,8 @@ struct fill {
 	struct range_lock lock;
 	struct admission admission;
 	struct waiter waiter;
+	struct node_wait node_wait;
+	void (*again)(struct fill *f); /* when the node is there */
 	struct commit_wait commit;
 	struct bdev_io bio;
 	struct iovec edge_iov;

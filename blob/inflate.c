@@ -52,7 +52,7 @@ static fiber_fn int unshare_cluster(struct blob *b, uint64_t index, uint8_t *buf
 	uint32_t first = 0, nr;
 	int rc = 0;
 
-	while (!rc && index < b->nr_clusters && (nr = shared_run(b, index, &first))) {
+	while (!(rc = rc ? rc : map_load(b, index)) && index < b->nr_clusters && (nr = shared_run(b, index, &first))) {
 		if (s->stopping || (progress && progress->cancel))
 			return s->stopping ? -ESHUTDOWN : -ECANCELED;
 		rc = unshare_run(b, index, first, nr, buf);
@@ -68,10 +68,13 @@ static fiber_fn int unshare_all(struct blob *b, struct progress *progress)
 	int rc = buf ? 0 : -ENOMEM;
 
 	pace_begin(b->store);
-	for (; !rc && (index = map_next(b, index, b->nr_clusters)) < b->nr_clusters; index++) {
+	for (; !rc && !(rc = map_next(b, index, b->nr_clusters, &index)) && index < b->nr_clusters; index++) {
 		struct node *leaf;
 		bool shared;
 
+		rc = map_load(b, index);
+		if (rc)
+			break;
 		(void)map_entry(b, index, &leaf, &shared);
 		rc = leaf && leaf->lost ? -EIO : unshare_cluster(b, index, buf, progress);
 		if (progress) {

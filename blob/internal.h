@@ -52,8 +52,8 @@ struct partial {
 };
 
 /*
- * A node of a map, shared by those who count in it.  slots: a leaf's entries (0 none; odd: full, own cluster << 1 | 1;
- * else a struct partial), or an inner node's children.
+ * A node of a map in memory, shared by those who count in it.  slots: a leaf's entries (0 none; odd: full, own cluster << 1 | 1;
+ * else a struct partial), or an inner node's children (0 none; odd: the number of a node << 1 | 1; else the node itself).
  */
 struct node {
 	struct retired retired;
@@ -61,11 +61,27 @@ struct node {
 	uint8_t level;
 	bool lost;		     /* both its copies are: nothing is known of what it maps */
 	bool maybe_shared;	     /* a leaf: its clusters may have counts above 1 */
-	_Atomic uint32_t count;
+	_Atomic bool hot;	     /* looked at since the hand came by (evict.c) */
+	_Atomic uint32_t count;	     /* as store.node_counts has it */
 	_Atomic uint64_t last_seq;   /* journal page of the newest record that changed it */
 	_Atomic uint64_t unshared_seq; /* of the record that made its count 1 again */
 	uint32_t nr_present;
+	uint32_t nr_links;  /* slots and roots that point to it; others name it */
+	uint32_t nr_linked; /* its own slots that point to a node */
+	uint32_t nr_pins;   /* stays in memory until they are 0 */
+	bool gone;	    /* discarded while pinned: freed with the last pin */
 	_Atomic uint64_t slots[];
+};
+
+/* Somebody who waits for a node.  Owner: who waits, until done. */
+struct node_wait {
+	struct list link;
+	uint32_t id;
+	uint8_t level;		/* that it must have */
+	struct blob *blob;	/* whose map it is; NULL: none that is known */
+	struct node *parent;	/* pinned meanwhile, so that the way to the node stays; NULL: none */
+	_Atomic uint64_t *slot; /* that names it */
+	void (*done)(struct node_wait *wait, struct node *node, int status); /* -ENODEV, -ENOMEM; what is lost is a node */
 };
 
 /* An entry taken apart.  partial is NULL when full or none. */
@@ -86,6 +102,7 @@ struct mpage {
 	uint32_t image_used, index;
 	uint8_t image_type, table;
 	bool lost;
+	bool seen; /* read at least once: what is wrong with it has been told */
 };
 
 struct tpage {
@@ -147,6 +164,14 @@ enum req_state {
 	REQ_DONE,
 };
 
+enum piece_kind { PIECE_ZERO, PIECE_DEVICE, PIECE_EXTERNAL, PIECE_LOST, PIECE_SLOW, PIECE_MISS };
+
+struct piece {
+	enum piece_kind kind;
+	uint64_t block;	    /* of the device, or of the external bdev */
+	uint64_t nr_blocks; /* of this kind */
+};
+
 /* One I/O, or a piece of one.  Owner: its channel's thread; the owner thread while REQ_OWNER. */
 struct req {
 	struct fifo_link link;
@@ -164,6 +189,11 @@ struct req {
 	uint8_t parity;
 	bool bio_busy, go_slow, group_flush, counted;
 	bool sum_bad;	 /* what was read did not match its checksum */
+	uint64_t sum_at; /* sub-block of the blob: checksums of what is before it have been in memory */
+	bool map_miss;	 /* what it reads next is not in memory: the owner finds it */
+	bool have_piece; /* it did */
+	struct piece piece;
+	struct node_wait node_wait;
 	uint8_t *edge;	 /* bytes around a read that is not whole sub-blocks; DMA, or NULL */
 	struct task task;
 	struct list list;
@@ -287,10 +317,15 @@ struct store {
 	_Atomic uint32_t grace_left;
 
 	/* maps: map.c */
-	struct node **nodes; /* by id */
-	uint64_t nr_nodes, nodes_cap, nr_live_nodes;
+	struct node **nodes; /* by id; NULL: not in memory, or none */
+	uint32_t *node_counts; /* by id; 0: no such node */
+	uint64_t nr_nodes, nodes_cap, node_counts_cap, nr_live_nodes;
+	struct map_cache *cache;
+	uint64_t map_cache_bytes; /* as asked for */
+	bool map_cache_tiny;
 	struct u64_vec free_node_ids;
-	uint64_t resident_bytes;
+	uint64_t resident_bytes; /* but maps */
+	uint64_t map_bytes;	 /* of nodes and entries */
 
 	/* metadata pages: page.c */
 	struct mtable table[NR_TABLES];
@@ -360,6 +395,7 @@ struct blob_figures {
 	uint64_t nr_own;      /* entries known to be written in place: at least so many are */
 	uint64_t nr_differ;   /* entries that differ from the parent's, if differ_known */
 	bool differ_known;
+	uint64_t nr_changes;  /* since the open: a count that takes time notices */
 };
 
 /* A bdev whose bytes blobs show where they have none.  Owner: the store's; ready and what it covers are read by any thread. */
@@ -377,7 +413,7 @@ struct external {
 
 struct blob {
 	struct store *store;
-	_Atomic(struct node *) root;
+	_Atomic uint64_t root; /* like an inner node's slot */
 	_Atomic uint64_t nr_clusters;
 	void *user;
 	uint64_t id, created_ms;
@@ -390,6 +426,9 @@ struct blob {
 	struct blob_figures figures;
 	uint64_t exclusive_clusters, exclusive_us; /* as last counted, and when; 0: never */
 	uint32_t slot, nr_open;
+	bool leaving;	   /* about to be deleted: walks that take time end */
+	bool counting;	   /* what differs from its parent's, in a fiber */
+	uint32_t nr_walks; /* fibers that wait for a node of its map */
 	uint8_t flags;
 	bool trimming, degraded, deleting;
 	bool inflating; /* promised its size already, and not yet thick */
@@ -540,7 +579,7 @@ void mirror_open(struct store *s); /* once the superblock is known */
 void mirror_invalidate(struct store *s);
 void mirror_close(struct store *s, bool forget);
 /* After the journal's pages below *journal_end: those that the process before kept.  0, -ENOMEM, or -EUCLEAN. */
-int mirror_replay(struct store *s, uint64_t *journal_end, struct blob_reason *reason);
+fiber_fn int mirror_replay(struct store *s, uint64_t *journal_end, struct blob_reason *reason);
 void mirror_start(struct store *s); /* under the epoch that is durable now */
 /* An operation is whole: bytes from to to of the page's records are new, of which there are nr now. */
 void mirror_put(struct store *s, uint64_t seq, const uint8_t *records, uint32_t from, uint32_t to, uint32_t nr);
@@ -570,7 +609,10 @@ enum record_type {
 };
 #define RECORD_HEADER 4u
 int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct blob_reason *why);
-int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64_t *ret_nr, struct blob_reason *why);
+/* Those of a page, one after another: replay. */
+fiber_fn int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64_t *ret_nr, struct blob_reason *why);
+/* The nodes that many pages of records need, read side by side. */
+fiber_fn int records_prefetch(struct store *s, const uint8_t *pages, uint64_t seq, uint64_t nr_pages);
 /* Adds a record of the current operation and applies it. */
 void rec_map_fill(struct store *s, struct blob *b, uint64_t index, uint32_t own, uint32_t first_sub, uint32_t nr_subs);
 #define PUT_EXTERNAL 1u
@@ -596,9 +638,10 @@ struct node *node_new(struct store *s, uint32_t id, unsigned level); /* count 1 
 uint32_t node_id_alloc(struct store *s); /* 0: no memory */
 void node_discard(struct store *s, struct node *node); /* gone from memory and table; children are the caller's */
 int node_install(struct store *s, struct node *node);
-void node_set_count(struct store *s, struct node *node, uint32_t count);
+void node_set_count(struct store *s, uint32_t id, uint32_t count);
 size_t node_bytes(const struct store *s, unsigned level);
 struct partial *partial_new(struct store *s, uint32_t own, uint32_t base);
+void partial_free(struct store *s, struct partial *partial); /* at once */
 void entry_free(struct store *s, uint64_t entry);
 /* 0: no memory.  No mask: full.  With neither own, base nor external it reads zero, whatever an external bdev has there. */
 uint64_t entry_make(struct store *s, uint32_t own, uint32_t base, bool external, const uint64_t *mask);
@@ -608,12 +651,13 @@ struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared);
  * then a power cut may bring the sharer back, and it must not find what is written now. */
 struct node *map_leaf_settled(const struct blob *b, uint64_t index, bool *ret_shared, bool *ret_settled);
 struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_leaf, bool *ret_shared);
-/* The next index from first on below end whose leaf exists; end: none. */
-uint64_t map_next(const struct blob *b, uint64_t first, uint64_t end);
+/* The next index from first on below end whose leaf exists (in memory or not); end: none.  0, -ENODEV, -ENOMEM. */
+fiber_fn int map_next(struct blob *b, uint64_t first, uint64_t end, uint64_t *ret_index);
 uint32_t map_path_pages(const struct blob *b, uint64_t index); /* pages that changing it makes dirty at most */
 void map_prepare_path(struct store *s, struct blob *b, uint64_t index); /* records: the path exists and is its own */
 bool map_height_fits(const struct store *s, const struct node *root, uint64_t index);
-int map_take_root(struct blob *b, struct node *root); /* instead of the one it has, which is reaped; counts are the caller's */
+int map_take_root(struct blob *b, uint32_t root); /* instead of the one it has, which is reaped; counts are the caller's */
+void map_slot_set(struct node *parent, _Atomic uint64_t *slot, uint64_t raw); /* parent NULL: a blob's root */
 /* What records do.  0 or -EUCLEAN, -ENOMEM. */
 int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first, uint32_t nr, struct blob_reason *why);
 int map_apply_put(struct blob *b, uint64_t index, uint32_t own, uint32_t base, const uint64_t *mask, bool external,
@@ -654,9 +698,15 @@ static inline struct entry entry_decode(uint64_t raw)
 	return e;
 }
 
+/* What an inner node's slot or a root points to; it must not name a node that is not in memory. */
 static inline struct node *slot_node(uint64_t raw)
 {
 	return (struct node *)(uintptr_t)raw;
+}
+
+static inline uint32_t slot_id(uint64_t raw)
+{
+	return raw & 1 ? raw >> 1 : raw ? slot_node(raw)->id : 0;
 }
 
 /* Whether sub-block sub is in the own cluster. */
@@ -674,7 +724,7 @@ void entry_get_mask(const struct store *s, const struct entry *e, uint64_t *mask
 void mask_set_range(uint64_t *mask, uint32_t first, uint32_t nr, bool on);
 
 /* blob.c */
-int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *image, struct node *root, struct blob **ret_blob);
+int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *image, uint32_t root, struct blob **ret_blob);
 void blob_to_image(const struct blob *b, struct blob_image *image);
 int blob_take_attrs(struct blob *b, const struct blob_image *image);
 void blob_forget(struct blob *b); /* out of all lists, freed once no other thread can see it */
@@ -695,7 +745,7 @@ void figures_change(struct blob *b, uint64_t index, uint64_t raw, bool gain);
 void figures_share(struct blob *b, const struct blob *from); /* its map is the other's now; after they are related */
 void figures_keep(struct blob *b);			     /* what was counted is written with the next checkpoint, if there is room */
 void figures_same(struct blob *b);			     /* its map is its parent's */
-void figures_recount(struct blob *b);			     /* nr_own */
+fiber_fn void figures_recount(struct blob *b);		     /* nr_own */
 uint64_t figures_differ(struct blob *b);		     /* entries that differ from its parent's */
 
 /* control.c */
@@ -727,6 +777,7 @@ int blob_channel_init(struct blob_channel *ch, struct store *s, uint32_t nr_reqs
 void blob_channel_fini(struct blob_channel *ch);
 void req_finish(struct req *req, int status); /* on its thread, not within blob_submit() */
 void req_return(struct req *req, int status); /* from the owner, to its thread */
+void read_missed(struct req *req);	     /* on the owner */
 void req_restart(struct req *req);	     /* the same, to begin again */
 /* Up to iovs pieces of iov, from byte skip on, for at most bytes; their number, and *ret_bytes what they hold. */
 unsigned blob_iov_slice(const struct iovec *iov, unsigned iovcnt, uint64_t skip, uint64_t bytes, struct iovec *out, unsigned max,
@@ -773,6 +824,42 @@ fiber_fn int load_all(struct store *s);
 
 /* create.c */
 fiber_fn int sums_clear(struct store *s, const struct super *super, uint64_t from); /* checksums of groups from that one on */
+
+bool copy_bad(struct store *s, const struct page_read *read, bool copy_b, const struct blob_reason *why); /* the other is used */
+void copies_bad(struct store *s, const struct page_read *read, const struct blob_reason *why_a, const struct blob_reason *why_b);
+int copy_check(struct store *s, const struct page_read *read, bool copy_b, const uint8_t *page, int status,
+	       enum page_type *ret_type, uint32_t *ret_used, struct blob_reason *why);
+void page_refused(struct store *s, const struct page_read *read, const struct blob_reason *why);
+
+/* nodes.c: pages of nodes, and nodes that come into memory when somebody needs them.  On the owner. */
+int cache_init(struct store *s, uint64_t max_bytes);
+fiber_fn void cache_destroy(struct store *s);
+extern struct node map_missing; /* stands for a node that is not in memory; it seems lost and shared */
+/* The node that a slot names, to which the slot points from now on; NULL: none; &map_missing.  What cannot be the parent's child makes
+ * the parent lost, and is the parent. */
+struct node *node_resolve(struct store *s, _Atomic uint64_t *slot, struct node *parent);
+/* What of the way to an index is not in memory; false: nothing, until the owner does something else. */
+bool path_missing(struct blob *b, uint64_t index, struct node_wait *ret_wait);
+/* True: the way to an index is in memory, until the owner does something else.  False: done comes, to try again. */
+bool map_want(struct blob *b, uint64_t index, struct node_wait *wait);
+fiber_fn int map_load(struct blob *b, uint64_t index); /* the same for fibers */
+fiber_fn int node_wait_for(struct store *s, struct node_wait *wait, struct node **pinned); /* puts the one pinned, pins what came */
+fiber_fn int node_get(struct store *s, uint32_t id, struct node **ret_node); /* stays until node_put() */
+void node_pin(struct node *node);
+void node_put(struct store *s, struct node *node); /* NULL is fine */
+/* Every node there is, in memory or read for the moment; lost ones too. */
+typedef int (*node_visit_fn)(struct store *s, const struct node *node, void *arg);
+fiber_fn int nodes_visit(struct store *s, node_visit_fn visit, void *arg);
+fiber_fn int nodes_load_all(struct store *s); /* until the owner does something else; the caller holds the cache */
+fiber_fn int nodes_load_many(struct store *s, const uint32_t *ids, uint64_t nr);
+
+/* evict.c */
+#define MAP_CACHE_MIN (16u << 20)
+void cache_check(struct store *s); /* more has come */
+void cache_hold(struct store *s, bool on);
+void evict_fiber(void *arg);
+void node_drop(struct store *s, struct node *node); /* out of memory; nothing points to it */
+void node_free(struct store *s, struct node *node); /* at once: nobody else can see it */
 
 /* recover.c */
 fiber_fn int supers_read(struct store *s, struct blob_reason *reason);

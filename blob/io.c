@@ -284,14 +284,6 @@ static void start_flush(struct req *req)
 
 /* --- pieces --- */
 
-enum piece_kind { PIECE_ZERO, PIECE_DEVICE, PIECE_EXTERNAL, PIECE_LOST, PIECE_SLOW };
-
-struct piece {
-	enum piece_kind kind;
-	uint64_t block;     /* of the device, or of the external bdev */
-	uint64_t nr_blocks; /* of this kind */
-};
-
 /* What of a cluster that is not full a run of sub-blocks is read from. */
 static void partial_piece(const struct store *s, const struct entry *e, uint64_t in, struct piece *piece)
 {
@@ -336,7 +328,7 @@ static void read_piece(const struct blob *b, uint64_t offset, uint64_t nr, struc
 		piece->kind = PIECE_DEVICE;
 		piece->block = cluster_block(s, e.own) + in;
 	} else if (leaf && leaf->lost) {
-		piece->kind = PIECE_LOST;
+		piece->kind = leaf == &map_missing ? PIECE_MISS : PIECE_LOST;
 	} else if (e.partial) {
 		partial_piece(s, &e, in, piece);
 	} else if (e.external) {
@@ -382,9 +374,23 @@ static void write_piece(const struct blob *b, uint64_t offset, uint64_t nr, bool
 
 static void pieces_go_on(struct req *req, bool in_submit);
 
+/* Still counted: the owner looks up for it, and what it finds stays. */
+static void req_miss(struct req *req)
+{
+	struct store *s = req->ch->store;
+
+	req->state = REQ_OWNER;
+	if (req->ch->thread == s->owner)
+		task_run_later(&req->task, owner_start, req);
+	else
+		thread_send(s->owner, owner_start, req);
+}
+
 static void pieces_over(struct req *req, bool in_submit)
 {
-	if (req->go_slow && !req->status)
+	if (req->map_miss && !req->status)
+		req_miss(req);
+	else if (req->go_slow && !req->status)
 		req_to_owner(req);
 	else if (!req->status && req->group_flush && !BLOB_MUTANT(GROUP_FLUSH_SKIPPED))
 		flush_join(req);
@@ -494,11 +500,14 @@ static void pieces_go_on(struct req *req, bool in_submit)
 		struct piece piece;
 		int rc;
 
-		if (io->op == BLOB_READ)
+		if (req->have_piece)
+			piece = req->piece;
+		else if (io->op == BLOB_READ)
 			read_piece(io->blob, io->offset_blocks + req->pos, io->nr_blocks - req->pos, &piece);
 		else
 			write_piece(io->blob, io->offset_blocks + req->pos, io->nr_blocks - req->pos,
 				    io->flags & BLOB_IO_FUA, &piece);
+		req->have_piece = false;
 		if (piece.kind == PIECE_ZERO) {
 			iov_zero(io->iov, io->iovcnt, req->pos << s->block_shift,
 				 piece.nr_blocks << s->block_shift);
@@ -507,6 +516,8 @@ static void pieces_go_on(struct req *req, bool in_submit)
 		}
 		if (piece.kind == PIECE_LOST)
 			req->status = -EIO;
+		else if (piece.kind == PIECE_MISS)
+			req->map_miss = req->go_slow = true;
 		else if (piece.kind == PIECE_SLOW ||
 			 (piece.kind == PIECE_DEVICE && s->csum && !csum_resident(s, piece.block, piece.nr_blocks)))
 			req->go_slow = true;
@@ -609,11 +620,50 @@ static void start_data(struct req *req, struct blob_io *io)
 		return;
 	req->pos = 0;
 	req->pending = 0;
-	req->bio_busy = req->go_slow = false;
+	req->bio_busy = req->go_slow = req->map_miss = req->have_piece = false;
 	/* Many FUA writes at once share device flushes instead of each making the device write through. */
 	req->group_flush = io->op == BLOB_WRITE && io->flags & BLOB_IO_FUA && s->has_cache &&
 			   req->ch->nr_fua >= FUA_GROUP_FROM;
 	pieces_go_on(req, true);
+}
+
+/* --- what is not in memory --- */
+
+static void resume_task(void *arg)
+{
+	struct req *req = arg;
+
+	req->state = REQ_DEVICE;
+	req->go_slow = req->map_miss = false;
+	pieces_go_on(req, false);
+}
+
+static void read_came(struct node_wait *wait, struct node *node, int status)
+{
+	struct req *req = container_of(wait, struct req, node_wait);
+
+	if (status)
+		req->status = status;
+	read_missed(req);
+}
+
+/* On the owner: the piece for which a node was missing. */
+void read_missed(struct req *req)
+{
+	struct blob_io *io = req->io;
+	uint64_t at = io->offset_blocks + req->pos;
+
+	req->node_wait.done = read_came;
+	if (!req->status && !map_want(io->blob, at >> req->ch->store->cluster_block_shift, &req->node_wait))
+		return;
+	if (!req->status) {
+		read_piece(io->blob, at, io->nr_blocks - req->pos, &req->piece);
+		req->have_piece = true;
+	}
+	if (req->ch->thread == thread_current())
+		task_run_later(&req->task, resume_task, req);
+	else
+		thread_send(req->ch->thread, resume_task, req);
 }
 
 static void restart_task(void *arg)

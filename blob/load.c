@@ -1,5 +1,6 @@
 /*
- * Loading a checkpoint: tables, counts, nodes, blobs, the reap list, each in large parallel reads.  A page of
+ * Loading a checkpoint: tables, counts, blobs, the reap list, each in large parallel reads; nodes come when they are needed
+ * (nodes.c).  A page of
  * which one copy is bad is read from the other and marked to be written anew; of what is lost with both
  * copies, the store says so and serves the rest.
  */
@@ -60,8 +61,8 @@ static fiber_fn void batch_run(struct batch *b, const struct page_read *reads, u
 		fiber_wait(&wait);
 }
 
-static int copy_check(struct store *s, const struct page_read *read, bool copy_b, const uint8_t *page,
-		      int status, enum page_type *ret_type, uint32_t *ret_used, struct blob_reason *why)
+int copy_check(struct store *s, const struct page_read *read, bool copy_b, const uint8_t *page, int status,
+	       enum page_type *ret_type, uint32_t *ret_used, struct blob_reason *why)
 {
 	struct page_id id = {.type = read->type,
 			     .store = s->id,
@@ -77,12 +78,19 @@ static int copy_check(struct store *s, const struct page_read *read, bool copy_b
 	return page_check(page, &id, ret_used, why);
 }
 
-static void copy_bad(struct store *s, const struct page_read *read, bool copy_b,
-		     const struct blob_reason *why)
+/* The table's page that was read; NULL: it is one of the table's own. */
+static struct mpage *page_of(struct store *s, const struct page_read *read)
+{
+	return read->owner >> 48 & 0xff ? NULL : mpage_get(s, read->owner >> 56, read->key);
+}
+
+bool copy_bad(struct store *s, const struct page_read *read, bool copy_b, const struct blob_reason *why)
 {
 	uint64_t page = copy_b ? read->ref.b : read->ref.a;
+	struct mpage *of = page_of(s, read);
 
-	vec_push(&s->heal, read->owner);
+	if (of && of->seen)
+		return true;
 	s->nr_healed++;
 	if (s->checking)
 		check_found(s, STORE_FINDING_COPY, page, "copy %c of %llx: %s", copy_b ? 'B' : 'A',
@@ -91,6 +99,21 @@ static void copy_bad(struct store *s, const struct page_read *read, bool copy_b,
 		log_warning("store %s: page %llu, copy %c of %llx: %s; the other copy is used", s->super.name,
 			    (unsigned long long)page, copy_b ? 'B' : 'A', (unsigned long long)read->owner,
 			    why->text);
+	return true;
+}
+
+void copies_bad(struct store *s, const struct page_read *read, const struct blob_reason *why_a, const struct blob_reason *why_b)
+{
+	struct mpage *of = page_of(s, read);
+
+	if (of)
+		of->lost = true;
+	if (of && of->seen)
+		return;
+	store_degrade(s, "page %llu and its copy %llu, of %llx: %.80s; %.80s", (unsigned long long)read->ref.a,
+		      (unsigned long long)read->ref.b, (unsigned long long)read->owner, why_a->text, why_b->text);
+	check_found(s, STORE_FINDING_LOST, read->ref.a, "both copies of %llx: %.80s; %.80s",
+		    (unsigned long long)read->owner, why_a->text, why_b->text);
 }
 
 /* The other copy of one page. */
@@ -109,32 +132,37 @@ static fiber_fn int page_taken(struct store *s, const struct page_read *read, ui
 	enum page_type type, type_b;
 	uint32_t used, used_b;
 	int a = copy_check(s, read, false, page, status, &type, &used, &why_a), b;
+	struct mpage *of = page_of(s, read);
 	uint8_t *other;
 
-	if (s->check_result)
+	if (s->check_result && !(of && of->seen))
 		s->check_result->nr_pages++;
-	if (!a && !s->checking)
+	if (!a && !s->checking) {
+		if (of)
+			of->seen = true;
 		return take(s, read, page_payload(page), used, type);
+	}
 	other = dma_alloc(PAGE_BYTES, PAGE_BYTES);
 	if (!other)
 		return -ENOMEM;
 	b = other_copy(s, read, other, &type_b, &used_b, &why_b);
 	if (a && b) {
-		store_degrade(s, "page %llu and its copy %llu, of %llx: %.80s; %.80s",
-			      (unsigned long long)read->ref.a, (unsigned long long)read->ref.b,
-			      (unsigned long long)read->owner, why_a.text, why_b.text);
-		check_found(s, STORE_FINDING_LOST, read->ref.a, "both copies of %llx: %.80s; %.80s",
-			    (unsigned long long)read->owner, why_a.text, why_b.text);
+		copies_bad(s, read, &why_a, &why_b);
 		b = take(s, read, NULL, 0, 0);
 	} else if (a) {
 		copy_bad(s, read, false, &why_a);
+		vec_push(&s->heal, read->owner);
 		b = take(s, read, page_payload(other), used_b, type_b);
 	} else {
 		if (b)
 			copy_bad(s, read, true, &why_b);
+		if (b)
+			vec_push(&s->heal, read->owner);
 		b = take(s, read, page_payload(page), used, type);
 	}
 	dma_free(other);
+	if (of)
+		of->seen = true;
 	return b;
 }
 
@@ -170,8 +198,12 @@ fiber_fn int pages_read(struct store *s, const struct page_read *reads, uint64_t
 }
 
 /* A page that is whole says what cannot be: as bad as lost. */
-static void refused(struct store *s, const struct page_read *read, const struct blob_reason *why)
+void page_refused(struct store *s, const struct page_read *read, const struct blob_reason *why)
 {
+	struct mpage *of = page_of(s, read);
+
+	if (of && of->lost)
+		return; /* told before */
 	store_degrade(s, "page %llu (%llx): %.160s", (unsigned long long)read->ref.a,
 		      (unsigned long long)read->owner, why->text);
 	check_found(s, STORE_FINDING_MAP, read->ref.a, "%llx: %.160s", (unsigned long long)read->owner,
@@ -207,7 +239,7 @@ static int take_tpage(struct store *s, const struct page_read *read, const uint8
 	struct blob_reason why = {""};
 
 	if (payload && table_decode(payload, used, level, s->super.nr_pages, refs, &why)) {
-		refused(s, read, &why);
+		page_refused(s, read, &why);
 		payload = NULL;
 	}
 	if (!payload) {
@@ -231,7 +263,7 @@ static int take_tpage(struct store *s, const struct page_read *read, const uint8
 		} else {
 			refuse(&why, "names page %llu of a table of %llu", (unsigned long long)child,
 			       (unsigned long long)t->nr_pages);
-			refused(s, read, &why);
+			page_refused(s, read, &why);
 		}
 	}
 	return 0;
@@ -332,7 +364,6 @@ static int take_counts(struct store *s, const struct page_read *read, const uint
 	return 0;
 }
 
-/* While loading, the counts of nodes wait in free_node_ids for their nodes. */
 static int take_node_counts(struct store *s, const struct page_read *read, const uint8_t *payload,
 			    uint32_t used, enum page_type type)
 {
@@ -340,161 +371,24 @@ static int take_node_counts(struct store *s, const struct page_read *read, const
 
 	if (!payload)
 		lose(s, read);
-	for (uint64_t i = 0; payload && i < COUNTS_A_PAGE && first + i < s->free_node_ids.nr; i++)
-		s->free_node_ids.v[first + i] = get32(payload + 4 * i);
+	for (uint64_t i = 0; payload && i < COUNTS_A_PAGE && first + i < s->nr_nodes; i++)
+		s->node_counts[first + i] = get32(payload + 4 * i);
 	return 0;
 }
 
-/* --- nodes --- */
-
-static struct node *lost_node(struct store *s, uint32_t id)
+/* A node that is there but not counted is taken as shared: nobody writes in place below it. */
+static void count_uncounted(struct store *s)
 {
-	struct node *node = node_new(s, id, 0);
+	struct mtable *t = &s->table[TABLE_NODES];
 
-	if (!node || node_install(s, node)) {
-		free(node);
-		return NULL;
-	}
-	node->lost = true;
-	node->count = 2; /* nobody writes in place below it */
-	return node;
-}
-
-static int take_leaf(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
-		     struct node *node)
-{
-	struct leaf_format format = {.nr_entries = node_nr_slots(s, 0),
-				     .mask_bytes = s->mask_bytes,
-				     .nr_clusters = s->nr_clusters};
-	struct blob_reason why = {""};
-	struct leaf_reader r;
-	struct leaf_entry e;
-	int rc = leaf_read_begin(&r, payload, used, &format, &why);
-
-	while (!rc && (rc = leaf_read(&r, &e, &why)) == 1) {
-		uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64] = {0}, raw;
-
-		for (uint32_t i = 0; !e.full && i < s->mask_bytes; i++)
-			mask[i / 8] |= (uint64_t)e.mask[i] << (i % 8 * 8);
-		raw = entry_make(s, e.own, e.base, e.external, e.full ? NULL : mask);
-		if (!raw)
-			return -ENOMEM;
-		node->slots[e.index] = raw;
-		node->nr_present++;
-		rc = 0;
-	}
-	if (rc == -EUCLEAN) {
-		refused(s, read, &why);
-		for (uint32_t i = 0; i < node_nr_slots(s, 0); i++) {
-			if (entry_decode(node->slots[i]).partial)
-				free(entry_decode(node->slots[i]).partial);
-			node->slots[i] = 0;
-		}
-		node->lost = true;
-		node->count = 2;
-		rc = 0;
-	}
-	return rc;
-}
-
-static int take_inner(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
-		      struct node **ret_node)
-{
-	uint32_t children[256], nr = 1u << s->inner_shift;
-	struct blob_reason why = {""};
-	unsigned level;
-	struct node *node;
-
-	if (inner_decode(payload, used, nr, &level, children, &why)) {
-		refused(s, read, &why);
-		*ret_node = lost_node(s, read->key);
-		return *ret_node ? 0 : -ENOMEM;
-	}
-	node = node_new(s, read->key, level);
-	if (!node || node_install(s, node))
-		return -ENOMEM;
-	for (uint32_t i = 0; i < nr; i++) {
-		node->slots[i] = children[i]; /* numbers, until link_node() */
-		node->nr_present += children[i] != 0;
-	}
-	*ret_node = node;
-	return 0;
-}
-
-static int take_node(struct store *s, const struct page_read *read, const uint8_t *payload, uint32_t used,
-		     enum page_type type)
-{
-	struct node *node;
-
-	if (!payload) {
-		lose(s, read);
-		return lost_node(s, read->key) ? 0 : -ENOMEM;
-	}
-	if (type == PAGE_INNER)
-		return take_inner(s, read, payload, used, &node);
-	node = node_new(s, read->key, 0);
-	if (!node || node_install(s, node))
-		return -ENOMEM;
-	return take_leaf(s, read, payload, used, node);
-}
-
-static struct node *node_by_id(struct store *s, uint64_t id)
-{
-	if (!id || id >= s->table[TABLE_NODES].nr_pages)
-		return NULL;
-	if (id < s->nr_nodes && s->nodes[id])
-		return s->nodes[id];
-	store_degrade(s, "node %llu is missing", (unsigned long long)id);
-	check_found(s, STORE_FINDING_MAP, 0, "node %llu is named but missing", (unsigned long long)id);
-	return lost_node(s, id);
-}
-
-static void link_node(struct store *s, struct node *node)
-{
-	for (uint32_t i = 0; i < node_nr_slots(s, node->level); i++) {
-		uint64_t id = node->slots[i];
-		struct node *child;
-
-		if (!id)
-			continue;
-		child = node_by_id(s, id);
-		if (child && child->lost && child->level < node->level)
-			child->level = node->level - 1;
-		if (!child || child->level != node->level - 1) {
-			store_degrade(s, "node %u of level %u names %llu as its child, which it cannot be",
-				      node->id, node->level, (unsigned long long)id);
-			check_found(s, STORE_FINDING_MAP, 0, "node %u of level %u names %llu as its child",
-				    node->id, node->level, (unsigned long long)id);
-			node->lost = true;
-			return;
-		}
-		node->slots[i] = (uintptr_t)child;
-	}
-}
-
-static int link_nodes(struct store *s)
-{
-	uint64_t nr = s->nr_nodes;
-
-	for (uint64_t id = 1; id < nr; id++)
-		if (s->nodes[id] && s->nodes[id]->level && !s->nodes[id]->lost)
-			link_node(s, s->nodes[id]);
 	for (uint64_t id = 1; id < s->nr_nodes; id++) {
-		struct node *node = s->nodes[id];
-		uint32_t count = id < s->free_node_ids.nr ? s->free_node_ids.v[id] : 0;
+		uint32_t count = s->node_counts[id];
+		bool here = t->chunks[id / TABLE_FANOUT] && t->chunks[id / TABLE_FANOUT][id % TABLE_FANOUT].ref.a;
 
-		if (!node)
-			continue;
-		node->count = count && count < COUNT_MAX ? count : 2;
-		if (node->lost && node->count < 2)
-			node->count = 2;
-		for (uint32_t i = 0; !node->level && !node->lost && i < node_nr_slots(s, 0); i++) {
-			struct entry e = entry_decode(node->slots[i]);
-
-			node->maybe_shared |= (e.own && s->counts[e.own] > 1) || e.base;
-		}
+		if (count >= COUNT_MAX || (!count && here))
+			s->node_counts[id] = 2;
+		s->nr_live_nodes += s->node_counts[id] != 0;
 	}
-	return 0;
 }
 
 /* --- blobs and the reap list --- */
@@ -505,24 +399,24 @@ static int take_blob(struct store *s, const struct page_read *read, const uint8_
 	struct blob_reason why = {""};
 	struct blob_image image;
 	struct blob *b;
-	struct node *root;
+	bool bad_root;
 	int rc;
 
 	if (payload && blob_image_decode(payload, used, &image, &why)) {
-		refused(s, read, &why);
+		page_refused(s, read, &why);
 		payload = NULL;
 	}
 	if (!payload) {
 		lose(s, read);
 		return 0;
 	}
-	root = node_by_id(s, image.root);
-	rc = blob_from_image(s, read->key, &image, root, &b);
+	bad_root = image.root >= s->nr_nodes && image.root;
+	rc = blob_from_image(s, read->key, &image, bad_root ? 0 : image.root, &b);
 	if (rc)
 		return rc;
-	if (image.root && !root) {
+	if (bad_root) {
 		refuse(&why, "names root %u, which is none", image.root);
-		refused(s, read, &why);
+		page_refused(s, read, &why);
 		b->degraded = true;
 	}
 	return 0;
@@ -535,7 +429,7 @@ static int take_reap(struct store *s, const struct page_read *read, const uint8_
 	struct blob_reason why = {""};
 
 	if (payload && reap_decode(payload, used, nodes, &nr, &why)) {
-		refused(s, read, &why);
+		page_refused(s, read, &why);
 		payload = NULL;
 	}
 	if (!payload) {
@@ -545,7 +439,7 @@ static int take_reap(struct store *s, const struct page_read *read, const uint8_
 	if (array_grow(&s->reap, &s->reap_cap, s->nr_reap + nr, sizeof(s->reap[0])))
 		return -ENOMEM;
 	for (uint32_t i = 0; i < nr; i++)
-		if (node_by_id(s, nodes[i]))
+		if (nodes[i] < s->nr_nodes)
 			s->reap[s->nr_reap++] = nodes[i];
 	return 0;
 }
@@ -647,38 +541,49 @@ static int load_slots(struct store *s)
 	return rc;
 }
 
+static void count_again(struct store *s, uint32_t cluster)
+{
+	if (!cluster || !mpage_get(s, TABLE_COUNTS, cluster / COUNTS_A_PAGE)->lost)
+		return;
+	s->counts[cluster]++;
+	if (s->csum)
+		csum_load_mark(s, cluster); /* nobody knows */
+}
+
+static int count_leaf_again(struct store *s, const struct node *node, void *arg)
+{
+	bool *any_lost = arg;
+
+	*any_lost |= node->lost;
+	for (uint32_t i = 0; !node->level && !node->lost && i < node_nr_slots(s, 0); i++) {
+		struct entry e = entry_decode(node->slots[i]);
+
+		count_again(s, e.own);
+		count_again(s, e.base);
+	}
+	return 0;
+}
+
 /* Counts that are lost are made again from the maps, if all maps are there; else nothing of that range is
  * reused. */
-static void rebuild_counts(struct store *s)
+static fiber_fn int rebuild_counts(struct store *s)
 {
 	bool any_lost_node = false, any = false;
 	struct mtable *t = &s->table[TABLE_COUNTS];
+	int rc;
 
 	for (uint64_t i = 0; i < t->nr_pages; i++)
 		any |= mpage_get(s, TABLE_COUNTS, i)->lost;
 	if (!any)
-		return;
-	for (uint64_t id = 1; id < s->nr_nodes; id++) {
-		struct node *node = s->nodes[id];
-
-		any_lost_node |= node && node->lost;
-		for (uint32_t i = 0; node && !node->level && !node->lost && i < node_nr_slots(s, 0); i++) {
-			struct entry e = entry_decode(node->slots[i]);
-
-			if (e.own && mpage_get(s, TABLE_COUNTS, e.own / COUNTS_A_PAGE)->lost)
-				s->counts[e.own]++;
-			if (e.own && s->csum && mpage_get(s, TABLE_COUNTS, e.own / COUNTS_A_PAGE)->lost)
-				csum_load_mark(s, e.own); /* nobody knows */
-			if (e.base && mpage_get(s, TABLE_COUNTS, e.base / COUNTS_A_PAGE)->lost)
-				s->counts[e.base]++;
-			if (e.base && s->csum && mpage_get(s, TABLE_COUNTS, e.base / COUNTS_A_PAGE)->lost)
-				csum_load_mark(s, e.base);
-		}
-	}
+		return 0;
+	rc = nodes_visit(s, count_leaf_again, &any_lost_node);
+	if (rc)
+		return rc;
 	for (uint64_t c = 0; c < s->nr_clusters; c++)
 		if (any_lost_node && c / COUNTS_A_PAGE < t->nr_pages &&
 		    mpage_get(s, TABLE_COUNTS, c / COUNTS_A_PAGE)->lost && !s->counts[c])
 			s->counts[c] = COUNT_MAX; /* in use by nobody knows whom */
+	return 0;
 }
 
 fiber_fn int load_all(struct store *s)
@@ -686,26 +591,23 @@ fiber_fn int load_all(struct store *s)
 	uint64_t nr_nodes = s->table[TABLE_NODES].nr_pages;
 	int rc;
 
-	rc = vec_reserve(&s->free_node_ids, nr_nodes + 1);
-	if (rc)
-		return rc;
-	s->free_node_ids.nr = nr_nodes;
+	if (array_grow(&s->nodes, &s->nodes_cap, nr_nodes + 1, sizeof(s->nodes[0])) ||
+	    array_grow(&s->node_counts, &s->node_counts_cap, nr_nodes + 1, sizeof(s->node_counts[0])))
+		return -ENOMEM;
+	s->nr_nodes = nr_nodes;
 	rc = load_pages(s, TABLE_COUNTS, PAGE_COUNTS, take_counts);
 	if (!rc)
 		rc = load_slots(s);
 	if (!rc)
 		rc = load_pages(s, TABLE_NODE_COUNTS, PAGE_NODE_COUNTS, take_node_counts);
 	if (!rc)
-		rc = load_pages(s, TABLE_NODES, 0, take_node);
-	if (!rc)
-		rc = link_nodes(s);
+		count_uncounted(s);
 	if (!rc)
 		rc = load_pages(s, TABLE_BLOBS, PAGE_BLOB, take_blob);
 	if (!rc)
 		rc = load_pages(s, TABLE_REAP, PAGE_REAP, take_reap);
 	if (!rc)
-		rebuild_counts(s);
+		rc = rebuild_counts(s);
 	blobs_relate(s);
-	s->free_node_ids.nr = 0;
 	return rc;
 }

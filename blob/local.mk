@@ -3,6 +3,7 @@ BLOB_SOURCES = \
 	%D%/alloc.c \
 	%D%/blob.c \
 	%D%/blob.h \
+	%D%/cache.h \
 	%D%/check.c \
 	%D%/checkpoint.c \
 	%D%/control.c \
@@ -16,6 +17,7 @@ BLOB_SOURCES = \
 	%D%/csum_read.c \
 	%D%/drain.c \
 	%D%/entry.c \
+	%D%/evict.c \
 	%D%/external.c \
 	%D%/figures.c \
 	%D%/figures.h \
@@ -36,6 +38,7 @@ BLOB_SOURCES = \
 	%D%/mutant.c \
 	%D%/mutant.h \
 	%D%/mutant_alloc.h \
+	%D%/nodes.c \
 	%D%/pace.c \
 	%D%/page.c \
 	%D%/parent.c \

@@ -5,7 +5,7 @@
  * A record may come from a damaged journal, so what it asks for is checked; what was checked is then changed
  * in an order that shows other threads either the old or the new map.
  */
-#include "blob/internal.h"
+#include "blob/cache.h"
 
 #define MAX_LEVELS 34u
 
@@ -20,12 +20,16 @@ static inline struct node *find_leaf(const struct blob *b, uint64_t index, bool 
 				     uint64_t *ret_unshared_seq)
 {
 	const struct store *s = b->store;
-	struct node *node = atomic_load_explicit(&b->root, memory_order_acquire);
+	uint64_t raw = atomic_load_explicit(&b->root, memory_order_acquire), newest = 0, seq;
+	struct node *node = slot_node(raw);
 	bool shared = false;
-	uint64_t newest = 0, seq;
 
 	*ret_shared = false;
 	*ret_unshared_seq = 0;
+	if (__builtin_expect(raw & 1, 0)) {
+		*ret_shared = true;
+		return &map_missing;
+	}
 	if (!node ||
 	    (!map_height_fits(s, node, index) && !node->lost)) /* how high a lost root was nobody knows */
 		return NULL;
@@ -35,11 +39,17 @@ static inline struct node *find_leaf(const struct blob *b, uint64_t index, bool 
 		newest = seq > newest ? seq : newest;
 		if (!node->level || node->lost)
 			break;
-		node = slot_node(atomic_load_explicit(&node->slots[map_slot(s, index, node->level)],
-						      memory_order_acquire));
+		raw = atomic_load_explicit(&node->slots[map_slot(s, index, node->level)], memory_order_acquire);
+		if (__builtin_expect(raw & 1, 0)) {
+			*ret_shared = true;
+			return &map_missing;
+		}
+		node = slot_node(raw);
 		if (!node)
 			break;
 	}
+	if (node && !atomic_load_explicit(&node->hot, memory_order_relaxed))
+		atomic_store_explicit(&node->hot, true, memory_order_relaxed);
 	*ret_shared = shared;
 	*ret_unshared_seq = newest;
 	return node;
@@ -79,36 +89,63 @@ struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_l
 	return e;
 }
 
-uint64_t map_next(const struct blob *b, uint64_t first, uint64_t end)
+/* The way to an index, as far as it must be known to say whether there is a leaf: *ret_next is the index, or where to go on. */
+static bool leaf_exists(struct blob *b, uint64_t index, struct node_wait *w, uint64_t *ret_next)
 {
-	const struct store *s = b->store;
+	struct store *s = b->store;
+	_Atomic uint64_t *slot = &b->root;
+	struct node *node = node_resolve(s, slot, NULL), *parent = NULL;
+	unsigned shift;
 
-	while (first < end) {
-		struct node *node = b->root;
-		unsigned shift;
-
-		if (first < b->external_clusters)
-			return first;
-
-		if (!node || (!map_height_fits(s, node, first) && !node->lost))
-			return end;
-		for (;;) {
-			if (!node->level || node->lost)
-				return first;
-			shift = s->leaf_shift + (node->level - 1) * s->inner_shift;
-			node = slot_node(node->slots[map_slot(s, first, node->level)]);
-			if (!node)
-				break;
-		}
-		first = ((first >> shift) + 1) << shift;
+	*w = (struct node_wait){.level = LEVEL_ANY, .blob = b, .slot = slot};
+	*ret_next = index;
+	if (index < b->external_clusters)
+		return true;
+	while (node && node != &map_missing) {
+		if (!parent && !node->lost && !map_height_fits(s, node, index))
+			break;
+		*ret_next = index;
+		if (!node->level || node->lost)
+			return true;
+		parent = node;
+		shift = s->leaf_shift + (node->level - 1) * s->inner_shift;
+		slot = &node->slots[map_slot(s, index, node->level)];
+		if (*slot && node->level == 1)
+			return true; /* whether it is in memory or not */
+		node = node_resolve(s, slot, parent);
+		*ret_next = ((index >> shift) + 1) << shift;
+		if (!node)
+			return false;
 	}
-	return end;
+	if (node == &map_missing) {
+		w->id = *slot >> 1;
+		w->parent = parent;
+		w->slot = slot;
+		*ret_next = index;
+	} else {
+		*ret_next = UINT64_MAX;
+	}
+	return false;
+}
+
+fiber_fn int map_next(struct blob *b, uint64_t first, uint64_t end, uint64_t *ret_index)
+{
+	struct node *pinned = NULL;
+	struct node_wait w;
+	int rc = 0;
+
+	while (!rc && first < end && !leaf_exists(b, first, &w, &first))
+		if (w.id)
+			rc = node_wait_for(b->store, &w, &pinned);
+	node_put(b->store, pinned);
+	*ret_index = first < end ? first : end;
+	return rc;
 }
 
 uint32_t map_path_pages(const struct blob *b, uint64_t index)
 {
 	const struct store *s = b->store;
-	struct node *root = b->root;
+	struct node *root = b->root & 1 ? NULL : slot_node(b->root);
 	unsigned levels = 1;
 	bool shared;
 
@@ -122,12 +159,21 @@ uint32_t map_path_pages(const struct blob *b, uint64_t index)
 	return 2 * levels + 7 + (shared ? freeing_pages(s) * levels : 0);
 }
 
+/* What a slot names, if it is in memory. */
+static struct node *slot_here(struct store *s, _Atomic uint64_t *slot, struct node *parent)
+{
+	struct node *node = node_resolve(s, slot, parent);
+
+	return node == &map_missing ? NULL : node;
+}
+
 void map_prepare_path(struct store *s, struct blob *b, uint64_t index)
 {
-	struct node *root = b->root, *node;
+	struct node *root, *node, *parent = NULL;
+	_Atomic uint64_t *slot = &b->root;
 	unsigned level = 0;
 
-	if (!root) {
+	if (!b->root) {
 		uint64_t last = b->nr_clusters > index ? b->nr_clusters - 1 : index;
 
 		while (s->leaf_shift + level * s->inner_shift < 63 &&
@@ -135,9 +181,9 @@ void map_prepare_path(struct store *s, struct blob *b, uint64_t index)
 			level++;
 		rec_node(s, REC_NODE_NEW, b, index, level, node_id_alloc(s));
 	}
-	while ((root = b->root) && !map_height_fits(s, root, index))
+	while ((root = slot_here(s, &b->root, NULL)) && !map_height_fits(s, root, index))
 		rec_root_grow(s, b, node_id_alloc(s));
-	for (node = root; node; node = slot_node(node->slots[map_slot(s, index, node->level)])) {
+	while ((node = slot_here(s, slot, parent))) {
 		level = node->level;
 		if (node->count > 1) {
 			uint32_t id = node_id_alloc(s);
@@ -151,6 +197,8 @@ void map_prepare_path(struct store *s, struct blob *b, uint64_t index)
 			return;
 		if (!node->slots[map_slot(s, index, level)])
 			rec_node(s, REC_NODE_NEW, b, index, level - 1, node_id_alloc(s));
+		parent = node;
+		slot = &node->slots[map_slot(s, index, level)];
 	}
 }
 
@@ -161,12 +209,33 @@ static uint64_t seq_now(const struct store *s)
 	return s->loading ? 0 : s->journal.open_seq;
 }
 
+static struct node *linked_node(uint64_t raw)
+{
+	return raw && !(raw & 1) ? slot_node(raw) : NULL;
+}
+
+void map_slot_set(struct node *parent, _Atomic uint64_t *slot, uint64_t raw)
+{
+	struct node *old = linked_node(*slot), *now = linked_node(raw);
+
+	if (old)
+		old->nr_links--;
+	if (now)
+		now->nr_links++;
+	if (parent)
+		parent->nr_linked += (now != NULL) - (old != NULL);
+	atomic_store_explicit(slot, raw, memory_order_release);
+}
+
 static void slot_set(struct store *s, struct node *node, unsigned slot, uint64_t raw)
 {
 	mpage_touch(s, TABLE_NODES, node->id);
 	node->nr_present += (raw != 0) - (node->slots[slot] != 0);
 	atomic_store_explicit(&node->last_seq, seq_now(s), memory_order_relaxed);
-	atomic_store_explicit(&node->slots[slot], raw, memory_order_release);
+	if (node->level)
+		map_slot_set(node, &node->slots[slot], raw);
+	else
+		atomic_store_explicit(&node->slots[slot], raw, memory_order_release);
 }
 
 /* What the map amounts to loses an entry's share (before it changes), or gains it (after). */
@@ -179,24 +248,28 @@ static void account(struct blob *b, uint64_t index, uint64_t raw, bool gain)
 static void root_set(struct blob *b, struct node *node)
 {
 	mpage_touch(b->store, TABLE_BLOBS, b->slot);
-	atomic_store_explicit(&b->root, node, memory_order_release);
+	map_slot_set(NULL, &b->root, (uintptr_t)node);
 }
 
-int map_take_root(struct blob *b, struct node *root)
+int map_take_root(struct blob *b, uint32_t root)
 {
-	struct node *old = b->root;
+	uint32_t old = slot_id(b->root);
 
-	if (old && reap_push(b->store, old->id))
+	if (old && reap_push(b->store, old))
 		return -ENOMEM;
-	root_set(b, root);
+	mpage_touch(b->store, TABLE_BLOBS, b->slot);
+	map_slot_set(NULL, &b->root, root ? (uint64_t)root << 1 | 1 : 0);
+	(void)node_resolve(b->store, &b->root, NULL);
 	return 0;
 }
 
-/* The path to an index, root first; how many nodes there are of it. */
+/* The path to an index, root first; how many nodes there are of it.  What is not in memory ends it: callers see to it that
+ * nothing is missing. */
 static unsigned path_find(struct blob *b, uint64_t index, struct node **path)
 {
 	struct store *s = b->store;
-	struct node *node = b->root;
+	_Atomic uint64_t *slot = &b->root;
+	struct node *node = slot_here(s, slot, NULL), *parent = NULL;
 	unsigned nr = 0;
 
 	if (!node || (!map_height_fits(s, node, index) && !node->lost))
@@ -205,7 +278,9 @@ static unsigned path_find(struct blob *b, uint64_t index, struct node **path)
 		path[nr++] = node;
 		if (!node->level || node->lost)
 			break;
-		node = slot_node(node->slots[map_slot(s, index, node->level)]);
+		parent = node;
+		slot = &node->slots[map_slot(s, index, node->level)];
+		node = slot_here(s, slot, parent);
 	}
 	return nr;
 }
@@ -418,7 +493,7 @@ int map_apply_share(struct blob *b, uint64_t first, uint32_t nr, struct blob *fr
 	int rc = own_leaf(b, first, &leaf, why);
 
 	source = map_leaf(from, first, &shared);
-	if (!rc && (b == from || (source && source->lost) || !nr || nr > node_nr_slots(s, 0) - slot))
+	if (!rc && (b == from || (source && source->lost /* or not in memory */) || !nr || nr > node_nr_slots(s, 0) - slot))
 		rc = refuse(why, "shares %u entries from %u on with a blob that it cannot", nr, slot);
 	if (rc)
 		return rc;
@@ -455,7 +530,7 @@ static int node_make(struct store *s, uint32_t id, unsigned level, struct node *
 {
 	struct node *node;
 
-	if (!id || (id < s->nr_nodes && s->nodes[id]) || level >= MAX_LEVELS || id > s->nr_nodes + (1u << 20))
+	if (!id || (id < s->nr_nodes && s->node_counts[id]) || level >= MAX_LEVELS || id > s->nr_nodes + (1u << 20))
 		return refuse(why, "node %u, level %u, cannot be new", id, level);
 	node = node_new(s, id, level);
 	if (!node)
@@ -464,9 +539,12 @@ static int node_make(struct store *s, uint32_t id, unsigned level, struct node *
 	mpage_touch(s, TABLE_NODES, id);
 	mpage_touch(s, TABLE_NODE_COUNTS, id / COUNTS_A_PAGE);
 	if (node_install(s, node)) {
-		free(node);
+		node_free(s, node);
 		return -ENOMEM;
 	}
+	s->node_counts[id] = 1;
+	s->nr_live_nodes++;
+	cache_check(s);
 	*ret_node = node;
 	return 0;
 }
@@ -496,7 +574,7 @@ int map_apply_node_new(struct blob *b, uint64_t index, unsigned level, uint32_t 
 
 int map_apply_root_grow(struct blob *b, uint32_t id, struct blob_reason *why)
 {
-	struct node *old = b->root, *node;
+	struct node *old = slot_here(b->store, &b->root, NULL), *node;
 	int rc;
 
 	if (!old)
@@ -553,19 +631,19 @@ int map_apply_node_copy(struct blob *b, uint64_t index, unsigned level, uint32_t
 			return rc;
 	}
 	for (uint32_t c = 0; level && c < node_nr_slots(s, level); c++) {
-		struct node *child = slot_node(old->slots[c]);
+		uint64_t raw = old->slots[c];
 
-		if (!child)
+		if (!raw)
 			continue;
 		if (!BLOB_MUTANT(COPY_SHARES_UNCOUNTED))
-			node_set_count(s, child, child->count + 1);
-		slot_set(s, node, c, (uintptr_t)child);
+			node_set_count(s, slot_id(raw), s->node_counts[slot_id(raw)] + 1);
+		slot_set(s, node, c, raw);
 	}
 	if (i)
 		slot_set(s, path[i - 1], map_slot(s, index, level + 1), (uintptr_t)node);
 	else
 		root_set(b, node);
-	node_set_count(s, old, old->count - 1);
+	node_set_count(s, old->id, old->count - 1);
 	return 0;
 }
 
@@ -585,24 +663,27 @@ int reap_push(struct store *s, uint32_t id)
 int map_apply_reap(struct store *s, uint32_t id, struct blob_reason *why)
 {
 	struct node *node = id < s->nr_nodes ? s->nodes[id] : NULL;
+	uint32_t by;
 
-	if (!s->nr_reap || s->reap[s->nr_reap - 1] != id || !node)
+	if (!s->nr_reap || s->reap[s->nr_reap - 1] != id || id >= s->nr_nodes || !s->node_counts[id] ||
+	    (!node && s->node_counts[id] == 1))
 		return refuse(why, "reaps node %u, which is not on top of the reap list", id);
 	mpage_touch(s, TABLE_REAP, (s->nr_reap - 1) / REAPS_A_PAGE);
 	s->nr_reap--;
-	if (node->lost)
+	if (node && node->lost)
 		return 0; /* what it maps stays in use: nobody knows what it is */
-	node_set_count(s, node, node->count - (BLOB_MUTANT(DELETE_COUNTS_TWO) && node->count > 1 ? 2 : 1));
-	if (node->count && BLOB_MUTANT(REAP_TWICE))
+	by = BLOB_MUTANT(DELETE_COUNTS_TWO) && node && s->node_counts[id] > 1 ? 2 : 1;
+	node_set_count(s, id, s->node_counts[id] - by);
+	if (s->node_counts[id] && BLOB_MUTANT(REAP_TWICE))
 		return reap_push(s, id);
-	if (node->count)
+	if (s->node_counts[id])
 		return 0;
 	mpage_touch(s, TABLE_NODES, node->id);
 	for (uint32_t i = 0; i < node_nr_slots(s, node->level); i++) {
 		uint64_t raw = node->slots[i];
 		struct entry e = {0};
 
-		if (raw && node->level && reap_push(s, slot_node(raw)->id))
+		if (raw && node->level && reap_push(s, slot_id(raw)))
 			return -ENOMEM;
 		if (node->level)
 			continue;

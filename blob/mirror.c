@@ -99,7 +99,7 @@ static bool slot_take(struct store *s, uint64_t seq, uint8_t *payload, uint32_t 
 	return true;
 }
 
-int mirror_replay(struct store *s, uint64_t *journal_end, struct blob_reason *reason)
+fiber_fn int mirror_replay(struct store *s, uint64_t *journal_end, struct blob_reason *reason)
 {
 	uint64_t nr = 0, begin = *journal_end;
 	uint8_t payload[PAGE_PAYLOAD];

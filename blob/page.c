@@ -136,8 +136,7 @@ static bool encode_node_counts(struct store *s, uint64_t index, uint8_t *payload
 	uint32_t any = 0;
 
 	for (uint32_t i = 0; i < COUNTS_A_PAGE; i++) {
-		struct node *node = first + i < s->nr_nodes ? s->nodes[first + i] : NULL;
-		uint32_t v = node ? node->count : 0;
+		uint32_t v = first + i < s->nr_nodes ? s->node_counts[first + i] : 0;
 
 		any |= v;
 		put32(payload + 4 * i, v);
@@ -174,11 +173,8 @@ static uint32_t encode_inner(struct store *s, const struct node *node, uint8_t *
 {
 	uint32_t children[256];
 
-	for (uint32_t i = 0; i < node_nr_slots(s, node->level); i++) {
-		struct node *child = slot_node(node->slots[i]);
-
-		children[i] = child ? child->id : 0;
-	}
+	for (uint32_t i = 0; i < node_nr_slots(s, node->level); i++)
+		children[i] = slot_id(node->slots[i]);
 	return inner_encode(payload, node->level, children, node_nr_slots(s, node->level));
 }
 
@@ -187,6 +183,7 @@ static bool encode_node(struct store *s, uint64_t index, uint8_t *payload, uint3
 {
 	struct node *node = index < s->nr_nodes ? s->nodes[index] : NULL;
 
+	assert(node || index >= s->nr_nodes || !s->node_counts[index]); /* what changes is in memory */
 	if (!node || node->lost)
 		return false;
 	*ret_type = node->level ? PAGE_INNER : PAGE_LEAF;

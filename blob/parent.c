@@ -49,6 +49,24 @@ static void overlay_leaf(struct overlay *o, const struct leaf_pair *pair, uint64
 	journal_end(s);
 }
 
+/* The next leaf that differs, with the way to where it is shared into: all in memory until the owner does something else. */
+static fiber_fn int overlay_next(struct overlay *o, struct leaf_pair *pair, uint64_t *index, uint64_t end)
+{
+	struct store *s = o->b->store;
+	struct node_wait miss;
+	int rc;
+
+	cache_hold(s, true);
+	rc = pair_load(s, pair, *index, end, index);
+	while (!rc && *index < end && path_missing(o->to, *index, &miss)) {
+		rc = map_load(o->to, *index);
+		if (!rc)
+			rc = pair_load(s, pair, *index, end, index);
+	}
+	cache_hold(s, false);
+	return rc;
+}
+
 static fiber_fn int overlay(struct overlay *o)
 {
 	struct store *s = o->b->store;
@@ -57,21 +75,23 @@ static fiber_fn int overlay(struct overlay *o)
 	int rc = 0;
 
 	while (!rc && !s->stopping) {
-		struct leaf_pair pair = {.root_a = o->b->root, .root_b = o->old_parent ? o->old_parent->root : NULL};
+		struct leaf_pair pair = {.map_a = o->b, .map_b = o->old_parent};
 		uint64_t leaf_end;
 
-		index = pair_next(s, &pair, index, end);
-		if (index >= end)
-			return 0;
+		rc = overlay_next(o, &pair, &index, end);
+		if (rc || index >= end)
+			return rc;
 		if (pair.lost)
 			return -EIO;
 		rc = admit_wait(s, &admission, freeing_pages(s) + map_path_pages(o->to, index), OP_THIN);
 		if (rc)
 			return rc;
 		/* Both maps stand still, but not their memory. */
-		pair.root_a = o->b->root;
-		pair.root_b = o->old_parent ? o->old_parent->root : NULL;
-		index = pair_next(s, &pair, index, end);
+		rc = overlay_next(o, &pair, &index, end);
+		if (rc) {
+			admit_release(s, &admission);
+			return rc;
+		}
 		leaf_end = ((index >> s->leaf_shift) + 1) << s->leaf_shift;
 		overlay_leaf(o, &pair, &index, leaf_end < end ? leaf_end : end);
 		admit_release(s, &admission);

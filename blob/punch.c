@@ -36,15 +36,20 @@ static fiber_fn int zero_blocks(struct blob *b, uint64_t block, uint64_t nr)
 	return 0;
 }
 
-static bool shows_data(const struct blob *b, uint64_t block)
+/* Zeros where a range of one sub-block shows anything but zeros. */
+static fiber_fn int zero_part(struct blob *b, uint64_t block, uint64_t nr)
 {
 	const struct store *s = b->store;
-	struct node *leaf;
-	bool shared;
-	struct entry e = map_entry(b, block >> s->cluster_block_shift, &leaf, &shared);
+	int rc = map_load(b, block >> s->cluster_block_shift);
 	uint32_t sub = (block & ((1u << s->cluster_block_shift) - 1)) / s->blocks_a_sub;
+	struct node *leaf;
+	struct entry e;
+	bool shared;
 
-	return (leaf && leaf->lost) || e.base || e.external || entry_has(&e, sub);
+	if (rc)
+		return rc;
+	e = map_entry(b, block >> s->cluster_block_shift, &leaf, &shared);
+	return (leaf && leaf->lost) || e.base || e.external || entry_has(&e, sub) ? zero_blocks(b, block, nr) : 0;
 }
 
 /* Part of one cluster: bits are cleared, or zeros written where a base would show. *ret_zero: the latter is
@@ -146,16 +151,21 @@ static fiber_fn int cut_run(struct cut *c, uint64_t first, uint64_t end)
 	range_lock_init(&lock, index * n, index_end * n, NULL);
 	if (!BLOB_MUTANT(PUNCH_UNLOCKED))
 		range_lock_wait(c->b, &lock);
-	if (any_mapped(c->b, index, index_end, &lost)) {
+	rc = map_load(c->b, index);
+	if (!rc && any_mapped(c->b, index, index_end, &lost)) {
 		rc = lost ? -EIO
 			  : admit_wait(s, &admission, freeing_pages(s) + map_path_pages(c->b, index),
 				       OP_FREEING);
+		if (!rc)
+			rc = map_load(c->b, index);
+		if (!rc && any_mapped(c->b, index, index_end, &lost))
+			rc = lost ? -EIO : 0;
 		if (!rc) {
 			cut_leaf(c, first, end, zero);
-			admit_release(s, &admission);
 			if (!store_writable(s))
 				rc = -EIO;
 		}
+		admit_release(s, &admission);
 	}
 	range_unlock(c->b, &lock);
 	return rc ? rc : cut_zero(c, first, end, zero);
@@ -168,9 +178,10 @@ static fiber_fn int cut_subs(struct cut *c)
 	int rc = 0;
 
 	while (!rc && at < c->end && !s->stopping) {
-		uint64_t index = map_next(c->b, at / n, (c->end + n - 1) / n), end;
+		uint64_t index, end;
 
-		if (index * n >= c->end)
+		rc = map_next(c->b, at / n, (c->end + n - 1) / n, &index);
+		if (rc || index * n >= c->end)
 			break;
 		if (index * n > at)
 			at = index * n;
@@ -191,11 +202,11 @@ fiber_fn int blob_punch(struct blob *b, uint64_t block, uint64_t nr)
 	int rc = 0;
 
 	if (c.first > c.end) /* within one sub-block */
-		return shows_data(b, block) ? zero_blocks(b, block, nr) : 0;
-	if (block % sub && shows_data(b, block))
-		rc = zero_blocks(b, block, c.first * sub - block);
-	if (!rc && end % sub && shows_data(b, end - 1))
-		rc = zero_blocks(b, c.end * sub, end - c.end * sub);
+		return zero_part(b, block, nr);
+	if (block % sub)
+		rc = zero_part(b, block, c.first * sub - block);
+	if (!rc && end % sub)
+		rc = zero_part(b, c.end * sub, end - c.end * sub);
 	return rc ? rc : cut_subs(&c);
 }
 

@@ -5,9 +5,26 @@
 #define REAP_BYTES 65536u /* what taking a node apart is counted as: unmaps, pages, records */
 #define COMING_MAX 8192u /* clusters on their way back before it waits */
 
+/* The node on top of the list, if its record will take it apart. */
+static fiber_fn int load_top(struct store *s, struct node **ret_node)
+{
+	uint32_t id = 0;
+	int rc = 0;
+
+	while (!rc && s->nr_reap && id != s->reap[s->nr_reap - 1]) { /* another delete may have put its own there meanwhile */
+		id = s->reap[s->nr_reap - 1];
+		node_put(s, *ret_node);
+		*ret_node = NULL;
+		if (s->node_counts[id] == 1 || BLOB_MUTANT(DELETE_COUNTS_TWO))
+			rc = node_get(s, id, ret_node);
+	}
+	return rc;
+}
+
 static fiber_fn void reap_one(struct store *s)
 {
 	struct admission admission = {0};
+	struct node *node = NULL;
 	uint32_t pages = freeing_pages(s) + (1u << s->inner_shift) / REAPS_A_PAGE + 2;
 
 	if (admit_wait(s, &admission, pages, OP_FREEING)) {
@@ -15,11 +32,12 @@ static fiber_fn void reap_one(struct store *s)
 						   when something happens */
 		return;
 	}
-	if (s->nr_reap) {
+	if (s->nr_reap && !load_top(s, &node)) {
 		journal_begin(s, 64);
 		rec_reap(s, s->reap[s->nr_reap - 1]);
 		journal_end(s);
 	}
+	node_put(s, node);
 	admit_release(s, &admission);
 }
 

@@ -83,7 +83,7 @@ static int get_image(const uint8_t *p, uint32_t len, struct blob_image *image, s
 static int apply_create(struct store *s, uint32_t slot, const struct blob_image *image, struct blob *from,
 			struct blob_reason *why)
 {
-	struct node *root = from ? from->root : NULL;
+	uint32_t root = from ? slot_id(from->root) : 0;
 	struct blob *b = NULL;
 	int rc;
 
@@ -96,7 +96,7 @@ static int apply_create(struct store *s, uint32_t slot, const struct blob_image 
 	if (image->id >= s->super.next_blob_id)
 		s->super.next_blob_id = image->id + 1;
 	if (root && !BLOB_MUTANT(CLONE_UNCOUNTED) && !(s->loading && BLOB_MUTANT(SNAPSHOT_COUNT_NOT_REPLAYED)))
-		node_set_count(s, root, root->count + 1);
+		node_set_count(s, root, s->node_counts[root] + 1);
 	if (!from)
 		return 0;
 	figures_share(b, from);
@@ -111,10 +111,10 @@ static int apply_create(struct store *s, uint32_t slot, const struct blob_image 
 
 static int apply_delete(struct store *s, struct blob *b)
 {
-	struct node *root = b->root;
+	uint32_t root = slot_id(b->root);
 	struct blob *child;
 
-	if (root && reap_push(s, root->id))
+	if (root && reap_push(s, root))
 		return -ENOMEM;
 	while ((child = blob_first_child(b))) {
 		mpage_touch(s, TABLE_BLOBS, child->slot);
@@ -129,7 +129,7 @@ static int apply_revert(struct store *s, struct blob *b, const uint8_t *body, ui
 			struct blob_reason *why)
 {
 	struct blob *snapshot = NULL;
-	struct node *root;
+	uint32_t root;
 	int rc = len < 8 ? refuse(why, "a revert record of %u bytes", len)
 			 : get_blob(s, body + 4, len - 4, &snapshot, why);
 
@@ -137,9 +137,9 @@ static int apply_revert(struct store *s, struct blob *b, const uint8_t *body, ui
 		return rc;
 	if (snapshot == b)
 		return refuse(why, "reverts blob %llu to itself", (unsigned long long)b->id);
-	root = snapshot->root;
+	root = slot_id(snapshot->root);
 	if (root && !BLOB_MUTANT(REVERT_UNCOUNTED))
-		node_set_count(s, root, root->count + 1);
+		node_set_count(s, root, s->node_counts[root] + 1);
 	rc = map_take_root(b, root);
 	if (rc)
 		return rc;
@@ -198,7 +198,7 @@ static int apply_take(struct store *s, struct blob *b, const uint8_t *body, uint
 		return rc;
 	if (from == b || !(from->flags & BLOB_FLAG_TEMPORARY) || from->nr_children)
 		return refuse(why, "takes the map of blob %llu, which it cannot", (unsigned long long)from->id);
-	rc = map_take_root(b, from->root);
+	rc = map_take_root(b, slot_id(from->root));
 	if (rc)
 		return rc;
 	s->nr_reverts++;
@@ -312,7 +312,115 @@ int record_apply(struct store *s, const uint8_t *record, uint32_t len, struct bl
 	return refuse(why, "a record of type %u", record[0]);
 }
 
-int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64_t *ret_nr,
+/* --- replay --- */
+
+static bool changes_map(uint8_t type)
+{
+	return (type >= REC_MAP_FILL && type <= REC_ROOT_GROW) || type == REC_MAP_SHARE;
+}
+
+/* The blob and index whose path a record needs; NULL: none. */
+static struct blob *record_path(struct store *s, const uint8_t *record, uint32_t len, uint64_t *ret_index)
+{
+	const uint8_t *body = record + RECORD_HEADER;
+	uint32_t slot;
+
+	if (!changes_map(record[0]) || len < RECORD_HEADER + 8)
+		return NULL;
+	slot = get32(body);
+	*ret_index = record[0] == REC_ROOT_GROW ? 0 : get32(body + 4);
+	return slot < s->nr_slots ? s->slots[slot] : NULL;
+}
+
+/* What a record changes comes into memory; *ret_pinned stays until it is applied. */
+static fiber_fn int record_load(struct store *s, const uint8_t *record, uint32_t len, struct node **ret_pinned)
+{
+	uint64_t index;
+	struct blob *b = record_path(s, record, len, &index);
+	uint32_t id;
+
+	if (b && record[0] == REC_MAP_SHARE && len >= RECORD_HEADER + 16 && get32(record + RECORD_HEADER + 12) < s->nr_slots) {
+		struct blob *from = s->slots[get32(record + RECORD_HEADER + 12)];
+		int rc = from ? map_load(from, index) : 0;
+
+		if (rc)
+			return rc;
+	}
+	if (b)
+		return map_load(b, index); /* nothing goes while a journal is replayed */
+	if (record[0] != REC_REAP || len < RECORD_HEADER + 4)
+		return 0;
+	id = get32(record + RECORD_HEADER);
+	return id && id < s->nr_nodes && s->node_counts[id] == 1 ? node_get(s, id, ret_pinned) : 0;
+}
+
+struct wanted {
+	uint32_t *ids;
+	uint64_t nr, cap;
+};
+
+static int want_page(struct store *s, const uint8_t *payload, uint32_t used, struct wanted *w)
+{
+	uint32_t at = JOURNAL_PAYLOAD_HEADER;
+
+	while (used - at >= RECORD_HEADER) {
+		uint32_t len = get16(payload + at + 2);
+		struct node_wait miss;
+		struct blob *b;
+		uint64_t index;
+
+		if (len < RECORD_HEADER || len > used - at)
+			break;
+		b = record_path(s, payload + at, len, &index);
+		at += len;
+		if (!b || !path_missing(b, index, &miss) || (w->nr && w->ids[w->nr - 1] == miss.id))
+			continue;
+		if (array_grow(&w->ids, &w->cap, w->nr + 1, sizeof(w->ids[0])))
+			return -ENOMEM;
+		w->ids[w->nr++] = miss.id;
+	}
+	return 0;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+fiber_fn int records_prefetch(struct store *s, const uint8_t *pages, uint64_t seq, uint64_t nr_pages)
+{
+	struct wanted w = {0};
+	int rc = 0;
+
+	do { /* one level of the maps each time */
+		uint64_t nr = 0;
+
+		w.nr = 0;
+		for (uint64_t i = 0; i < nr_pages && !rc; i++) {
+			const uint8_t *page = pages + i * PAGE_BYTES;
+			uint32_t used = get32(page + 40);
+
+			/* Whether it is whole is looked at when it is applied. */
+			if (get64(page + 24) == seq + i && get64(page + 32) == s->super.epoch &&
+			    used >= JOURNAL_PAYLOAD_HEADER && used <= PAGE_PAYLOAD)
+				rc = want_page(s, page + PAGE_HEADER_BYTES, used, &w);
+		}
+		if (w.nr)
+			qsort(w.ids, w.nr, sizeof(w.ids[0]), compare_ids);
+		for (uint64_t i = 0; i < w.nr; i++)
+			if (!i || w.ids[i] != w.ids[i - 1])
+				w.ids[nr++] = w.ids[i];
+		w.nr = nr;
+		if (!rc && nr)
+			rc = nodes_load_many(s, w.ids, nr);
+	} while (!rc && w.nr);
+	free(w.ids);
+	return rc;
+}
+
+fiber_fn int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64_t *ret_nr,
 		  struct blob_reason *why)
 {
 	uint32_t nr, at = JOURNAL_PAYLOAD_HEADER;
@@ -323,11 +431,16 @@ int records_apply(struct store *s, const uint8_t *payload, uint32_t used, uint64
 	for (uint32_t i = 0; i < nr; i++) {
 		uint32_t len = used - at < RECORD_HEADER ? 0 : get16(payload + at + 2);
 		struct blob_reason inner = {""};
+		struct node *pinned = NULL;
 		int rc;
 
 		if (len < RECORD_HEADER || len % 4 || len > used - at)
 			return refuse(why, "record %u has %u bytes where %u are left", i, len, used - at);
-		rc = record_apply(s, payload + at, len, &inner);
+		rc = record_load(s, payload + at, len, &pinned);
+
+		if (!rc)
+			rc = record_apply(s, payload + at, len, &inner);
+		node_put(s, pinned);
 		if (rc == -EUCLEAN)
 			return refuse(why, "record %u (type %u): %.180s", i, payload[at], inner.text);
 		if (rc)

@@ -103,7 +103,7 @@ struct replay {
 	uint64_t witness;            /* the page that knew it was durable */
 };
 
-static int take_page(struct replay *r, uint64_t seq, const uint8_t *page)
+static fiber_fn int take_page(struct replay *r, uint64_t seq, const uint8_t *page)
 {
 	struct store *s = r->s;
 	struct page_id id = {.type = PAGE_JOURNAL,
@@ -164,10 +164,12 @@ static fiber_fn int replay_chunk(struct replay *r, uint64_t seq, uint64_t nr, ui
 
 		if (rc2)
 			memset(page, 0, PAGE_BYTES); /* cannot be read: as good as torn */
-		rc2 = take_page(r, seq + i, page);
-		if (rc2)
-			return rc2;
 	}
+	rc = r->stopped ? 0 : records_prefetch(s, buf, seq, nr);
+	for (uint64_t i = 0; i < nr && !rc; i++)
+		rc = take_page(r, seq + i, buf + i * PAGE_BYTES);
+	if (rc)
+		return rc;
 	return 0;
 }
 

@@ -88,6 +88,9 @@ static fiber_fn int walk_cluster(struct walk *w, uint64_t blob_id, uint64_t inde
 
 		if (!b || s->stopping || (w->progress && w->progress->cancel))
 			break;
+		rc = map_load(b, index);
+		if (rc)
+			break;
 		e = map_entry(b, index, &leaf, &shared);
 		if (!e.own && !e.base)
 			break;
@@ -98,12 +101,14 @@ static fiber_fn int walk_cluster(struct walk *w, uint64_t blob_id, uint64_t inde
 	return rc;
 }
 
-static bool entry_present(const struct blob *b, uint64_t index)
+static fiber_fn bool entry_present(struct blob *b, uint64_t index)
 {
 	struct node *leaf;
 	bool shared;
-	struct entry e = map_entry(b, index, &leaf, &shared);
+	struct entry e = {0};
 
+	if (!map_load(b, index))
+		e = map_entry(b, index, &leaf, &shared);
 	return e.own || e.base;
 }
 
@@ -114,9 +119,10 @@ static fiber_fn int walk_blob(struct walk *w, uint64_t blob_id)
 	int rc = 0;
 
 	while (!rc && (b = blob_by_id(w->s, blob_id))) {
-		uint64_t index = map_next(b, w->at->cluster, b->nr_clusters);
+		uint64_t index;
 
-		if (index >= b->nr_clusters)
+		rc = map_next(b, w->at->cluster, b->nr_clusters, &index);
+		if (rc || index >= b->nr_clusters)
 			break;
 		if (w->s->stopping || (w->progress && w->progress->cancel))
 			return -ECANCELED;

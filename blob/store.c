@@ -1,8 +1,10 @@
 /* Stores: opening, closing, failing, and what they tell about themselves. */
-#include "blob/internal.h"
+#include "blob/cache.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+
+#define DIRTY_MIN 64u /* pages, before a checkpoint is due for the map cache's sake */
 
 /* --- small things --- */
 
@@ -133,6 +135,7 @@ void store_start_fibers(struct store *s)
 		store_fiber_start(s, "blob-settle", settle_fiber);
 	store_fiber_start(s, "blob-free", free_fiber);
 	store_fiber_start(s, "blob-reap", reap_fiber);
+	store_fiber_start(s, "blob-evict", evict_fiber);
 }
 
 fiber_fn void store_stop_fibers(struct store *s)
@@ -141,6 +144,7 @@ fiber_fn void store_stop_fibers(struct store *s)
 	while (s->nr_fibers) {
 		fiber_cond_broadcast(&s->free_wake);
 		fiber_cond_broadcast(&s->reap_wake);
+		fiber_cond_broadcast(&s->cache->wake);
 		if (s->csum)
 			csum_kick(s);
 		pace_stop(s);
@@ -209,20 +213,6 @@ void store_set_geometry(struct store *s)
 	s->nr_clusters = s->super.nr_clusters;
 }
 
-static void free_maps(struct store *s)
-{
-	for (uint64_t id = 0; id < s->nr_nodes; id++) {
-		struct node *node = s->nodes[id];
-
-		for (uint32_t i = 0; node && !node->level && !node->lost && i < node_nr_slots(s, 0); i++)
-			if (entry_decode(node->slots[i]).partial)
-				free(entry_decode(node->slots[i]).partial);
-		free(node);
-	}
-	free(s->nodes);
-	vec_free(&s->free_node_ids);
-}
-
 fiber_fn void store_free(struct store *s)
 {
 	struct list *it;
@@ -234,7 +224,8 @@ fiber_fn void store_free(struct store *s)
 	if (s->internal.reqs)
 		blob_channel_fini(&s->internal);
 	ext_destroy_all(s);
-	free_maps(s);
+	cache_destroy(s);
+	vec_free(&s->free_node_ids);
 	pages_destroy(s);
 	csum_destroy(s);
 	alloc_destroy(s);
@@ -300,6 +291,8 @@ void store_heal(struct store *s, const struct u64_vec *owners)
 
 		if (table >= NR_TABLES)
 			continue;
+		if (level == 0 && table == TABLE_NODES && (!s->nodes[index] || s->nodes[index]->lost))
+			continue; /* when it is needed */
 		if (level == 0)
 			mpage_touch(s, table, index);
 		else if (level <= s->table[table].height && index < s->table[table].nr_level[level])
@@ -307,22 +300,12 @@ void store_heal(struct store *s, const struct u64_vec *owners)
 	}
 }
 
-static bool node_degraded(const struct store *s, const struct node *node)
-{
-	if (!node || node->lost || !node->level)
-		return node && node->lost;
-	for (uint32_t i = 0; i < node_nr_slots(s, node->level); i++)
-		if (node_degraded(s, slot_node(node->slots[i])))
-			return true;
-	return false;
-}
-
 static void loaded(struct store *s)
 {
 	struct list *it;
 
 	for (uint64_t id = s->nr_nodes; id-- > 1;)
-		if (!s->nodes[id])
+		if (!s->node_counts[id])
 			vec_push(&s->free_node_ids, id);
 	blobs_sort(s);
 	if (s->csum)
@@ -331,13 +314,32 @@ static void loaded(struct store *s)
 	list_for_each (it, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 
-		b->degraded |= s->nr_degraded && node_degraded(s, b->root);
 		blob_promise(b);
 	}
 	store_heal(s, &s->heal);
 }
 
-/* Everything from the device to memory; writes nothing. */
+static uint64_t map_cache_bytes(struct store *s)
+{
+	uint64_t tib = (s->super.nr_clusters << s->cluster_shift) >> 30, bytes = s->map_cache_bytes;
+
+	if (!bytes)
+		bytes = tib * 48 * 1024; /* 48 MiB for each TiB */
+	return bytes < MAP_CACHE_MIN && !s->map_cache_tiny ? MAP_CACHE_MIN : bytes;
+}
+
+/* What is dirty cannot leave the cache. */
+static void limit_dirty(struct store *s, uint64_t cache_bytes)
+{
+	uint64_t leaf = node_bytes(s, 0) + node_nr_slots(s, 0) * (sizeof(struct partial) + s->mask_words * 8 + 16);
+	uint64_t most = cache_bytes / 2 / leaf;
+
+	most = most > DIRTY_MIN ? most : DIRTY_MIN;
+	if (most < s->max_dirty)
+		s->max_dirty = most;
+}
+
+/* Everything from the device to memory, but nodes; writes nothing. */
 fiber_fn int store_load(struct store *s, bool journal, struct blob_reason *reason)
 {
 	int rc = supers_read(s, reason);
@@ -359,7 +361,10 @@ fiber_fn int store_load(struct store *s, bool journal, struct blob_reason *reaso
 	}
 	store_set_geometry(s);
 	s->loading = true;
-	rc = alloc_init(s);
+	limit_dirty(s, map_cache_bytes(s));
+	rc = cache_init(s, map_cache_bytes(s));
+	if (!rc)
+		rc = alloc_init(s);
 	if (!rc && super_has_sums(&s->super))
 		rc = csum_init(s);
 	if (!rc)
@@ -459,6 +464,8 @@ fiber_fn int store_open(const char *bdev_name, const struct store_open_opts *opt
 	}
 	s->opened_read_only = opts && opts->read_only;
 	s->sum_cache_bytes = opts ? opts->checksum_cache_bytes : 0;
+	s->map_cache_bytes = opts ? opts->map_cache_bytes : 0;
+	s->map_cache_tiny = opts && opts->map_cache_tiny;
 	s->max_dirty = opts && opts->max_dirty_pages ? opts->max_dirty_pages : 4096;
 	s->event = opts ? opts->event : NULL;
 	s->event_arg = opts ? opts->event_arg : NULL;
@@ -649,7 +656,9 @@ fiber_fn void store_get_stats(struct store *s, struct store_stats *ret_stats)
 	struct gather g = {.stats = ret_stats};
 
 	*ret_stats = s->stats;
-	ret_stats->resident_bytes = s->resident_bytes;
+	ret_stats->map_bytes = s->map_bytes;
+	ret_stats->resident_bytes = s->resident_bytes + s->map_bytes + s->nodes_cap * sizeof(s->nodes[0]) +
+				    s->node_counts_cap * sizeof(s->node_counts[0]);
 	fiber_wait_init(&g.wait);
 	device_for_each_channel(s, gather_channel, &g, gathered);
 	fiber_wait(&g.wait);

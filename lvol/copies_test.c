@@ -23,7 +23,11 @@ static struct lvol_info info_of(struct lvol *lvol)
 {
 	struct lvol_info info;
 
-	lvol_get_info(lvol, &info);
+	do {
+		lvol_get_info(lvol, &info);
+		if (info.counting)
+			fiber_sleep(1000);
+	} while (info.counting);
 	return info;
 }
 

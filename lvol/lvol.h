@@ -174,6 +174,7 @@ struct lvol_info {
 	uint64_t exclusive_age_us;	 /* how long ago; UINT64_MAX: never */
 	uint32_t nr_clones;		 /* volumes that have it as their parent */
 	bool thin, snapshot, read_only, degraded;
+	bool counting; /* num_allocated_clusters is being counted: until then it is all that are mapped */
 	bool clone; /* it has a parent: lvol_parent() */
 	char external[BDEV_NAME_MAX]; /* the bdev whose bytes it shows where it has none: its name, or its UUID while it is missing (the
 				       * volume is degraded then); empty: none */

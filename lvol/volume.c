@@ -400,6 +400,7 @@ void lvol_get_info(const struct lvol *lvol, struct lvol_info *ret_info)
 	strcpy(ret_info->base_bdev, lvol->store->base_bdev);
 	ret_info->size_bytes = blob.size_bytes;
 	ret_info->num_allocated_clusters = blob.nr_differing_clusters;
+	ret_info->counting = blob.counting;
 	ret_info->created_ms = blob.created_ms;
 	ret_info->referenced_bytes = blob.nr_named_clusters * blob.cluster_size_bytes;
 	ret_info->exclusive_bytes = blob.exclusive_clusters * blob.cluster_size_bytes;
