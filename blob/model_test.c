@@ -442,7 +442,7 @@ static void run_model(void *arg)
 	m->b.open.checksum_cache_bytes = 1;
 	/* With all of the maps in memory, with next to nothing, and in between. */
 	m->b.open.map_cache_tiny = true;
-	m->b.open.map_cache_bytes = (uint64_t[]){16u << 20, 1, 1000, 4000}[pick(4)];
+	m->b.open.map_cache_bytes = (uint64_t[]){16u << 20, 1, 1000, 4000}[model_pick(4)];
 	bench_start(&m->b);
 	hurry(m);
 	for (unsigned i = 0; i < g->nr_steps; i++)
