@@ -150,11 +150,14 @@ fiber_fn int blob_delete(struct blob *b)
 	rc = blob_wait_trimmed(b);
 	if (!rc)
 		rc = blob_part_children(b);
-	if (!rc)
-		rc = admit_wait(s, &admission, 4 + b->nr_children, OP_FREEING);
 	b->leaving = true;
-	while (b->nr_walks)
-		fiber_cond_timedwait(&s->freed_cond, 1000);
+	do {
+		admit_release(s, &admission);
+		while (b->nr_walks)
+			fiber_cond_timedwait(&s->freed_cond, 1000);
+		if (!rc)
+			rc = admit_wait(s, &admission, 4 + b->nr_children, OP_FREEING);
+	} while (b->nr_walks);
 	blob_close(b);
 	b->leaving = false;
 	if (!rc && b->nr_open)

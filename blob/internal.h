@@ -428,7 +428,7 @@ struct blob {
 	uint32_t slot, nr_open;
 	bool leaving;	   /* about to be deleted: walks that take time end */
 	bool counting;	   /* what differs from its parent's, in a fiber */
-	uint32_t nr_walks; /* fibers that wait for a node of its map */
+	uint32_t nr_walks; /* fibers that look at its map, or wait for a node of it: its deletion waits for them */
 	uint8_t flags;
 	bool trimming, degraded, deleting;
 	bool inflating; /* promised its size already, and not yet thick */

@@ -4,6 +4,7 @@ EXTRA_DIST += \
 	%D%/adr/0020-first-writes-by-the-owner.md \
 	%D%/adr/0021-snapshot-moment.md \
 	%D%/adr/0022-checksums-beside-their-clusters.md \
+	%D%/adr/0023-map-cache.md \
 	%D%/adr/0024-records-outlive-the-process.md \
 	%D%/adr/0030-groups-own-their-namespaces.md \
 	%D%/adr/0040-half-a-pdu-is-not-a-bad-pdu.md \
