@@ -282,6 +282,20 @@ fiber_fn int store_check(const char *bdev_name, store_finding_fn found, void *ar
 	return rc;
 }
 
+/* A node's page is written anew from the node in memory. */
+static fiber_fn void load_nodes_of(struct store *s, const struct u64_vec *owners)
+{
+	for (size_t i = 0; i < owners->nr; i++) {
+		uint32_t id = owners->v[i];
+		struct node *node;
+
+		if (owners->v[i] >> 48 != (uint64_t)TABLE_NODES << 8 || id >= s->nr_nodes || !s->node_counts[id])
+			continue;
+		if (!node_get(s, id, &node))
+			node_put(s, node);
+	}
+}
+
 fiber_fn int store_check_online(struct store *live, store_finding_fn found, void *arg, struct progress *progress,
 				struct store_check_result *ret_result)
 {
@@ -302,12 +316,15 @@ fiber_fn int store_check_online(struct store *live, store_finding_fn found, void
 		rc = store_attach(s, live->bdev->name, false);
 		if (!rc)
 			rc = check_device(s, false, ret_result, &reason);
+		cache_hold(live, true);
+		load_nodes_of(live, &s->heal);
 		/* As long as they have room: pages of what was admitted come first. */
 		if (!live->opened_read_only && store_writable(live) &&
 		    pages_free(live) > pages_needed(live) + s->heal.nr) {
 			live->nr_healed += s->heal.nr;
 			store_heal(live, &s->heal);
 		}
+		cache_hold(live, false);
 		store_free(s);
 	}
 	live->hold--;

@@ -31,7 +31,8 @@ static int decode_leaf(struct store *s, const uint8_t *payload, uint32_t used, s
 			return -ENOMEM;
 		node->slots[e.index] = raw;
 		node->nr_present++;
-		node->maybe_shared |= (e.own && s->counts[e.own] > 1) || e.base;
+		/* Who shared a cluster may not durably have ceased to. */
+		node->maybe_shared |= e.base || (e.own && (s->counts[e.own] > 1 || !cluster_settled(s, e.own)));
 		rc = 0;
 	}
 	return rc;
@@ -84,15 +85,12 @@ static int node_build(struct store *s, const struct page_read *read, const uint8
 /* From now on it can be found. */
 static int node_arrives(struct store *s, struct node *node)
 {
-	uint64_t committed = atomic_load(&s->journal.committed_seq), clusters = atomic_load(&s->unshared_seq);
-
 	if (!s->node_counts[node->id]) /* it is named, so it is; nobody writes in place below it */
 		s->node_counts[node->id] = 2;
 	atomic_store(&node->count, s->node_counts[node->id]);
-	/* Who shared it, or a cluster of it, may not durably have ceased to. */
-	if (s->cache->unshared_seq >= committed)
+	/* The same of who shared the node. */
+	if (s->cache->unshared_seq >= atomic_load(&s->journal.committed_seq))
 		atomic_store(&node->unshared_seq, s->cache->unshared_seq);
-	node->maybe_shared |= clusters && clusters >= committed;
 	node->hot = true;
 	return node_install(s, node);
 }

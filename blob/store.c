@@ -291,7 +291,7 @@ void store_heal(struct store *s, const struct u64_vec *owners)
 
 		if (table >= NR_TABLES)
 			continue;
-		if (level == 0 && table == TABLE_NODES && (!s->nodes[index] || s->nodes[index]->lost))
+		if (level == 0 && table == TABLE_NODES && (index >= s->nr_nodes || !s->nodes[index] || s->nodes[index]->lost))
 			continue; /* when it is needed */
 		if (level == 0)
 			mpage_touch(s, table, index);
