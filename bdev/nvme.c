@@ -13,6 +13,7 @@
 #include "bdev/nvme_internal.h"
 #include "nvme/bar.h"
 
+#define LOOK_AGAIN_US 1000000u
 #define SHORT_LIFE_US 1000000u /* a path that failed after less is not tried again at once */
 
 static struct list ctrlrs = LIST_INIT(ctrlrs);
@@ -178,7 +179,7 @@ static fiber_fn int path_up(struct bdev_nvme_path *path)
 	rc = open_function(path);
 	if (rc)
 		return rc;
-	path->failed = path->rescan_asked = false;
+	path->failed = path->rescan_asked = path->queues_missing = path->look_again = false;
 	connect.bar = path->bar;
 	connect.event = on_event;
 	connect.event_arg = path;
@@ -249,12 +250,17 @@ static fiber_fn void watch(struct bdev_nvme_path *path)
 {
 	while (!path->failed && !path->removed && !path->reset_asked && !path->end_asked) {
 		if (path->rescan_asked) {
-			path->rescan_asked = false;
+			path->rescan_asked = path->queues_missing = path->look_again = false;
 			fiber_lock(&path->ctrlr->mutex);
+			if (!path->failed)
+				bdev_nvme_channels_connect(path);
 			if (!path->failed)
 				bdev_nvme_scan(path);
 			fiber_unlock(&path->ctrlr->mutex);
 			bdev_nvme_channels_kick(path->ctrlr);
+		} else if (path->queues_missing || path->look_again) {
+			if (fiber_cond_timedwait(&path->asked, LOOK_AGAIN_US) == -ETIMEDOUT)
+				path->rescan_asked = true;
 		} else {
 			fiber_cond_wait(&path->asked);
 		}

@@ -62,9 +62,12 @@ static uint16_t qid_take(struct bdev_nvme_path *path)
 
 static fiber_fn void channel_connect(struct bdev_nvme_channel *nch, struct bdev_nvme_path *path)
 {
-	struct queue_call call = { .nch = nch, .path = path, .qid = qid_take(path) };
+	struct queue_call call = { .nch = nch, .path = path };
 	int rc;
 
+	if (nch->qids[path->idx])
+		return;
+	call.qid = qid_take(path);
 	if (!call.qid) {
 		log_warning("%s: path %u has only %u I/O queues: a thread is left without", nch->ctrlr->name, path->idx,
 			    path->nr_queues);
@@ -73,10 +76,15 @@ static fiber_fn void channel_connect(struct bdev_nvme_channel *nch, struct bdev_
 	rc = thread_call_fiber(nch->thread, connect_queue, &call);
 	if (!rc) {
 		nch->qids[path->idx] = call.qid;
+		nch->refused = false;
 		return;
 	}
 	path->qid_used[call.qid] = 0;
-	log_warning("%s: an I/O queue cannot be made: %s", nch->ctrlr->name, call.error.text);
+	path->queues_missing = true;
+	fiber_cond_signal(&path->asked);
+	if (!nch->refused)
+		log_warning("%s: an I/O queue cannot be made: %s", nch->ctrlr->name, call.error.text);
+	nch->refused = true;
 }
 
 static fiber_fn void channel_disconnect(struct bdev_nvme_channel *nch, struct bdev_nvme_path *path)

@@ -36,6 +36,7 @@ struct bdev_nvme_path {
 	bool accepting; /* channels get queues on it; under the controller's mutex */
 	/* asked of the fiber */
 	bool failed, removed, reset_asked, rescan_asked, end_asked;
+	bool queues_missing, look_again; /* a channel got no queue; a namespace did not answer: tried again in a second */
 	struct fiber_cond asked;
 	struct fiber_cond changed; /* state, nr_tries */
 	unsigned nr_tries;
@@ -50,6 +51,7 @@ struct bdev_nvme_ns {
 	struct bdev_nvme_ctrlr *ctrlr;
 	struct nvme_ns ns;
 	bool seen; /* by the scan under way */
+	bool unanswered; /* Identify of it failed, and that was said */
 	bool unregistering;
 	uint32_t max_blocks, boundary_blocks;
 	uint32_t max_zeroes_blocks, max_unmap_blocks;
@@ -90,6 +92,7 @@ struct bdev_nvme_channel {
 	struct bdev_nvme_request *requests;
 	unsigned nr_busy;
 	bool dying;
+	bool refused; /* its last queue could not be made, and that was said */
 	struct fiber_cond wake;
 	struct task kick_task;
 	bool kicking;

@@ -211,7 +211,12 @@ static fiber_fn void take_ns(struct bdev_nvme_path *path, uint32_t nsid)
 	struct nvme_error error;
 
 	if (nvme_ns_open(path->nvme, nsid, &found, &error)) {
-		log_warning("%sn%u: %s", path->ctrlr->name, nsid, error.text);
+		ns = find_ns(path->ctrlr, nsid);
+		if (!ns || !ns->unanswered)
+			log_warning("%sn%u: %s", path->ctrlr->name, nsid, error.text);
+		/* One that we have is listed, and so is there: it does not go for want of an answer. */
+		if (ns)
+			ns->seen = ns->unanswered = path->look_again = true;
 		return;
 	}
 	ns = find_ns(path->ctrlr, nsid);
@@ -225,6 +230,7 @@ static fiber_fn void take_ns(struct bdev_nvme_path *path, uint32_t nsid)
 		return;
 	}
 	ns->seen = true;
+	ns->unanswered = false;
 	__atomic_store_n(&ns->access[path->idx], ACCESS_OPTIMIZED, __ATOMIC_RELAXED);
 	if (found.max_xfer_blocks && found.max_xfer_blocks < ns->max_blocks)
 		ns->max_blocks = found.max_xfer_blocks;

@@ -578,6 +578,116 @@ SIM_TEST(an_identify_full_of_nonsense_attaches_nothing_wild)
 	}
 }
 
+SIM_TEST(a_queue_that_is_refused_is_asked_for_again)
+{
+	const struct soft_fault refused = { .kind = SOFT_STATUS, .admin = true, .opcode = NVME_ADMIN_CREATE_IO_SQ, .count = 3,
+					    .arg = NVME_SC_INTERNAL_ERROR };
+
+	attach_only();
+	soft_fault_add(drive, &refused);
+	open_ns("Nvme0n1");
+	submit_many(10, BDEV_WRITE, data, 8);
+	wait_many(10 * SECOND);
+	ck_assert_uint_eq(nr_with_status(0), 10);
+	shut();
+}
+
+SIM_TEST(a_namespace_does_not_go_for_want_of_an_answer)
+{
+	const struct soft_fault refused = { .kind = SOFT_STATUS, .admin = true, .opcode = NVME_ADMIN_IDENTIFY, .cns = 1 + NVME_CNS_NS,
+					    .count = 2, .arg = NVME_SC_INTERNAL_ERROR };
+
+	attach();
+	soft_fault_add(drive, &refused);
+	ck_assert_int_eq(bdev_nvme_reset("Nvme0"), 0);
+	ck_assert_int_eq(bdev_write(ch, data, 0, 8, 0), 0);
+	ck_assert_uint_eq(nr_removals, 0);
+	shut();
+}
+
+SIM_TEST(io_waits_while_the_only_path_is_inaccessible)
+{
+	sopts.ana = true;
+	attach();
+	ck_assert_str_eq(bdev_nvme_access_name(bdev_find("Nvme0n1"), 0), "optimized");
+	soft_ana_set(drive, NVME_ANA_INACCESSIBLE);
+	submit_many(40, BDEV_WRITE, data, 8);
+	fiber_sleep(20 * SECOND);
+	ck_assert_uint_eq(nr_done, 0);
+	ck_assert_str_eq(bdev_nvme_access_name(bdev_find("Nvme0n1"), 0), "inaccessible");
+	soft_ana_set(drive, NVME_ANA_NON_OPTIMIZED);
+	wait_many(2 * SECOND);
+	ck_assert_uint_eq(nr_with_status(0), 40);
+	ck_assert_str_eq(bdev_nvme_access_name(bdev_find("Nvme0n1"), 0), "non_optimized");
+	soft_ana_set(drive, NVME_ANA_INACCESSIBLE);
+	fiber_sleep(SECOND);
+	submit_many(40, BDEV_WRITE, data, 8);
+	wait_many(100 * SECOND);
+	ck_assert_uint_eq(nr_with_status(-EIO), 40); /* a minute is too long */
+	shut();
+}
+
+/* Two drives of software that say they are one subsystem: what one must not serve the other does. */
+static struct soft_drive *second;
+
+static int open_second(const char *address, void *arg, struct nvme_bar **ret_bar, struct nvme_error *ret_error)
+{
+	*ret_bar = soft_plug(second, address);
+	return 0;
+}
+
+SIM_TEST(io_takes_the_path_that_ana_prefers)
+{
+	struct soft_counters a, b;
+
+	sopts.ana = true;
+	attach();
+	ck_assert_int_eq(soft_create(&sopts, &second), 0);
+	strcpy(opts.address, "0000:02:00.0");
+	opts.bar_open = open_second;
+	ck_assert_msg(!bdev_nvme_attach(&opts, &error), "%s", error.text);
+	soft_ana_set(drive, NVME_ANA_NON_OPTIMIZED);
+	fiber_sleep(SECOND);
+	ck_assert_int_eq(bdev_write(ch, data, 0, 8, 0), 0);
+	soft_get_counters(drive, &a);
+	soft_get_counters(second, &b);
+	ck_assert_uint_eq(a.nr_io, 0);
+	ck_assert_uint_eq(b.nr_io, 1);
+	soft_ana_set(second, NVME_ANA_INACCESSIBLE);
+	ck_assert_int_eq(bdev_write(ch, data, 0, 8, 0), 0);
+	soft_get_counters(drive, &a);
+	ck_assert_uint_eq(a.nr_io, 1);
+	/* Active and active, both optimized: in turn. */
+	soft_ana_set(drive, NVME_ANA_OPTIMIZED);
+	soft_ana_set(second, NVME_ANA_OPTIMIZED);
+	fiber_sleep(SECOND);
+	ck_assert_int_eq(bdev_nvme_set_policy(bdev_nvme_find("Nvme0"), BDEV_NVME_ACTIVE_ACTIVE), 0);
+	soft_get_counters(drive, &a);
+	soft_get_counters(second, &b);
+	submit_many(100, BDEV_WRITE, data, 8);
+	wait_many(SECOND);
+	ck_assert_uint_eq(nr_with_status(0), 100);
+	{
+		struct soft_counters a2, b2;
+
+		soft_get_counters(drive, &a2);
+		soft_get_counters(second, &b2);
+		ck_assert_uint_eq(a2.nr_io - a.nr_io, 50);
+		ck_assert_uint_eq(b2.nr_io - b.nr_io, 50);
+	}
+	/* One of them dies under load: the other serves. */
+	fault(SOFT_FATAL, NVME_IO_WRITE, 20, 1, 0);
+	soft_stick(drive, true);
+	submit_many(200, BDEV_WRITE, data, 8);
+	wait_many(20 * SECOND);
+	ck_assert_uint_eq(nr_with_status(0), 200);
+	shut();
+	soft_stick(drive, false);
+	ck_assert_int_eq(bdev_nvme_detach("Nvme0", NULL), 0);
+	ck_assert_msg(!soft_host_errors(second), "%s", soft_last_host_error(second));
+	soft_destroy(second);
+}
+
 /* A drive that does anything at all, at random: commands swallowed, doubled, misnumbered, in the wrong phase, garbage, fatal,
  * gone.  Every operation ends in its time, none of our memory is touched after that, and once it behaves, it works. */
 SIM_TEST(a_mad_drive_costs_time_and_errors_and_nothing_else)
@@ -715,6 +825,10 @@ int main(void)
 		a_drive_that_is_not_there_is_not_attached,
 		the_same_path_twice_is_refused,
 		an_identify_full_of_nonsense_attaches_nothing_wild,
+		a_queue_that_is_refused_is_asked_for_again,
+		a_namespace_does_not_go_for_want_of_an_answer,
+		io_waits_while_the_only_path_is_inaccessible,
+		io_takes_the_path_that_ana_prefers,
 		a_mad_drive_costs_time_and_errors_and_nothing_else,
 		health_is_read_from_the_drive,
 		each_thread_has_queues_of_its_own,

@@ -24,7 +24,13 @@ static void identify_ctrlr(const struct soft_drive *drive, struct nvme_id_ctrlr 
 	id->mdts = opts->mdts;
 	id->cntlid = 7;
 	id->ver = NVME_VS(2, 0, 0);
-	id->oaes = NVME_OAES_NS_ATTR;
+	id->oaes = NVME_OAES_NS_ATTR | (opts->ana ? NVME_OAES_ANA : 0);
+	if (opts->ana) {
+		id->cmic = NVME_CMIC_MULTI_CTRLR | NVME_CMIC_ANA;
+		id->anatt = 10;
+		id->anagrpmax = id->nanagrpid = 1;
+		id->mnan = SOFT_MAX_NS;
+	}
 	id->cntrltype = NVME_CNTRLTYPE_IO;
 	id->oacs = NVME_OACS_FORMAT | (opts->shadow ? NVME_OACS_DOORBELL_BUFFER : 0);
 	id->acl = 3;
@@ -55,6 +61,7 @@ static void identify_ns(const struct soft_drive *drive, uint32_t nsid, struct nv
 		lbads++;
 	id->nsze = id->ncap = id->nuse = ns->nr_blocks;
 	id->dlfeat = NVME_DLFEAT_READ_ZERO | NVME_DLFEAT_WZ_DEAC;
+	id->anagrpid = drive->opts.ana;
 	id->noiob = drive->opts.noiob;
 	if (drive->opts.npwg) {
 		id->nsfeat |= NVME_NSFEAT_OPTPERF;
@@ -217,6 +224,21 @@ static uint16_t features(struct soft_drive *drive, const union nvme_cmd *cmd, ui
 	return 0;
 }
 
+/* One group, with all namespaces in it. */
+static void fill_ana(struct soft_drive *drive, uint8_t *to)
+{
+	struct nvme_log_ana head = {.change_count = drive->ana_changes, .nr_groups = 1};
+	struct nvme_ana_group group = {.grpid = 1, .change_count = drive->ana_changes, .state = (uint8_t)drive->ana_state};
+	uint8_t *nsids = to + sizeof(head) + sizeof(group);
+
+	for (uint32_t nsid = 1; nsid <= SOFT_MAX_NS; nsid++) {
+		if (drive->ns[nsid].nr_blocks)
+			memcpy(nsids + 4 * group.nr_nsids++, &nsid, 4);
+	}
+	memcpy(to, &head, sizeof(head));
+	memcpy(to + sizeof(head), &group, sizeof(group));
+}
+
 static uint16_t get_log(struct soft_command *command)
 {
 	struct soft_drive *drive = command->drive;
@@ -254,6 +276,10 @@ static uint16_t get_log(struct soft_command *command)
 			memset(drive->changed, 0, sizeof(drive->changed));
 			drive->ns_event_masked = false;
 		}
+		break;
+	case NVME_LID_ANA:
+		fill_ana(drive, log->bytes);
+		drive->ana_event_masked = drive->ana_event_masked && (cmd->get_log.lsp & NVME_LOG_RAE);
 		break;
 	default:
 		free(log);

@@ -71,7 +71,9 @@ struct soft_drive {
 	union nvme_cmd aers[SOFT_MAX_AERS];
 	unsigned nr_aers;
 	uint32_t pending_event; /* dw0 + 1; 0: none */
-	bool ns_event_masked;
+	bool ns_event_masked, ana_event_masked;
+	enum nvme_ana_state ana_state;
+	uint64_t ana_changes;
 	uint32_t changed[SOFT_MAX_NS];
 	uint32_t features[SOFT_MAX_FEATURES];
 	bool stuck, silent; /* silent: after a fatal status */

@@ -122,6 +122,10 @@ uint16_t soft_io(struct soft_command *command)
 	}
 	if (!ns)
 		return NVME_SC_INVALID_NS | NVME_SC_DNR;
+	if (drive->ana_state == NVME_ANA_INACCESSIBLE)
+		return NVME_SC_ANA_INACCESSIBLE;
+	if (drive->ana_state == NVME_ANA_PERSISTENT_LOSS)
+		return NVME_SC_ANA_PERSISTENT_LOSS;
 	switch (cmd->opcode) {
 	case NVME_IO_FLUSH:
 		drive->counters.nr_flushes++;

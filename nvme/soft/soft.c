@@ -47,7 +47,7 @@ void soft_reset(struct soft_drive *drive)
 	drive->features[NVME_FID_VWC] = !drive->opts.no_write_cache;
 	drive->nr_aers = 0;
 	drive->pending_event = 0;
-	drive->ns_event_masked = false;
+	drive->ns_event_masked = drive->ana_event_masked = false;
 	drive->shadow = drive->event = NULL;
 	drive->silent = false;
 	drive->epoch++;
@@ -439,6 +439,16 @@ int soft_ns_set(struct soft_drive *drive, uint32_t nsid, uint64_t nr_blocks)
 	return 0;
 }
 
+void soft_ana_set(struct soft_drive *drive, enum nvme_ana_state state)
+{
+	drive->ana_state = state;
+	drive->ana_changes++;
+	if (drive->ana_event_masked || !(drive->features[NVME_FID_ASYNC_EVENT] & NVME_AEC_ANA))
+		return;
+	drive->ana_event_masked = true;
+	soft_event(drive, NVME_AER_RESULT(NVME_AER_NOTICE, NVME_AER_NOTICE_ANA, NVME_LID_ANA));
+}
+
 uint8_t *soft_ns_data(struct soft_drive *drive, uint32_t nsid)
 {
 	return nsid <= SOFT_MAX_NS ? drive->ns[nsid].data : NULL;
@@ -463,6 +473,7 @@ int soft_create(const struct soft_opts *opts, struct soft_drive **ret_drive)
 		drive->opts.max_entries = DEFAULT_ENTRIES;
 	if (!drive->opts.nr_io_queues)
 		drive->opts.nr_io_queues = SOFT_MAX_QUEUES - 1;
+	drive->ana_state = NVME_ANA_OPTIMIZED;
 	list_init(&drive->commands);
 	pthread_mutex_init(&drive->irq_mutex, NULL);
 	rc = soft_ns_set(drive, 1, opts->nr_blocks ? opts->nr_blocks : DEFAULT_BLOCKS);

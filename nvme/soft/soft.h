@@ -28,6 +28,7 @@ struct soft_opts {
 	uint16_t noiob, npwg;	 /* blocks; npwg 0's based as on the wire; 0: neither is reported */
 	bool no_write_cache;
 	bool sgl, shadow;	 /* it takes SGLs; it has Doorbell Buffer Config */
+	bool ana;		 /* it reports Asymmetric Namespace Access, optimized at first */
 	bool no_irq;
 	uint8_t dstrd;
 	uint64_t latency_us;	 /* of each I/O command */
@@ -52,6 +53,8 @@ int soft_cut_copy(struct soft_drive *drive, struct soft_drive **ret_drive);
 
 /* nr_blocks 0: the namespace goes.  What there was stays as far as it fits.  Hosts that asked for it hear by an event. */
 int soft_ns_set(struct soft_drive *drive, uint32_t nsid, uint64_t nr_blocks);
+/* All namespaces' access from now on; hosts that asked for it hear by an event. */
+void soft_ana_set(struct soft_drive *drive, enum nvme_ana_state state);
 /* The medium itself, as the last write left it; NULL: no such namespace. */
 uint8_t *soft_ns_data(struct soft_drive *drive, uint32_t nsid);
 
