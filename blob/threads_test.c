@@ -106,13 +106,21 @@ static void side_work(struct world *w)
 	}
 }
 
+struct run {
+	unsigned nr_steps;
+	bool checksums;
+};
+
 static void run_world(void *arg)
 {
+	const struct run *run = arg;
 	struct world *w = calloc(1, sizeof(*w));
 	struct writer writers[NR_ALL];
 	struct thread *threads[NR_THREADS];
 
-	w->nr_steps = *(unsigned *)arg;
+	w->nr_steps = run->nr_steps;
+	w->b.create.checksums = run->checksums;
+	w->b.open.checksum_cache_bytes = 1;
 	w->b.create.journal_pages = 64;
 	w->b.create.leaf_shift = 2;
 	w->b.create.inner_shift = 2;
@@ -151,25 +159,36 @@ static void run_world(void *arg)
 
 START_TEST(writers_on_two_threads_find_what_they_wrote_simulated)
 {
-	unsigned nr_steps = 300;
+	struct run run = {.nr_steps = 300};
 
-	for (unsigned seed = 1; seed <= 4; seed++)
-		run_sim(seed, 2, run_world, &nr_steps);
+	for (unsigned seed = 1; seed <= 8; seed++) {
+		run.checksums = seed % 2 == 0;
+		run_sim(seed, 2, run_world, &run);
+	}
 }
 END_TEST
 
 START_TEST(writers_on_two_cores_find_what_they_wrote)
 {
-	unsigned nr_steps = 2000;
+	struct run run = {.nr_steps = 2000};
 
-	run_real("0,1", run_world, &nr_steps);
+	run_real("0,1", run_world, &run);
+}
+END_TEST
+
+START_TEST(writers_on_two_cores_find_what_they_wrote_in_a_store_with_checksums)
+{
+	struct run run = {.nr_steps = 2000, .checksums = true};
+
+	run_real("0,1", run_world, &run);
 }
 END_TEST
 
 int main(void)
 {
 	const TTest *const tests[] = {writers_on_two_threads_find_what_they_wrote_simulated,
-				      writers_on_two_cores_find_what_they_wrote};
+				      writers_on_two_cores_find_what_they_wrote,
+				      writers_on_two_cores_find_what_they_wrote_in_a_store_with_checksums};
 
 	return run_tests("threads", tests, sizeof(tests) / sizeof(tests[0]));
 }

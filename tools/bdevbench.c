@@ -23,7 +23,7 @@ static struct {
 	uint32_t bs, qd, read_percent, time_s, block_size;
 	uint64_t size_mib;
 	enum pattern pattern;
-	bool fua, json, fill;
+	bool fua, json, fill, checksums, scrub;
 	const char *rw;
 } opt = {
 	.bdev = "malloc", .bs = 4096, .qd = 128, .read_percent = 100, .time_s = 5, .block_size = 512, .size_mib = 256,
@@ -137,7 +137,7 @@ static int worker_end(void *arg)
 
 static fiber_fn int make_lvol(const char **ret_name)
 {
-	const struct lvol_store_create_opts store_opts = { .name = "bench", .base_bdev = "base" };
+	const struct lvol_store_create_opts store_opts = { .name = "bench", .base_bdev = "base", .checksums = opt.checksums };
 	struct lvol_create_opts opts = { .name = "volume", .size_bytes = opt.size_mib << 20, .thin = true };
 	struct lvol_store *store;
 	struct lvol *lvol;
@@ -227,6 +227,23 @@ static void report(struct bdev *bdev, uint64_t nr_done, uint64_t wall_us, uint64
 	free(h);
 }
 
+/* Beside the load, for as long as that lasts. */
+static struct progress scrubbing;
+
+static void scrub_main(void *arg)
+{
+	struct lvol_store *store = lvol_store_first();
+	struct store_scrub_result scrubbed = { 0 };
+
+	while (store && !scrubbing.cancel) {
+		struct store_scrub_cursor cursor = { 0 };
+
+		if (store_scrub(lvol_store_blobstore(store), &cursor, &scrubbed, &scrubbing))
+			break;
+	}
+	fprintf(stderr, "scrubbed %llu MiB\n", (unsigned long long)(scrubbed.nr_bytes >> 20));
+}
+
 static fiber_fn int run(void)
 {
 	struct bdev *bdev = bdev_desc_bdev(desc);
@@ -253,7 +270,10 @@ static fiber_fn int run(void)
 	}
 	if (rc)
 		return rc;
+	if (opt.scrub)
+		rc = fiber_spawn(thread_current(), "scrub", scrub_main, NULL);
 	fiber_sleep(opt.time_s * 1000000ull);
+	scrubbing.cancel = true;
 	for (unsigned i = 0; i < nr_workers; i++) {
 		thread_call(workers[i].thread, worker_stop, &workers[i]);
 		fiber_wait(&over[i]);
@@ -295,7 +315,8 @@ static void usage(void)
 {
 	fputs("usage: bdevbench [--bdev malloc|null|lvol|uring:PATH] [--rw read|write|randread|randwrite|rw|randrw]\n"
 	      "                 [--bs BYTES] [--qd N] [--time SECONDS] [--read-percent N] [--cores LIST] [--size MIB]\n"
-	      "                 [--block-size BYTES] [--fua] [--no-fill] [--json]\n"
+	      "                 [--block-size BYTES] [--fua] [--no-fill] [--json] [--checksums] [--scrub]\n"
+	      "--checksums: of lvol's store; --scrub: it is scrubbed again and again meanwhile.\n"
 	      "--fill is implied but for uring; what --bdev uring:PATH names is overwritten by writes.\n",
 	      stderr);
 	exit(2);
@@ -323,6 +344,7 @@ static void parse(int argc, char **argv)
 		{ "bdev", 1, NULL, 'b' }, { "rw", 1, NULL, 'w' },	 { "bs", 1, NULL, 's' },
 		{ "qd", 1, NULL, 'q' },	  { "time", 1, NULL, 't' },	 { "read-percent", 1, NULL, 'p' },
 		{ "cores", 1, NULL, 'c' }, { "size", 1, NULL, 'z' },	 { "block-size", 1, NULL, 'B' },
+		{ "checksums", 0, NULL, 'k' }, { "scrub", 0, NULL, 'S' },
 		{ "fua", 0, NULL, 'f' },  { "no-fill", 0, NULL, 'n' }, { "json", 0, NULL, 'j' }, { 0 },
 	};
 	int c;
@@ -356,6 +378,12 @@ static void parse(int argc, char **argv)
 			break;
 		case 'B':
 			opt.block_size = strtoul(optarg, NULL, 0);
+			break;
+		case 'k':
+			opt.checksums = true;
+			break;
+		case 'S':
+			opt.scrub = true;
 			break;
 		case 'f':
 			opt.fua = true;
