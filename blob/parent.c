@@ -83,7 +83,7 @@ static fiber_fn int overlay(struct overlay *o)
 			return rc;
 		if (pair.lost)
 			return -EIO;
-		rc = admit_wait(s, &admission, freeing_pages(s) + map_path_pages(o->to, index), OP_THIN);
+		rc = admit_wait(s, &admission, 2 * freeing_pages(s) + map_path_pages(o->to, index), OP_THIN);
 		if (rc)
 			return rc;
 		/* Both maps stand still, but not their memory. */

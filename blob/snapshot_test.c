@@ -195,17 +195,32 @@ static void look_again(struct world *w, struct shot *s)
 			      s->found[i]);
 }
 
+struct inflater {
+	struct world *w;
+	struct fiber_wait over;
+};
+
+static void inflate_fiber(void *arg)
+{
+	struct inflater *i = arg;
+
+	fiber_wake(&i->over, blob_inflate(i->w->blob, NULL));
+}
+
 static void run_world(void *arg)
 {
 	struct world *w = calloc(1, sizeof(*w));
 	static struct shot shots[NR_SNAPSHOTS];
 	struct writer writers[NR_ALL];
 	struct thread *threads[NR_THREADS];
+	struct inflater inflater = {.w = w};
+	bool inflating = false;
 
 	w->b.create.journal_pages = 64;
 	w->b.create.leaf_shift = 2;
 	w->b.create.inner_shift = 2;
 	bench_start(&w->b);
+	fiber_wait_init(&inflater.over);
 	w->blob = make_blob(&w->b, "written", NR_BLOCKS * SPREAD * BLOCK);
 	fiber_wait_init(&w->all_done);
 	w->nr_running = NR_ALL;
@@ -225,7 +240,14 @@ static void run_world(void *arg)
 			ck_assert_int_eq(blob_delete(shots[i - 1].blob), 0);
 			shots[i - 1].blob = NULL;
 		}
+		if (i != 4)
+			continue;
+		/* What first writes do, inflating does as well. */
+		ck_assert_int_eq(fiber_spawn(thread_current(), "inflate", inflate_fiber, &inflater), 0);
+		inflating = true;
 	}
+	if (inflating)
+		ck_assert_int_eq(fiber_wait(&inflater.over), 0);
 	w->stop = true;
 	fiber_wait(&w->all_done);
 	if (arg) /* virtual time, in which a device operation takes up to 50 us */
