@@ -2,7 +2,7 @@
  * A queue over RDMA: connection and queue pair, capsules out, responses in, and the end.
  *
  * A request is done when its response has come and its capsule's send has completed, in either order: until then the device may
- * read the capsule once more.  What a target says is compared with what was asked; what it does to memory stays in the arena.
+ * read the capsule once more; and when the window to its data is closed: by the target with the response, or else by us.  What a target says is compared with what was asked; what it does to memory stays in the arena.
  * Source: NVMe over RDMA Transport Specification 1.0.
  */
 #include <errno.h>
@@ -12,7 +12,9 @@
 
 #include "nvme/rdma.h"
 
-#define ID_RECV	    (1ull << 32)
+#define ID_RECV	      (1ull << 32)
+#define ID_INVALIDATE (1ull << 33)
+#define ID_BIND	      (1ull << 34) /* told only in error */
 #define EXTRA_RECVS 2u
 #define POLL_BATCH  16u
 
@@ -28,9 +30,15 @@ static bool goes_in_capsule(const struct rdma_qpair *qpair, const struct nvme_re
 	return req->len && req->len <= qpair->in_capsule_max && xfer_of(&req->cmd) == NVME_XFER_TO_CTRLR;
 }
 
-static void prepare(struct rdma_qpair *qpair, struct nvme_request *req, uint8_t *capsule, const struct rdma_bounce *bounce)
+static uint8_t *data_of(const struct rdma_qpair *qpair, const struct rdma_bounce *bounce)
 {
-	uint8_t *at = qpair->arena + (size_t)bounce->first * RDMA_ARENA_UNIT;
+	return qpair->arena + (size_t)bounce->first * RDMA_ARENA_UNIT;
+}
+
+static void prepare(struct rdma_qpair *qpair, struct nvme_request *req, uint8_t *capsule, struct rdma_bounce *bounce)
+{
+	uint8_t *at = data_of(qpair, bounce), type = NVME_SGL_KEYED;
+	uint32_t key = rnic_mr_rkey(qpair->mr);
 
 	req->cmd.flags = (req->cmd.flags & NVME_CMD_FUSE_MASK) | NVME_CMD_PSDT_SGL;
 	if (goes_in_capsule(qpair, req)) {
@@ -38,7 +46,11 @@ static void prepare(struct rdma_qpair *qpair, struct nvme_request *req, uint8_t 
 		req->cmd.sgl = (struct nvme_sgl){ .len = req->len, .type = NVME_SGL_IN_CAPSULE };
 		rdma_copy(req, capsule + sizeof(req->cmd), true);
 	} else if (req->len) {
-		nvme_keyed_sgl_set(&req->cmd.keyed_sgl, (uintptr_t)at, req->len, rnic_mr_rkey(qpair->mr), NVME_SGL_KEYED);
+		if (qpair->windows) {
+			key = bounce->key = rnic_window_next_key(qpair->windows[req->slot]);
+			type = NVME_SGL_KEYED_INVALIDATE;
+		}
+		nvme_keyed_sgl_set(&req->cmd.keyed_sgl, (uintptr_t)at, req->len, key, type);
 		if (xfer_of(&req->cmd) == NVME_XFER_TO_CTRLR)
 			rdma_copy(req, at, true);
 		else
@@ -52,15 +64,23 @@ static void prepare(struct rdma_qpair *qpair, struct nvme_request *req, uint8_t 
 static void send_capsule(struct rdma_qpair *qpair, struct nvme_request *req)
 {
 	uint8_t *capsule = qpair->memory + (size_t)req->slot * qpair->capsule_size;
+	struct rdma_bounce *bounce = &qpair->bounces[req->slot];
 	struct rnic_sge sge = { (uintptr_t)capsule, sizeof(union nvme_cmd), rnic_mr_lkey(qpair->mr) };
+	struct rnic_sge part = { (uintptr_t)data_of(qpair, bounce), req->len, 0 };
 	struct rnic_send send = { .id = req->slot, .sge = &sge, .nr_sge = 1, .op = RNIC_SEND, .signaled = true };
+	struct rnic_send bind = { .next = &send, .id = ID_BIND, .sge = &part, .nr_sge = 1, .op = RNIC_BIND, .mr = qpair->mr };
 	int rc;
 
-	prepare(qpair, req, capsule, &qpair->bounces[req->slot]);
+	prepare(qpair, req, capsule, bounce);
 	if (req->in_capsule)
 		sge.len += req->len;
+	if (bounce->key) {
+		bind.window = qpair->windows[req->slot];
+		bind.remote_key = bounce->key;
+		bind.access = xfer_of(&req->cmd) == NVME_XFER_TO_CTRLR ? RNIC_REMOTE_READ : RNIC_REMOTE_WRITE;
+	}
 	req->nr_tx = 1;
-	rc = rnic_post_send(qpair->conn, &send);
+	rc = rnic_post_send(qpair->conn, bounce->key ? &bind : &send);
 	if (rc)
 		qpair_fail(&qpair->q, rc, "a command cannot be sent: %s", strerror(-rc));
 }
@@ -99,24 +119,52 @@ static int post_recv(struct rdma_qpair *qpair, uint32_t idx)
 	return rnic_post_recv(qpair->conn, &recv);
 }
 
-static void answered(struct rdma_qpair *qpair, const struct nvme_cqe *cqe)
+/* The data is here, and nobody can change it any more. */
+static void finish(struct rdma_qpair *qpair, struct nvme_request *req)
 {
-	struct nvme_request *req = qpair_find(&qpair->q, cqe->cid);
-	uint16_t status = nvme_cqe_status(cqe);
-	struct rdma_bounce *bounce;
+	struct rdma_bounce *bounce = &qpair->bounces[req->slot];
+	uint16_t status = nvme_cqe_status(&req->cqe);
 
-	if (!req) {
-		qpair_fail(&qpair->q, -EPROTO, "the target broke the protocol: a response to no outstanding command");
-		return;
-	}
-	req->cqe = *cqe;
-	bounce = &qpair->bounces[req->slot];
 	if (bounce->nr) {
 		if (xfer_of(&req->cmd) == NVME_XFER_TO_HOST && nvme_status_code(status) == NVME_SC_SUCCESS)
-			rdma_copy(req, qpair->arena + (size_t)bounce->first * RDMA_ARENA_UNIT, false);
+			rdma_copy(req, data_of(qpair, bounce), false);
 		rdma_bounce_put(qpair, bounce);
 	}
 	qpair_request_answered(&qpair->q, req, status);
+}
+
+static void close_window(struct rdma_qpair *qpair, struct nvme_request *req)
+{
+	struct rnic_send send = { .id = ID_INVALIDATE | req->slot,
+				  .op = RNIC_INVALIDATE,
+				  .remote_key = qpair->bounces[req->slot].key,
+				  .signaled = true };
+	int rc = rnic_post_send(qpair->conn, &send);
+
+	if (rc)
+		qpair_fail(&qpair->q, rc, "a key cannot be taken back: %s", strerror(-rc));
+}
+
+static void answered(struct rdma_qpair *qpair, const struct nvme_cqe *cqe, const struct rnic_wc *wc)
+{
+	struct nvme_request *req = qpair_find(&qpair->q, cqe->cid);
+	uint32_t key = req ? qpair->bounces[req->slot].key : 0;
+
+	if (!req || qpair->closing[req->slot]) {
+		qpair_fail(&qpair->q, -EPROTO, "the target broke the protocol: a response to no outstanding command");
+		return;
+	}
+	if (wc->invalidated && wc->key != key) {
+		qpair_fail(&qpair->q, -EPROTO, "the target broke the protocol: it invalidated a key that is another command's");
+		return;
+	}
+	req->cqe = *cqe;
+	if (!key || wc->invalidated) {
+		finish(qpair, req);
+		return;
+	}
+	qpair->closing[req->slot] = true;
+	close_window(qpair, req);
 }
 
 static void received(struct rdma_qpair *qpair, const struct rnic_wc *wc)
@@ -132,7 +180,7 @@ static void received(struct rdma_qpair *qpair, const struct rnic_wc *wc)
 	if (post_recv(qpair, idx))
 		qpair_fail(&qpair->q, -EIO, "a receive cannot be posted");
 	else
-		answered(qpair, &cqe);
+		answered(qpair, &cqe, wc);
 }
 
 static void completed(struct rdma_qpair *qpair, const struct rnic_wc *wc)
@@ -147,7 +195,12 @@ static void completed(struct rdma_qpair *qpair, const struct rnic_wc *wc)
 		received(qpair, wc);
 		return;
 	}
-	req = qpair->q.slots[wc->id].req;
+	req = qpair->q.slots[(uint32_t)wc->id].req;
+	if (wc->id & ID_INVALIDATE) {
+		qpair->closing[req->slot] = false;
+		finish(qpair, req);
+		return;
+	}
 	if (req && req->nr_tx && --req->nr_tx == 0)
 		qpair_request_sent(&qpair->q, req);
 }
@@ -295,7 +348,7 @@ static int make_queues(struct rdma_qpair *qpair)
 {
 	struct rnic_device *device = rnic_conn_device(qpair->conn);
 	struct rnic_qp_opts opts = {
-		.max_send = qpair->q.depth,
+		.max_send = rnic_info(device)->windows ? 3 * qpair->q.depth : qpair->q.depth,
 		.max_recv = qpair->nr_recvs,
 		.max_send_sge = 1,
 		.max_recv_sge = 1,

@@ -11,6 +11,7 @@
 /* Where the data of a request lies while it is in flight. */
 struct rdma_bounce {
 	uint32_t first, nr; /* units of the arena; 0: none */
+	uint32_t key;	    /* of its window; 0: none is open */
 };
 
 /* A queue over RDMA.  Owner: the thread that connected it. */
@@ -29,6 +30,8 @@ struct rdma_qpair {
 	size_t memory_size;
 	struct rnic_mr *mr;
 	struct rdma_bounce *bounces; /* by slot */
+	struct rnic_window **windows; /* by slot; NULL: the device has none, and one key lets the target at the whole arena */
+	bool *closing;		      /* by slot: answered, and its window is being closed */
 	uint64_t *arena_map;	     /* a bit for each unit in use */
 	uint32_t nr_units;
 };

@@ -70,6 +70,24 @@ uint32_t rnic_mr_rkey(const struct rnic_mr *mr)
 	return mr->rkey;
 }
 
+int rnic_window_create(struct rnic_device *device, struct rnic_window **ret_window)
+{
+	return ops()->window_create(device, ret_window);
+}
+
+void rnic_window_free(struct rnic_window *window)
+{
+	if (window)
+		ops()->window_free(window);
+}
+
+/* The low byte is the consumer's to choose. */
+uint32_t rnic_window_next_key(struct rnic_window *window)
+{
+	window->key = (window->key & ~0xffu) | ((window->key + 1) & 0xffu);
+	return window->key;
+}
+
 int rnic_pool_lkey(struct rnic_device *device, uint32_t *ret_lkey)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

@@ -31,6 +31,7 @@ int rnic_available(char *ret_why, size_t size);
 /* Constant.  A device that was once seen stays known, also when it has been taken away. */
 struct rnic_info {
 	char name[64];
+	bool windows; /* memory windows of type 2B: keys for a part of a registration, made and ended by work requests */
 	bool iwarp; /* the memory that an RDMA READ fills must be writable by the peer */
 	uint32_t max_wr;       /* in a queue pair, either way */
 	uint32_t max_sge;      /* in a work request */
@@ -48,12 +49,19 @@ bool rnic_is_removed(const struct rnic_device *device); /* any thread */
 #define RNIC_LOCAL_WRITE  0x1u
 #define RNIC_REMOTE_READ  0x2u
 #define RNIC_REMOTE_WRITE 0x4u
+#define RNIC_WINDOWS	  0x8u /* windows may be bound to it */
 
 /* Makes memory known to the device; keys are good until rnic_mr_free().  May take a while: not for hot paths. */
 int rnic_mr_create(struct rnic_device *device, void *addr, size_t len, unsigned access, struct rnic_mr **ret_mr);
 void rnic_mr_free(struct rnic_mr *mr); /* NULL is fine */
 uint32_t rnic_mr_lkey(const struct rnic_mr *mr);
 uint32_t rnic_mr_rkey(const struct rnic_mr *mr);
+/* A window: bound by RNIC_BIND to one queue pair and a part of a registration, until its key is invalidated from either side. */
+struct rnic_window;
+int rnic_window_create(struct rnic_device *device, struct rnic_window **ret_window);
+void rnic_window_free(struct rnic_window *window); /* before its registration, after its queue pair; NULL is fine */
+/* The key for the next bind: never the one before. */
+uint32_t rnic_window_next_key(struct rnic_window *window);
 /* The local key of all pool buffers (iobuf_get); registered once for each device.  Thread: any. */
 int rnic_pool_lkey(struct rnic_device *device, uint32_t *ret_lkey);
 
@@ -70,6 +78,8 @@ enum rnic_op {
 	RNIC_SEND_INVALIDATE, /* the peer's key remote_key ends with it */
 	RNIC_WRITE,
 	RNIC_READ,
+	RNIC_BIND,	 /* window to the part of mr in its one sge, with remote_key and access */
+	RNIC_INVALIDATE, /* our own key remote_key */
 };
 
 #define RNIC_MAX_SGE 16u
@@ -84,6 +94,10 @@ struct rnic_send {
 	bool signaled; /* a completion when it is done; in error there is one always */
 	uint32_t remote_key;
 	uint64_t remote_addr;
+	/* RNIC_BIND */
+	struct rnic_window *window;
+	struct rnic_mr *mr;
+	unsigned access;
 };
 
 struct rnic_recv {

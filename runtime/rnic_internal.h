@@ -10,6 +10,8 @@ struct rnic_ops {
 	int (*available)(char *ret_why, size_t size);
 	int (*mr_create)(struct rnic_device *device, void *addr, size_t len, unsigned access, struct rnic_mr **ret_mr);
 	void (*mr_free)(struct rnic_mr *mr);
+	int (*window_create)(struct rnic_device *device, struct rnic_window **ret_window);
+	void (*window_free)(struct rnic_window *window);
 	int (*cq_create)(struct rnic_device *device, uint32_t nr_entries, struct rnic_cq **ret_cq);
 	int (*cq_start)(struct rnic_cq *cq);
 	void (*cq_destroy)(struct rnic_cq *cq);
@@ -44,6 +46,10 @@ struct rnic_device {
 
 struct rnic_mr {
 	uint32_t lkey, rkey;
+};
+
+struct rnic_window {
+	uint32_t key; /* of the last bind, or as it was made */
 };
 
 struct rnic_cq {

@@ -33,6 +33,12 @@ struct sim_mr {
 	bool valid;
 };
 
+/* Its key is that of a registration which is valid while it is bound. */
+struct sim_window {
+	struct rnic_window window;
+	struct rnic_mr *mr;
+};
+
 struct sim_cq {
 	struct rnic_cq cq;
 	struct rnic_wc *ring;
@@ -117,7 +123,7 @@ static void devices_init(void)
 {
 	if (devices[0].base.info.max_wr)
 		return;
-	devices[0].base.info = (struct rnic_info){ .name = "sim0", .max_wr = 4096, .max_sge = 16, .max_read_sge = 16, .max_cqe = 65536,
+	devices[0].base.info = (struct rnic_info){ .name = "sim0", .windows = true, .max_wr = 4096, .max_sge = 16, .max_read_sge = 16, .max_cqe = 65536,
 						   .max_srq_wr = 4096, .max_message_bytes = 1u << 30, .max_reads = 16, .max_peer_reads = 16 };
 	devices[1].base.info = (struct rnic_info){ .name = "sim1", .iwarp = true, .max_wr = 1024, .max_sge = 6, .max_read_sge = 1,
 						   .max_cqe = 65536, .max_message_bytes = 96 * 1024, .max_reads = 4, .max_peer_reads = 4 };
@@ -162,6 +168,31 @@ static void sim_mr_free(struct rnic_mr *base)
 	list_del(&mr->link);
 	stats.nr_mrs--;
 	free(mr);
+}
+
+static int sim_window_create(struct rnic_device *device, struct rnic_window **ret_window)
+{
+	struct sim_window *window = calloc(1, sizeof(*window));
+
+	if (!window || sim_mr_create(device, NULL, 0, 0, &window->mr)) {
+		free(window);
+		return -ENOMEM;
+	}
+	assert(device->info.windows);
+	/* Room for the byte that the consumer chooses. */
+	next_key = (next_key + 0x200) & ~0xffu;
+	window->window.key = window->mr->lkey = window->mr->rkey = next_key;
+	container_of(window->mr, struct sim_mr, mr)->valid = false;
+	*ret_window = &window->window;
+	return 0;
+}
+
+static void sim_window_free(struct rnic_window *base)
+{
+	struct sim_window *window = container_of(base, struct sim_window, window);
+
+	sim_mr_free(window->mr);
+	free(window);
 }
 
 static struct sim_mr *mr_find(const struct rnic_device *device, uint32_t key)
@@ -550,6 +581,35 @@ static bool execute_rdma(struct sim_conn *conn, struct sim_work *work)
 	return true;
 }
 
+/* False: it was no success, and all about it is done. */
+static bool execute_local(struct sim_conn *conn, struct sim_work *work)
+{
+	const struct rnic_send *send = &work->send;
+	struct sim_mr *mr;
+
+	if (send->op == RNIC_INVALIDATE) {
+		mr = mr_find(conn->conn.device, send->remote_key);
+		if (!mr || !mr->valid) {
+			send_failed(conn, RNIC_LOCAL_ERROR);
+			return false;
+		}
+		mr->valid = false;
+		return true;
+	}
+	mr = container_of(container_of(send->window, struct sim_window, window)->mr, struct sim_mr, mr);
+	if (mr->valid || mr->mr.lkey == send->remote_key || (mr->mr.lkey ^ send->remote_key) >> 8 ||
+	    !may(conn->conn.device, send->mr->lkey, work->sge[0].addr, work->sge[0].len, RNIC_WINDOWS)) {
+		send_failed(conn, RNIC_LOCAL_ERROR);
+		return false;
+	}
+	mr->mr.lkey = mr->mr.rkey = send->remote_key;
+	mr->addr = (uint8_t *)(uintptr_t)work->sge[0].addr;
+	mr->len = work->sge[0].len;
+	mr->access = send->access;
+	mr->valid = true;
+	return true;
+}
+
 static void step(void *arg)
 {
 	struct sim_conn *conn = arg;
@@ -566,6 +626,13 @@ static void step(void *arg)
 
 		conn->fail_next = RNIC_OK;
 		send_failed(conn, status);
+		return;
+	}
+	if (work->send.op == RNIC_BIND || work->send.op == RNIC_INVALIDATE) {
+		if (execute_local(conn, work)) {
+			send_done(conn, RNIC_OK);
+			step_later(conn, 1);
+		}
 		return;
 	}
 	if (conn->cut || !conn->peer || !conn->peer->has_qp || conn->peer->error) {
@@ -939,6 +1006,8 @@ const struct rnic_ops rnic_sim_ops = {
 	.available = sim_available,
 	.mr_create = sim_mr_create,
 	.mr_free = sim_mr_free,
+	.window_create = sim_window_create,
+	.window_free = sim_window_free,
 	.cq_create = sim_cq_create,
 	.cq_start = sim_cq_start,
 	.cq_destroy = sim_cq_destroy,

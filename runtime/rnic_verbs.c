@@ -113,6 +113,7 @@ static int device_query(struct verbs_device *device, uint8_t port)
 		return -EIO;
 	snprintf(info->name, sizeof(info->name), "%s", ibv_get_device_name(device->context->device));
 	info->iwarp = device->context->device->transport_type == IBV_TRANSPORT_IWARP;
+	info->windows = attr.device_cap_flags & IBV_DEVICE_MEM_WINDOW_TYPE_2B && attr.max_mw > 0;
 	info->max_wr = (uint32_t)attr.max_qp_wr;
 	info->max_sge = (uint32_t)attr.max_sge < RNIC_MAX_SGE ? (uint32_t)attr.max_sge : RNIC_MAX_SGE;
 	info->max_read_sge = attr.max_sge_rd < 1 ? 1 : (uint32_t)attr.max_sge_rd;
@@ -162,7 +163,7 @@ int verbs_mr_create(struct rnic_device *device, void *addr, size_t len, unsigned
 {
 	struct verbs_mr *mr = calloc(1, sizeof(*mr));
 	int flags = (access & RNIC_LOCAL_WRITE ? IBV_ACCESS_LOCAL_WRITE : 0) | (access & RNIC_REMOTE_READ ? IBV_ACCESS_REMOTE_READ : 0) |
-		    (access & RNIC_REMOTE_WRITE ? IBV_ACCESS_REMOTE_WRITE : 0);
+		    (access & RNIC_REMOTE_WRITE ? IBV_ACCESS_REMOTE_WRITE : 0) | (access & RNIC_WINDOWS ? IBV_ACCESS_MW_BIND : 0);
 
 	if (!mr)
 		return -ENOMEM;
@@ -183,6 +184,30 @@ void verbs_mr_free(struct rnic_mr *base)
 
 	ibv_dereg_mr(mr->ibv);
 	free(mr);
+}
+
+int verbs_window_create(struct rnic_device *device, struct rnic_window **ret_window)
+{
+	struct verbs_window *window = calloc(1, sizeof(*window));
+
+	if (!window)
+		return -ENOMEM;
+	window->ibv = ibv_alloc_mw(device_of(device)->pd, IBV_MW_TYPE_2);
+	if (!window->ibv) {
+		free(window);
+		return -errno;
+	}
+	window->window.key = window->ibv->rkey;
+	*ret_window = &window->window;
+	return 0;
+}
+
+void verbs_window_free(struct rnic_window *base)
+{
+	struct verbs_window *window = container_of(base, struct verbs_window, window);
+
+	ibv_dealloc_mw(window->ibv);
+	free(window);
 }
 
 /* --- completion queues --------------------------------------------------------------------------------------------------------- */
@@ -389,6 +414,8 @@ static void convert_send(const struct rnic_send *send, struct ibv_send_wr *wr)
 		[RNIC_SEND_INVALIDATE] = IBV_WR_SEND_WITH_INV,
 		[RNIC_WRITE] = IBV_WR_RDMA_WRITE,
 		[RNIC_READ] = IBV_WR_RDMA_READ,
+		[RNIC_BIND] = IBV_WR_BIND_MW,
+		[RNIC_INVALIDATE] = IBV_WR_LOCAL_INV,
 	};
 
 	*wr = (struct ibv_send_wr){
@@ -398,8 +425,21 @@ static void convert_send(const struct rnic_send *send, struct ibv_send_wr *wr)
 		.opcode = opcodes[send->op],
 		.send_flags = send->signaled ? IBV_SEND_SIGNALED : 0,
 	};
-	if (send->op == RNIC_SEND_INVALIDATE) {
+	if (send->op == RNIC_BIND) {
+		wr->sg_list = NULL;
+		wr->num_sge = 0;
+		wr->bind_mw.mw = container_of(send->window, struct verbs_window, window)->ibv;
+		wr->bind_mw.rkey = send->remote_key;
+		wr->bind_mw.bind_info = (struct ibv_mw_bind_info){
+			.mr = container_of(send->mr, struct verbs_mr, mr)->ibv,
+			.addr = send->sge[0].addr,
+			.length = send->sge[0].len,
+			.mw_access_flags = (send->access & RNIC_REMOTE_READ ? IBV_ACCESS_REMOTE_READ : 0) |
+					   (send->access & RNIC_REMOTE_WRITE ? IBV_ACCESS_REMOTE_WRITE : 0),
+		};
+	} else if (send->op == RNIC_SEND_INVALIDATE || send->op == RNIC_INVALIDATE) {
 		wr->invalidate_rkey = send->remote_key;
+		wr->wr.rdma.rkey = send->remote_key; /* where soft-iWARP's provider looks for it */
 	} else if (send->op != RNIC_SEND) {
 		wr->wr.rdma.remote_addr = send->remote_addr;
 		wr->wr.rdma.rkey = send->remote_key;

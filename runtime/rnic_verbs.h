@@ -37,6 +37,11 @@ struct verbs_mr {
 	struct ibv_mr *ibv;
 };
 
+struct verbs_window {
+	struct rnic_window window;
+	struct ibv_mw *ibv;
+};
+
 struct verbs_cq {
 	struct rnic_cq cq;
 	struct ibv_cq *ibv;
@@ -87,6 +92,8 @@ int verbs_set_nonblocking(int fd);
 struct rnic_device *verbs_device_get(struct rdma_cm_id *id);
 int verbs_mr_create(struct rnic_device *device, void *addr, size_t len, unsigned access, struct rnic_mr **ret_mr);
 void verbs_mr_free(struct rnic_mr *base);
+int verbs_window_create(struct rnic_device *device, struct rnic_window **ret_window);
+void verbs_window_free(struct rnic_window *base);
 int verbs_cq_create(struct rnic_device *device, uint32_t nr_entries, struct rnic_cq **ret_cq);
 int verbs_cq_start(struct rnic_cq *base);
 void verbs_cq_destroy(struct rnic_cq *base);

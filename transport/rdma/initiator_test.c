@@ -62,6 +62,9 @@ SIM_TEST(what_is_written_is_read_in_every_size)
 		ck_assert_int_eq(memcmp(back, data + i, lens[i]), 0);
 	}
 	free(back);
+	/* Each read, and each write that is larger than a capsule, had a key of its own, which went with the response. */
+	ck_assert_uint_ge(rnic_sim_stats()->nr_invalidated, addr.family == AF_INET ? 8 : 0);
+	ck_assert(addr.family == AF_INET || !rnic_sim_stats()->nr_invalidated);
 	nvme_qpair_disconnect(qpair);
 	nvme_ctrlr_disconnect(ctrlr);
 }
