@@ -206,6 +206,20 @@ void rnic_conn_tell(struct rnic_conn *conn, const struct rnic_event *event)
 	thread_send(conn->thread, tell_msg, tell);
 }
 
+/* Registering the pool takes a while, which the first to connect need not wait for; and what forbids it is better known now. */
+static int warm_up(struct rnic_listener *listener)
+{
+	uint32_t lkey;
+	int rc = listener->device ? rnic_pool_lkey(listener->device, &lkey) : 0;
+
+	if (rc) {
+		log_error("RDMA device %s: the buffer pool cannot be registered: %s; see the limit on locked memory (ulimit -l)",
+			  listener->device->info.name, strerror(-rc));
+		rnic_listener_close(listener);
+	}
+	return rc;
+}
+
 int rnic_listen(const struct stream_addr *addr, int backlog, rnic_request_fn request, void *arg,
 		struct rnic_listener **ret_listener)
 {
@@ -217,7 +231,7 @@ int rnic_listen(const struct stream_addr *addr, int backlog, rnic_request_fn req
 		return rc;
 	(*ret_listener)->request = request;
 	(*ret_listener)->arg = arg;
-	return 0;
+	return warm_up(*ret_listener);
 }
 
 void rnic_listener_close(struct rnic_listener *listener)

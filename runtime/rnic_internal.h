@@ -59,6 +59,7 @@ struct rnic_cq {
 };
 
 struct rnic_listener {
+	struct rnic_device *device; /* with its address; NULL: any may have it */
 	rnic_request_fn request;
 	void *arg;
 };

@@ -846,6 +846,7 @@ static int sim_listen(const struct stream_addr *addr, int backlog, struct rnic_l
 		return -ENOMEM;
 	listener->addr = *addr;
 	listener->refs = 1;
+	listener->listener.device = device_of(addr);
 	list_add_tail(&listeners, &listener->link);
 	*ret_listener = &listener->listener;
 	return 0;

@@ -22,6 +22,9 @@
 #define CHAIN_MAX 64u
 #define POLL_MAX  32u
 
+#define SOFT_ROCE_VENDOR	0xffffffu
+#define SOFT_ROCE_WITH_INVALIDATE (1u << 2) /* the kernel's number for it, which that driver hands out as it is */
+
 struct list verbs_devices = LIST_INIT(verbs_devices);
 
 /* --- descriptors that say something ---------------------------------------------------------------------------------------- */
@@ -113,6 +116,7 @@ static int device_query(struct verbs_device *device, uint8_t port)
 		return -EIO;
 	snprintf(info->name, sizeof(info->name), "%s", ibv_get_device_name(device->context->device));
 	info->iwarp = device->context->device->transport_type == IBV_TRANSPORT_IWARP;
+	device->invalidated_flags = IBV_WC_WITH_INV | (attr.vendor_id == SOFT_ROCE_VENDOR ? SOFT_ROCE_WITH_INVALIDATE : 0);
 	info->windows = attr.device_cap_flags & IBV_DEVICE_MEM_WINDOW_TYPE_2B && attr.max_mw > 0;
 	info->max_wr = (uint32_t)attr.max_qp_wr;
 	info->max_sge = (uint32_t)attr.max_sge < RNIC_MAX_SGE ? (uint32_t)attr.max_sge : RNIC_MAX_SGE;
@@ -233,6 +237,7 @@ int verbs_cq_create(struct rnic_device *device, uint32_t nr_entries, struct rnic
 		rc = -errno;
 		goto out_channel;
 	}
+	cq->invalidated_flags = device_of(device)->invalidated_flags;
 	*ret_cq = &cq->cq;
 	return 0;
 
@@ -342,7 +347,7 @@ unsigned verbs_cq_poll(struct rnic_cq *base, struct rnic_wc *wcs, unsigned max)
 	int nr = ibv_poll_cq(cq->ibv, max < POLL_MAX ? (int)max : (int)POLL_MAX, got);
 
 	for (int i = 0; i < nr; i++) {
-		bool invalidated = got[i].status == IBV_WC_SUCCESS && got[i].wc_flags & IBV_WC_WITH_INV;
+		bool invalidated = got[i].status == IBV_WC_SUCCESS && got[i].wc_flags & cq->invalidated_flags;
 
 		wcs[i] = (struct rnic_wc){
 			.id = got[i].wr_id,
@@ -407,6 +412,15 @@ int verbs_post_recv(struct rnic_conn *conn, struct rnic_recv *recv)
 	return -rc;
 }
 
+/* The library finds a window by the key it has: what was posted counts. */
+static void keys_posted(const struct rnic_send *send, const struct rnic_send *end)
+{
+	for (; send != end; send = send->next) {
+		if (send->op == RNIC_BIND)
+			container_of(send->window, struct verbs_window, window)->ibv->rkey = send->remote_key;
+	}
+}
+
 static void convert_send(const struct rnic_send *send, struct ibv_send_wr *wr)
 {
 	static const enum ibv_wr_opcode opcodes[] = {
@@ -452,6 +466,7 @@ int verbs_post_send(struct rnic_conn *conn, struct rnic_send *send)
 	int rc = 0;
 
 	while (send && !rc) {
+		const struct rnic_send *first = send;
 		unsigned nr = 0;
 
 		for (; send && nr < CHAIN_MAX; send = send->next, nr++) {
@@ -460,6 +475,7 @@ int verbs_post_send(struct rnic_conn *conn, struct rnic_send *send)
 				wrs[nr - 1].next = &wrs[nr];
 		}
 		rc = ibv_post_send(to_verbs(conn)->id->qp, wrs, &bad);
+		keys_posted(first, send);
 	}
 	return -rc;
 }

@@ -29,6 +29,7 @@ struct verbs_device {
 	struct list link;
 	struct ibv_context *context;
 	struct ibv_pd *pd;
+	unsigned invalidated_flags; /* of a completion: a key was invalidated */
 	struct watch watch;
 };
 
@@ -48,6 +49,7 @@ struct verbs_cq {
 	struct ibv_comp_channel *channel;
 	struct watch watch;
 	struct poller *poller;
+	unsigned invalidated_flags; /* the device's */
 	bool armed;
 };
 

@@ -382,6 +382,8 @@ static int verbs_listen(const struct stream_addr *addr, int backlog, struct rnic
 		user_gone();
 		return rc;
 	}
+	if (listener->id->verbs)
+		listener->listener.device = verbs_device_get(listener->id);
 	*ret_listener = &listener->listener;
 	return 0;
 }

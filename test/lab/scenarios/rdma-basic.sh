@@ -1,5 +1,6 @@
 # A stock kernel's host uses a volume over soft-RoCE (or what RDMA names): discover, connect with several I/O queues, file system, verified I/O, disconnect.
 # timeout: 1800
+OPTIONS=${OPTIONS:-}
 . "$LIB/rdma.sh"
 
 step "guest"
@@ -9,7 +10,7 @@ guest_target
 
 step "target"
 grpc bdev_malloc_create name=m0 num_blocks=262144 block_size=512 > /dev/null
-grpc nvmf_create_transport trtype=RDMA > /dev/null
+grpc nvmf_create_transport trtype=RDMA $OPTIONS > /dev/null
 grpc nvmf_create_subsystem nqn="$NQN" allow_any_host=true serial_number=LAB0001 > /dev/null
 grpc nvmf_subsystem_add_ns nqn="$NQN" namespace='{"bdev_name": "m0"}' > /dev/null
 grpc nvmf_subsystem_add_listener nqn="$NQN" \
@@ -18,7 +19,7 @@ grpc nvmf_subsystem_add_listener nqn="$NQN" \
 step "discover and connect"
 guest "nvme discover -t rdma -a 10.0.2.15 -s 4420 -o json" > "$OUT/discover.json"
 jcheck "$OUT/discover.json" "any(r['subnqn'] == '$NQN' and r['trtype'] == 'rdma' and r['trsvcid'].strip() == '4420' for r in d['records'])"
-guest "nvme connect -t rdma -a 10.0.2.15 -s 4420 -n $NQN -i 4 > /dev/null; wait_block /dev/nvme0n1; cat /sys/class/nvme/nvme0/queue_count" > "$T/queues"
+guest "nvme connect -t rdma -a 10.0.2.15 -s 4420 -n $NQN -i 4 > /dev/null || { dmesg | tail -4; exit 1; }; wait_block /dev/nvme0n1; cat /sys/class/nvme/nvme0/queue_count" > "$T/queues"
 [ "$(cat "$T/queues")" = 5 ] || fail "queue_count is $(cat "$T/queues"), not 5"
 
 step "verified I/O"
