@@ -190,9 +190,15 @@ static void chain_add_data(struct chain *chain, struct rdma_req *req, uint8_t op
 {
 	const struct rnic_info *info = req->conn->port->info;
 	uint32_t max_sge = op == RNIC_READ ? info->max_read_sge : info->max_sge;
+	struct rnic_send *send = chain_add(chain, op);
 
+	/*
+	 * On iWARP a completion says that TCP has the data.  soft-iWARP lets TCP send what is not signaled from where it lies, which may
+	 * be after the response's completion has given the buffer to somebody else; what is signaled it copies.
+	 */
+	send->signaled = info->iwarp && op == RNIC_WRITE;
 	rdma_sgl_next_work(&req->sgl, req->nreq.iov, &req->cursor, max_sge < RNIC_MAX_SGE ? max_sge : RNIC_MAX_SGE,
-		      info->max_message_bytes, req->conn->port->pool_lkey, chain_add(chain, op));
+		      info->max_message_bytes, req->conn->port->pool_lkey, send);
 }
 
 static void chain_add_response(struct chain *chain, struct rdma_req *req)
