@@ -387,6 +387,7 @@ fiber_fn int checkpoint_run(struct store *s, bool clean)
 	recycle(s);
 	s->stats.nr_checkpoints++;
 	s->nr_ckpt_ended = s->nr_ckpt_begun;
+	cache_check(s);
 	return 0;
 }
 

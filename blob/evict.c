@@ -34,11 +34,13 @@ void node_drop(struct store *s, struct node *node)
 static bool may_go(struct store *s, const struct node *node)
 {
 	const struct mpage *page = mpage_get(s, TABLE_NODES, node->id);
-	uint64_t committed = atomic_load(&s->journal.committed_seq);
+	uint64_t durable = atomic_load(&s->journal.committed_seq);
 
+	if (s->journal.start_seq > durable)
+		durable = s->journal.start_seq; /* the checkpoint has what was never written to the journal */
 	return page && !node->nr_pins && !node->lost && !node->nr_linked && list_empty(&page->dirty_link) &&
 	       list_empty(&page->frozen_link) && !page->image && page->ref.a && page->ref.generation <= s->super.generation &&
-	       atomic_load(&node->last_seq) < committed && atomic_load(&node->unshared_seq) < committed;
+	       atomic_load(&node->last_seq) < durable && atomic_load(&node->unshared_seq) < durable;
 }
 
 /* Whether it goes: it may, and nobody has looked at it since the last time. */

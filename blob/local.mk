@@ -85,6 +85,10 @@ check_PROGRAMS += %D%/copy_test
 check_PROGRAMS += %D%/damage_test
 %C%_damage_test_SOURCES = %D%/damage_test.c
 %C%_damage_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/cache_test
+%C%_cache_test_SOURCES = %D%/cache_test.c
+%C%_cache_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+
 check_PROGRAMS += %D%/control_test
 %C%_control_test_SOURCES = %D%/control_test.c
 %C%_control_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

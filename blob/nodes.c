@@ -89,7 +89,7 @@ static int node_arrives(struct store *s, struct node *node)
 		s->node_counts[node->id] = 2;
 	atomic_store(&node->count, s->node_counts[node->id]);
 	/* The same of who shared the node. */
-	if (s->cache->unshared_seq >= atomic_load(&s->journal.committed_seq))
+	if (s->cache->unshared_seq && s->cache->unshared_seq >= atomic_load(&s->journal.committed_seq))
 		atomic_store(&node->unshared_seq, s->cache->unshared_seq);
 	node->hot = true;
 	return node_install(s, node);

@@ -109,6 +109,7 @@ static void side_work(struct world *w)
 struct run {
 	unsigned nr_steps;
 	bool checksums;
+	uint64_t map_cache_bytes; /* next to nothing; 0: all of the map */
 };
 
 static void run_world(void *arg)
@@ -121,6 +122,8 @@ static void run_world(void *arg)
 	w->nr_steps = run->nr_steps;
 	w->b.create.checksums = run->checksums;
 	w->b.open.checksum_cache_bytes = 1;
+	w->b.open.map_cache_tiny = true;
+	w->b.open.map_cache_bytes = run->map_cache_bytes;
 	w->b.create.journal_pages = 64;
 	w->b.create.leaf_shift = 2;
 	w->b.create.inner_shift = 2;
@@ -163,6 +166,7 @@ START_TEST(writers_on_two_threads_find_what_they_wrote_simulated)
 
 	for (unsigned seed = 1; seed <= 8; seed++) {
 		run.checksums = seed % 2 == 0;
+		run.map_cache_bytes = seed % 4 < 2 ? 1 : 16u << 20;
 		run_sim(seed, 2, run_world, &run);
 	}
 }
@@ -184,10 +188,19 @@ START_TEST(writers_on_two_cores_find_what_they_wrote_in_a_store_with_checksums)
 }
 END_TEST
 
+START_TEST(writers_on_two_cores_find_what_they_wrote_though_the_map_comes_and_goes)
+{
+	struct run run = {.nr_steps = 1000, .map_cache_bytes = 1};
+
+	run_real("0,1", run_world, &run);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {writers_on_two_threads_find_what_they_wrote_simulated,
 				      writers_on_two_cores_find_what_they_wrote,
+				      writers_on_two_cores_find_what_they_wrote_though_the_map_comes_and_goes,
 				      writers_on_two_cores_find_what_they_wrote_in_a_store_with_checksums};
 
 	return run_tests("threads", tests, sizeof(tests) / sizeof(tests[0]));
