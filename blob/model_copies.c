@@ -175,7 +175,8 @@ bool model_inflate(struct model *m)
 	blob_get_info(mb->blob, &info);
 	ck_assert(info.thick && !info.parent_id);
 	ck_assert_int_eq(blob_exclusive(mb->blob, &exclusive), 0);
-	ck_assert_uint_eq(exclusive, info.nr_named_clusters);
+	if (!m->cutting) /* then nodes cannot be read */
+		ck_assert_uint_eq(exclusive, info.nr_named_clusters);
 	return true;
 }
 
