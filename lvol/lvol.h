@@ -32,6 +32,10 @@ struct lvol_store_create_opts {
 	bool checksums;	       /* CRC32C of each 4 KiB of data, for the store's life */
 };
 
+/* For stores that are opened from now on: memory for nodes of maps, each; 0: as blob/blob.h says.  tiny, for tests: less than 16 MiB is
+ * taken at its word. */
+void lvol_set_map_cache(uint64_t bytes, bool tiny);
+
 /* 0, or -EEXIST (a store of that name is open; or one is on the device), -ENODEV (no such base), -EPERM (the base is claimed
  * or open for writing), -EINVAL, -ENOSPC (too small), -EIO, -ENOMEM.  reason may be NULL. */
 fiber_fn int lvol_store_create(const struct lvol_store_create_opts *opts, struct lvol_store **ret_store,

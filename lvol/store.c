@@ -145,13 +145,22 @@ static int opened(struct lvol_store *store, struct lvol_store **ret_store)
 	return 0;
 }
 
+static uint64_t map_cache_bytes;
+static bool map_cache_tiny;
+
+void lvol_set_map_cache(uint64_t bytes, bool tiny)
+{
+	map_cache_bytes = bytes;
+	map_cache_tiny = tiny;
+}
+
 fiber_fn int lvol_store_create(const struct lvol_store_create_opts *opts, struct lvol_store **ret_store,
 			       struct blob_reason *reason)
 {
 	struct store_create_opts create = { .name = opts->name, .cluster_size_bytes = opts->cluster_size_bytes,
 					    .overwrite = opts->overwrite,
 					    .checksums = opts->checksums };
-	struct store_open_opts open = { .event = store_event };
+	struct store_open_opts open = { .event = store_event, .map_cache_bytes = map_cache_bytes, .map_cache_tiny = map_cache_tiny };
 	struct bdev *base = bdev_find(opts->base_bdev);
 	char uuid_text[UUID_STR_LEN];
 	struct lvol_store *store;
@@ -208,7 +217,8 @@ static int refuse_rival(const struct lvol_store *rival, const struct store_label
 
 static fiber_fn int open_store(const char *base_bdev, bool read_only, struct lvol_store **ret_store, struct blob_reason *reason)
 {
-	struct store_open_opts open = { .event = store_event, .read_only = read_only };
+	struct store_open_opts open = { .event = store_event, .read_only = read_only, .map_cache_bytes = map_cache_bytes,
+					.map_cache_tiny = map_cache_tiny };
 	struct lvol_store *store, *rival;
 	struct store_label label;
 	char uuid_text[UUID_STR_LEN];

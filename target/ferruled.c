@@ -202,6 +202,7 @@ int main(int argc, char **argv)
 	opts.file_prefix = prefix;
 	opts.runtime_dir = eal_dir;
 	opts.mem_mib = o->mem_mib;
+	lvol_set_map_cache((uint64_t)o->map_cache_mib << 20, false);
 	opts.poll = o->poll;
 	opts.idle_us = o->idle_us;
 	rc = runtime_run(&opts, start_main, NULL);

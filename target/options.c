@@ -19,6 +19,7 @@ static const char help[] =
 	"\n"
 	"      --cores LIST       cores to run on, such as 0,2-3 (default: one, wherever the kernel puts it)\n"
 	"      --mem MiB          memory for I/O buffers (default: computed)\n"
+	"      --map-cache MiB    memory for the maps of each store, at least 16 (default: 48 for each TiB of its device)\n"
 	"      --no-huge          no hugepages, even where there are some\n"
 	"      --state-dir DIR    where the configuration is kept\n"
 	"      --keep-dir DIR     memory that outlives the daemon but not the machine, so that even unflushed writes survive\n"
@@ -95,12 +96,13 @@ static void set_places(struct options *opts)
 		set_path(opts->rpc_socket, "rpc-socket", "%s/rpc.sock", opts->state_dir);
 }
 
-enum { O_CORES = 256, O_MEM, O_NO_HUGE, O_STATE_DIR, O_KEEP_DIR, O_RPC_SOCKET, O_HTTP, O_FILE_DIR, O_EPHEMERAL, O_POLL, O_IDLE_US,
+enum { O_CORES = 256, O_MEM, O_MAP_CACHE, O_NO_HUGE, O_STATE_DIR, O_KEEP_DIR, O_RPC_SOCKET, O_HTTP, O_FILE_DIR, O_EPHEMERAL, O_POLL, O_IDLE_US,
        O_LOG_LEVEL, O_HELP, O_VERSION };
 
 static const struct option long_options[] = {
 	{ "cores", required_argument, NULL, O_CORES },
 	{ "mem", required_argument, NULL, O_MEM },
+	{ "map-cache", required_argument, NULL, O_MAP_CACHE },
 	{ "no-huge", no_argument, NULL, O_NO_HUGE },
 	{ "state-dir", required_argument, NULL, O_STATE_DIR },
 	{ "keep-dir", required_argument, NULL, O_KEEP_DIR },
@@ -124,6 +126,11 @@ static void take_option(struct options *opts, int option)
 		break;
 	case O_MEM:
 		opts->mem_mib = (unsigned)number("mem", optarg, 16ul * 1024 * 1024);
+		break;
+	case O_MAP_CACHE:
+		opts->map_cache_mib = (unsigned)number("map-cache", optarg, 1024ul * 1024);
+		if (opts->map_cache_mib < 16)
+			usage("--map-cache takes at least 16 MiB, not \"%s\"", optarg);
 		break;
 	case O_NO_HUGE:
 		opts->no_huge = true;

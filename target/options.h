@@ -14,6 +14,7 @@
 struct options {
 	const char *cores; /* NULL: one reactor, not pinned */
 	unsigned mem_mib;  /* 0: computed */
+	unsigned map_cache_mib; /* of each store; 0: computed */
 	bool no_huge, ephemeral, poll;
 	uint32_t idle_us; /* 0: the default */
 	bool log_level_given;

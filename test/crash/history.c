@@ -518,15 +518,18 @@ void history_make(struct history *h, uint64_t seed, bool verbose)
 	if (h->small_io)
 		choose_special(h, &rng);
 	h->checksums = history_rand(&rng) % 4 == 0;
+	h->map_cache_bytes = (uint64_t[]){ 16u << 20, 1, 4000 }[history_rand(&rng) % 3];
+	lvol_set_map_cache(h->map_cache_bytes, true);
 	if (verbose)
 		printf("seed %lu: %lu MiB, atomic %u, %s%s, delays to %lu us, 1 in %u of %x to %lu; clusters of %u, journal of %u "
 		       "pages, leaves 2^%u, inner 2^%u; %u threads of %u fibers, %u operations, %u%% flushes, FUA 1 in %u, volumes "
-		       "to %lu blocks%s\n",
+		       "to %lu blocks, map cache of %lu bytes%s\n",
 		       (unsigned long)seed, (unsigned long)(d->nr_blocks * d->block_size >> 20), d->atomic_blocks,
 		       d->write_through ? "write-through" : "write-back", d->unmap_keeps ? ", unmap keeps" : "",
 		       (unsigned long)d->max_delay_us, d->straggler_one_in, d->straggler_ops, (unsigned long)d->straggler_us,
 		       h->cluster_bytes, h->journal_pages, h->leaf_shift, h->inner_shift, h->nr_threads, h->nr_fibers, h->nr_ops,
-		       h->flush_percent, h->fua_one_in, (unsigned long)h->max_blocks, h->checksums ? "; checksums" : "");
+		       h->flush_percent, h->fua_one_in, (unsigned long)h->max_blocks, (unsigned long)h->map_cache_bytes,
+		       h->checksums ? "; checksums" : "");
 	h->disk = crash_disk_create(d);
 	h->oracle = oracle_create(h->max_blocks, 8192);
 	if (!h->disk) {

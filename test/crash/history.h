@@ -22,6 +22,7 @@ struct history {
 	uint32_t cluster_bytes, journal_pages;
 	uint8_t leaf_shift, inner_shift;
 	bool checksums;
+	uint64_t map_cache_bytes; /* for nodes of maps: from next to nothing to all of them */
 	unsigned nr_threads, nr_fibers, nr_ops; /* nr_ops: of all fibers in one phase */
 	uint64_t max_blocks;			/* of a volume */
 	unsigned flush_percent, fua_one_in;	/* of operations; of changes */
