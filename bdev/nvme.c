@@ -192,6 +192,10 @@ static fiber_fn int path_up(struct bdev_nvme_path *path)
 	if (!rc) {
 		ask_for_events(path);
 		path->nr_queues = nvme_ctrlr_nr_io_queues(path->nvme);
+		if (!path->nr_queues) {
+			nvme_error_set(&path->error, -EIO, 0, "%s gives no I/O queue", ctrlr->name);
+			return -EIO;
+		}
 		if (path->opts.nr_io_queues && path->nr_queues > path->opts.nr_io_queues)
 			path->nr_queues = path->opts.nr_io_queues;
 		fiber_lock(&ctrlr->mutex);
@@ -254,8 +258,8 @@ static fiber_fn void watch(struct bdev_nvme_path *path)
 			fiber_lock(&path->ctrlr->mutex);
 			if (!path->failed)
 				bdev_nvme_channels_connect(path);
-			if (!path->failed)
-				bdev_nvme_scan(path);
+			if (!path->failed && bdev_nvme_scan(path))
+				path->look_again = true;
 			fiber_unlock(&path->ctrlr->mutex);
 			bdev_nvme_channels_kick(path->ctrlr);
 		} else if (path->queues_missing || path->look_again) {

@@ -192,7 +192,11 @@ static fiber_fn void add_ns(struct bdev_nvme_path *path, const struct nvme_ns *f
 	}
 	if (!rc)
 		return;
-	log_error("%sn%u: the namespace cannot be shown: %s", ctrlr->name, found->nsid, strerror(-rc));
+	/* Its predecessor is not gone yet: its openers are closing. */
+	if (rc == -EEXIST)
+		path->look_again = true;
+	else
+		log_error("%sn%u: the namespace cannot be shown: %s", ctrlr->name, found->nsid, strerror(-rc));
 	free(ns);
 }
 
@@ -222,7 +226,8 @@ static fiber_fn void take_ns(struct bdev_nvme_path *path, uint32_t nsid)
 	ns = find_ns(path->ctrlr, nsid);
 	if (ns && !is_same(ns, &found)) {
 		log_warning("%s: another namespace is there now", ns->bdev.name);
-		ns_unregister(ns); /* its name is taken until it is gone: the next scan adds the other */
+		ns_unregister(ns); /* its name is taken until it is gone: a later scan adds the other */
+		path->look_again = true;
 		return;
 	}
 	if (!ns) {

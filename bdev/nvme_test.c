@@ -592,6 +592,18 @@ SIM_TEST(a_queue_that_is_refused_is_asked_for_again)
 	shut();
 }
 
+SIM_TEST(a_controller_that_gives_no_queues_is_connected_to_again)
+{
+	const struct soft_fault refused = { .kind = SOFT_STATUS, .admin = true, .opcode = NVME_ADMIN_SET_FEATURES, .skip = 1,
+					    .count = 1, .arg = NVME_SC_INTERNAL_ERROR };
+
+	attach();
+	soft_fault_add(drive, &refused); /* the first sets what events are told */
+	bdev_nvme_reset("Nvme0");
+	ck_assert_int_eq(bdev_write(ch, data, 0, 8, 0), 0);
+	shut();
+}
+
 SIM_TEST(a_namespace_does_not_go_for_want_of_an_answer)
 {
 	const struct soft_fault refused = { .kind = SOFT_STATUS, .admin = true, .opcode = NVME_ADMIN_IDENTIFY, .cns = 1 + NVME_CNS_NS,
@@ -826,6 +838,7 @@ int main(void)
 		the_same_path_twice_is_refused,
 		an_identify_full_of_nonsense_attaches_nothing_wild,
 		a_queue_that_is_refused_is_asked_for_again,
+		a_controller_that_gives_no_queues_is_connected_to_again,
 		a_namespace_does_not_go_for_want_of_an_answer,
 		io_waits_while_the_only_path_is_inaccessible,
 		io_takes_the_path_that_ana_prefers,
