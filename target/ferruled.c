@@ -194,7 +194,8 @@ int main(int argc, char **argv)
 	rc = make_places(eal_dir, sizeof(eal_dir));
 	if (rc)
 		return EXIT_FAILURE;
-	snprintf(prefix, sizeof(prefix), "ferrule-%ld", (long)getpid());
+	/* Hugepage files of all processes lie in one folder: theirs must be as unlike as their folders, whatever their numbers. */
+	snprintf(prefix, sizeof(prefix), "ferrule-%s", strrchr(eal_dir, '/') + 1);
 	set_keep_folder(o, keep_dir, sizeof(keep_dir));
 	opts.cores = o->cores;
 	opts.pin = o->cores != NULL;

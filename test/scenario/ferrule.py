@@ -84,7 +84,7 @@ class Rpc:
 class Daemon:
     """A ferruled with its own folder, socket and ports."""
 
-    def __init__(self, *args, directory=None):
+    def __init__(self, *args, directory=None, wrapper=()):
         self.dir = directory or tempfile.mkdtemp(prefix="ferrule-")
         self.state_dir = os.path.join(self.dir, "state")
         self.kept = os.path.join(self.dir, "kept")
@@ -92,11 +92,11 @@ class Daemon:
         os.makedirs(self.files, exist_ok=True)
         self.socket_path = os.path.join(self.dir, "rpc.sock")
         self.log_path = os.path.join(self.dir, "log")
-        self.args = args
+        self.args, self.wrapper = args, wrapper
         self.process = None
 
     def spawn(self, *more):
-        argv = [FERRULED, "--state-dir", self.state_dir, "--keep-dir", self.kept, "--rpc-socket", self.socket_path, "--http", "127.0.0.1:0",
+        argv = [*self.wrapper, FERRULED, "--state-dir", self.state_dir, "--keep-dir", self.kept, "--rpc-socket", self.socket_path, "--http", "127.0.0.1:0",
                 "--file-dir", self.files, "--no-huge", *self.args, *more]
         self.log_start = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
         with open(self.log_path, "ab") as log:

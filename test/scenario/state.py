@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import time
 
 import ferrule
@@ -225,6 +226,27 @@ class State(ferrule.Case):
             self.assertEqual([b["name"] for b in daemon.rpc()("bdev_get_bdevs")], [name])
         first.stop()
         second.stop()
+
+    def test_two_daemons_of_one_process_number_do_not_meet(self):
+        # As in containers that share /run and /dev/hugepages: each is process 1.
+        wrapper = ["unshare", "--pid", "--fork", "--kill-child", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+        if subprocess.run([*wrapper, "true"], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("process number namespaces cannot be made here")
+        daemons = [ferrule.Daemon("--ephemeral", wrapper=wrapper) for _ in range(2)]
+        folders = []
+        for daemon in daemons:
+            self.addCleanup(daemon.remove)
+            daemon.start()
+            self.addCleanup(daemon.kill)
+            with open(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children") as f:
+                fds = f"/proc/{f.read().split()[0]}/fd"
+            links = [os.readlink(os.path.join(fds, fd)) for fd in os.listdir(fds)]
+            folders += [os.path.dirname(link) for link in links if link.endswith("/lock") and "eal" in link]
+        self.assertEqual(len(set(folders)), 2)
+        for daemon, folder in zip(daemons, folders):
+            self.assertEqual(os.listdir(folder + "/dpdk"), ["ferrule-" + os.path.basename(folder)])
+            daemon.rpc()("bdev_null_create", {"name": "n", "block_size": 512, "num_blocks": 8})
+            ferrule.nvme(ferrule.export(daemon.rpc(), "n"), "read", "--length", "4096")
 
     def test_a_full_disk_is_told_and_made_good_later(self):
         if os.geteuid() != 0 or os.system("command -v mount >/dev/null"):
