@@ -184,6 +184,14 @@ void sum_page_changed(struct csums *c, struct sum_page *page)
 		fiber_cond_signal(&c->wake);
 }
 
+void sum_page_mend(struct csums *c, struct sum_page *page)
+{
+	c->nr_mend += !page->mend;
+	page->mend = true;
+	sum_page_changed(c, page);
+	fiber_cond_signal(&c->wake);
+}
+
 fiber_fn int sum_page_write(struct csums *c, struct sum_page *page)
 {
 	struct store *s = c->store;
@@ -195,6 +203,8 @@ fiber_fn int sum_page_write(struct csums *c, struct sum_page *page)
 		page_encode(s, page, buf);
 		list_del(&page->dirty_link);
 		c->nr_dirty_pages--;
+		c->nr_mend -= page->mend;
+		page->mend = false;
 	}
 	for (unsigned i = 0; i < 2 && !rc; i++) {
 		rc = bdev_write(s->bch, buf, page_block(s, page_place(s, page->index, i)), page_block(s, 1), 0);
@@ -285,7 +295,7 @@ static void load_take(struct sum_load *l, bool have_b)
 			      (unsigned long long)page_place(s, l->index, false),
 			      (unsigned long long)page_place(s, l->index, true), nr_lost);
 	if ((nr_healed || nr_lost) && store_writable(s))
-		sum_page_changed(c, page);
+		sum_page_mend(c, page);
 	load_over(l);
 }
 
@@ -385,4 +395,39 @@ fiber_fn struct sum_page *sum_page_wait(struct csums *c, uint64_t index)
 			return page;
 		fiber_wait(&w.wait);
 	}
+}
+
+/* --- both copies --- */
+
+static unsigned units_bad(const struct store *s, const uint8_t *buf, uint64_t index)
+{
+	uint32_t sums[SUMS_A_UNIT];
+	unsigned nr = 0;
+
+	for (unsigned u = 0; u < UNITS_A_PAGE; u++)
+		nr += sum_unit_decode(buf + u * SUM_UNIT_BYTES, s->id, index * UNITS_A_PAGE + u, sums) == -EUCLEAN;
+	return nr;
+}
+
+fiber_fn int sum_page_compare(struct csums *c, uint64_t index, uint8_t *buf_a, uint8_t *buf_b)
+{
+	struct store *s = c->store;
+	struct sum_page *page = sum_page_find(c, index);
+	int a = bdev_read(s->bch, buf_a, page_block(s, page_place(s, index, false)), page_block(s, 1));
+	int b = bdev_read(s->bch, buf_b, page_block(s, page_place(s, index, true)), page_block(s, 1));
+
+	if (a == -ENODEV)
+		return a;
+	/* Copies that are being written, or differ because one was not yet when power went, are as good as each other. */
+	if ((!a && !units_bad(s, buf_a, index) && !b && !units_bad(s, buf_b, index)) || (page && page->writing) ||
+	    !store_writable(s))
+		return 0;
+	log_warning("store %s: page %llu of checksums or its copy %llu is bad; both are written anew", s->super.name,
+		    (unsigned long long)page_place(s, index, false), (unsigned long long)page_place(s, index, true));
+	page = sum_page_wait(c, index); /* which heals copy A from copy B, if it was not here */
+	if (page->broken)
+		return 0;
+	s->nr_healed++;
+	sum_page_mend(c, page);
+	return 0;
 }

@@ -29,6 +29,7 @@ struct sum_page {
 	uint64_t index;
 	uint32_t nr_pins;
 	bool writing;
+	bool mend; /* to be written soon, though none of its clusters may be marked */
 	bool broken; /* neither copy could be read: its blocks cannot be either, until it is tried again */
 	_Atomic bool used; /* since eviction last came by */
 	_Atomic uint32_t sum[SUMS_A_PAGE]; /* 0: none */
@@ -69,7 +70,7 @@ struct csums {
 	struct fiber_cond wake, cleaned;
 	uint64_t nr_rounds;
 	uint64_t tick_us; /* between rounds; constant */
-	uint32_t nr_broken;
+	uint32_t nr_broken, nr_mend;
 	bool all; /* the next round takes what was just written as well */
 	bool scrubbing;
 };
@@ -109,6 +110,9 @@ struct sum_page *sum_page_get(struct csums *c, uint64_t index, struct waiter *w)
 fiber_fn struct sum_page *sum_page_wait(struct csums *c, uint64_t index);
 void sum_pages_drop_broken(struct csums *c);
 void sum_page_changed(struct csums *c, struct sum_page *page);
+void sum_page_mend(struct csums *c, struct sum_page *page); /* the same, where no mark leads to its being written */
+/* Looks at both copies on the device; one that is bad is written anew with what the other, or memory, has. */
+fiber_fn int sum_page_compare(struct csums *c, uint64_t index, uint8_t *buf_a, uint8_t *buf_b);
 fiber_fn int sum_page_write(struct csums *c, struct sum_page *page);
 
 /* csum_mark.c: marks, and the fiber that takes them back */

@@ -202,6 +202,27 @@ static fiber_fn int clean_round(struct csums *c)
 	return rc;
 }
 
+/* Pages that were healed, or stamped where nothing was marked. */
+static fiber_fn int write_mended(struct csums *c)
+{
+	struct list *it, *next;
+	int rc = 0;
+
+	for (bool again = true; again && !rc && c->nr_mend;) {
+		again = false;
+		list_for_each_safe (it, next, &c->dirty) {
+			struct sum_page *page = list_entry(it, struct sum_page, dirty_link);
+
+			if (!page->mend || page->writing)
+				continue;
+			rc = sum_page_write(c, page);
+			again = true; /* the list may be another by now */
+			break;
+		}
+	}
+	return rc;
+}
+
 /* Pages that changed go out when they are half of the cache, whether or not their clusters rest. */
 static fiber_fn int write_pressure(struct csums *c)
 {
@@ -237,6 +258,11 @@ void csum_fiber(void *arg)
 				store_fail(s, rc, "checksums could not be written");
 			next = clock_now_us() + c->tick_us;
 		}
+		if (store_writable(s) && c->nr_mend) {
+			rc = write_mended(c);
+			if (rc)
+				store_fail(s, rc, "checksums could not be written");
+		}
 		if (c->nr_broken && clock_now_us() >= next) {
 			sum_pages_drop_broken(c);
 			next = clock_now_us() + c->tick_us;
@@ -247,7 +273,7 @@ void csum_fiber(void *arg)
 		fiber_cond_broadcast(&c->cleaned);
 		if (s->stopping)
 			break;
-		if (c->nr_broken || (store_writable(s) && c->nr_marked > c->nr_unsettled))
+		if (c->nr_broken || (store_writable(s) && (c->nr_mend || c->nr_marked > c->nr_unsettled)))
 			(void)fiber_cond_timedwait(&c->wake, c->tick_us);
 		else
 			fiber_cond_wait(&c->wake);
@@ -264,7 +290,7 @@ fiber_fn void csum_clean_all(struct store *s)
 	if (!c || !store_writable(s) || s->stopping)
 		return;
 	nr = c->nr_rounds + 2; /* the one under way may have gone past what is marked */
-	while (c->nr_marked > c->nr_unsettled && c->nr_rounds < nr && store_writable(s)) {
+	while ((c->nr_marked > c->nr_unsettled || c->nr_mend) && c->nr_rounds < nr && store_writable(s)) {
 		c->all = true;
 		fiber_cond_signal(&c->wake);
 		(void)fiber_cond_timedwait(&c->cleaned, 1000);

@@ -70,7 +70,7 @@ int csum_judge(struct blob *b, uint64_t sub_of_blob, uint32_t cluster, uint32_t 
 	}
 	atomic_store_explicit(&page->sum[slot], crc, memory_order_relaxed);
 	if (store_writable(s))
-		sum_page_changed(c, page);
+		sum_page_mend(c, page);
 	return 0;
 }
 

@@ -221,6 +221,8 @@ static void bad_pages(void *arg)
 	ck_assert_int_eq(blob_rw(&b, blob, BLOB_READ, 0, 0, SUB_BLOCKS, buf), 0);
 	store_get_info(b.store, &info);
 	ck_assert_uint_eq(info.nr_healed, 0);
+	ck_assert_uint_eq(info.nr_unknown, 0);
+	ck_assert_uint_eq(info.nr_degraded, 0);
 	blob_close(blob);
 	bench_close(&b);
 	/* Both: the data are served, and the store says that nobody vouches for them. */

@@ -2,6 +2,8 @@
  * Scrubbing: all that the blobs map is read and compared with its checksums, a run of sub-blocks at a time and without locks; what
  * does not match is looked at again under its lock, since it may just have been written.
  *
+ * A cluster that several maps name as their own is read once; a scrub also looks at both copies of the pages of checksums themselves.
+ *
  * The same walk settles a store after a crash: the clusters that were marked then are read once, and what does not match
  * is stamped anew.  Then their marks can be taken back, and from there on a mismatch is rot again.
  */
@@ -16,6 +18,7 @@ struct walk {
 	struct progress *progress;
 	bool unsettled_only;
 	uint8_t *buf;
+	uint64_t *seen, nr_seen; /* clusters that some map has as its own, and that were read whole; how many bits there are */
 };
 
 /* What sub-blocks [first, ...) of an entry are read from: a run within one cluster; *ret_cluster 0: nothing is there. */
@@ -73,10 +76,16 @@ static fiber_fn int compare_run(struct walk *w, uint64_t blob_id, uint64_t sub_o
 	return 0;
 }
 
+static bool seen(const struct walk *w, uint32_t cluster)
+{
+	return cluster < w->nr_seen && sum_bit(w->seen, cluster);
+}
+
 /* One entry; what it is may change while it is read, so it is looked up for each run. */
 static fiber_fn int walk_cluster(struct walk *w, uint64_t blob_id, uint64_t index)
 {
 	struct store *s = w->s;
+	uint32_t own = 0;
 	int rc = 0;
 
 	for (uint32_t sub = 0, nr; !rc && sub < s->subs_a_cluster; sub += nr) {
@@ -87,17 +96,20 @@ static fiber_fn int walk_cluster(struct walk *w, uint64_t blob_id, uint64_t inde
 		bool shared;
 
 		if (!b || s->stopping || (w->progress && w->progress->cancel))
-			break;
+			return 0;
 		rc = map_load(b, index);
 		if (rc)
-			break;
+			return rc;
 		e = map_entry(b, index, &leaf, &shared);
 		if (!e.own && !e.base)
-			break;
+			return 0;
+		own = sub == 0 || own == e.own ? e.own : 0;
 		nr = run_of(s, &e, sub, &cluster);
-		if (cluster && (!w->unsettled_only || sum_bit(s->csum->unsettled, cluster)))
+		if (cluster && !seen(w, cluster) && (!w->unsettled_only || sum_bit(s->csum->unsettled, cluster)))
 			rc = compare_run(w, blob_id, index * s->subs_a_cluster + sub, cluster, sub, nr);
 	}
+	if (!rc && own && own < w->nr_seen) /* it was the same all the way */
+		sum_bit_set(w->seen, own, true);
 	return rc;
 }
 
@@ -150,14 +162,46 @@ static struct blob *blob_from(struct store *s, uint64_t id)
 	return b;
 }
 
+/* Pages of checksums that clusters in use need: what is bad in one copy only is written anew. */
+static fiber_fn int walk_sums(struct walk *w)
+{
+	struct store *s = w->s;
+	uint64_t last = UINT64_MAX;
+	int rc = 0;
+
+	for (uint64_t c = 0; c < s->nr_clusters && !rc; c++) {
+		uint32_t slot;
+		uint64_t first = sum_page_of(s, c, 0, &slot), end = sum_page_of(s, c, s->subs_a_cluster - 1, &slot);
+
+		if (!s->counts[c] || s->counts[c] >= COUNT_MAX)
+			continue;
+		for (uint64_t page = first; page <= end && !rc; page++) {
+			if (page == last)
+				continue;
+			if (s->stopping || (w->progress && w->progress->cancel))
+				return -ECANCELED;
+			rc = sum_page_compare(s->csum, page, w->buf, w->buf + PAGE_BYTES);
+			last = page;
+			pace(s, 2 * PAGE_BYTES);
+		}
+	}
+	return rc;
+}
+
 static fiber_fn int walk_all(struct walk *w)
 {
 	struct blob *b;
 	int rc = 0;
 
 	w->buf = dma_alloc(RUN_SUBS * BLOB_SUB_SIZE, PAGE_BYTES);
-	if (!w->buf)
+	w->nr_seen = w->s->nr_clusters;
+	w->seen = calloc(w->nr_seen / 64 + 1, sizeof(uint64_t));
+	if (!w->buf || !w->seen) {
+		free(w->seen);
+		if (w->buf)
+			dma_free(w->buf);
 		return -ENOMEM;
+	}
 	pace_begin(w->s);
 	while (!rc && (b = blob_from(w->s, w->at->blob_id))) {
 		uint64_t id = b->id;
@@ -169,7 +213,10 @@ static fiber_fn int walk_all(struct walk *w)
 		if (!rc)
 			*w->at = (struct store_scrub_cursor){.blob_id = id + 1};
 	}
+	if (!rc && !w->unsettled_only)
+		rc = walk_sums(w);
 	pace_end(w->s);
+	free(w->seen);
 	dma_free(w->buf);
 	return rc;
 }
