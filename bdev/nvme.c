@@ -562,6 +562,17 @@ static bool matches(const struct bdev_nvme_path *path, const struct bdev_nvme_pa
 	       (!m->subnqn || !*m->subnqn || !strcmp(m->subnqn, c->subnqn));
 }
 
+bool bdev_nvme_has_path(const char *name, const struct bdev_nvme_path_match *match)
+{
+	struct bdev_nvme_ctrlr *ctrlr = bdev_nvme_find(name);
+
+	for (unsigned i = 0; ctrlr && i < BDEV_NVME_MAX_PATHS; i++) {
+		if (ctrlr->paths[i] && matches(ctrlr->paths[i], match))
+			return true;
+	}
+	return false;
+}
+
 static void forget_removed(const char *name, const struct bdev_nvme_path_match *match);
 
 fiber_fn int bdev_nvme_detach(const char *name, const struct bdev_nvme_path_match *match)
@@ -734,6 +745,7 @@ fiber_fn void bdev_nvme_detach_all(void)
 	bool was = hotplug;
 	struct list *l;
 
+	bdev_nvme_discovery_stop_all();
 	hotplug = false;
 	timer_cancel(&hotplug_timer);
 	while (hotplug_running)

@@ -70,6 +70,24 @@ fiber_fn int bdev_nvme_reset(const char *name);
 /* At shutdown: everything goes. */
 fiber_fn void bdev_nvme_detach_all(void);
 
+/*
+ * Discovery: keeps connected to the discovery controller at opts->connect's address, and has what its log lists attached, each
+ * subsystem as name + number, as opts says otherwise.  Waits up to wait_us for the first reading of the log; goes on trying
+ * after that.  0, -EEXIST, -ENOMEM.  Stopping lets go of all it has attached: 0 or -ENODEV.
+ */
+fiber_fn int bdev_nvme_discovery_start(const struct bdev_nvme_attach_opts *opts, uint64_t wait_us, struct nvme_error *error);
+fiber_fn int bdev_nvme_discovery_stop(const char *name);
+fiber_fn void bdev_nvme_discovery_stop_all(void);
+
+struct bdev_nvme_discovery_info {
+	const char *name;
+	const struct nvme_connect_opts *connect;
+	unsigned nr_attached; /* paths */
+	bool connected;
+};
+
+bool bdev_nvme_discovery_info(unsigned idx, struct bdev_nvme_discovery_info *ret_info); /* false past the last */
+
 /* --- looking: all on the app thread, valid until the fiber suspends --------------------------------------------- */
 
 enum bdev_nvme_path_state { BDEV_NVME_CONNECTING, BDEV_NVME_LIVE, BDEV_NVME_DOWN, BDEV_NVME_ENDING };

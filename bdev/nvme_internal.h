@@ -135,6 +135,9 @@ static_assert(sizeof(struct bdev_nvme_io) <= BDEV_IO_SCRATCH, "the scratch holds
 
 extern struct bdev_nvme_options bdev_nvme_options;
 
+/* nvme.c */
+bool bdev_nvme_has_path(const char *name, const struct bdev_nvme_path_match *match);
+
 /* nvme_channel.c */
 extern const struct device_ops bdev_nvme_device_ops;
 /* On the app thread, with the controller's mutex held: gives each channel a queue on the path, or takes it away. */

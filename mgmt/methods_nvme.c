@@ -10,7 +10,8 @@
 #include "mgmt/methods.h"
 #include "nvme/vfio.h"
 
-#define REPLAY_WAIT_US 5000000u
+#define REPLAY_WAIT_US	  5000000u
+#define DISCOVERY_WAIT_MS 5000u
 
 static const struct rpc_param attach_params[] = {
 	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
@@ -183,9 +184,9 @@ static int copy_nqn(struct rpc_call *call, const char *key, char to[NVME_NQN_FIE
 	return 0;
 }
 
-static int decode_fabrics(struct rpc_call *call, struct nvme_connect_opts *connect, enum nvme_trtype trtype)
+static int decode_address(struct rpc_call *call, struct nvme_connect_opts *connect, enum nvme_trtype trtype, const char *default_port)
 {
-	const char *host = rpc_string(call, "traddr", ""), *port = rpc_string(call, "trsvcid", "4420");
+	const char *host = rpc_string(call, "traddr", ""), *port = rpc_string(call, "trsvcid", default_port);
 	unsigned long number = strtoul(port, NULL, 10);
 	uint8_t bytes[16];
 
@@ -201,6 +202,13 @@ static int decode_fabrics(struct rpc_call *call, struct nvme_connect_opts *conne
 		return -EINVAL;
 	}
 	connect->addr.port = (uint16_t)number;
+	return 0;
+}
+
+static int decode_fabrics(struct rpc_call *call, struct nvme_connect_opts *connect, enum nvme_trtype trtype)
+{
+	if (decode_address(call, connect, trtype, "4420"))
+		return -EINVAL;
 	if (!*rpc_string(call, "subnqn", "")) {
 		rpc_fail_param(call, "subnqn", "a target has many subsystems: subnqn says which");
 		return -EINVAL;
@@ -432,6 +440,84 @@ static fiber_fn void set_hotplug(struct rpc_call *call)
 	rpc_ok(call, NULL);
 }
 
+/* --- discovery ------------------------------------------------------------------------------------------------------ */
+
+static const struct rpc_param discovery_params[] = {
+	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "trtype", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "traddr", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "adrfam", RPC_STRING, 0, NULL },
+	{ "trsvcid", RPC_STRING, RPC_LOOSE, NULL },
+	{ "hostnqn", RPC_STRING, 0, NULL },
+	{ "wait_for_attach", RPC_BOOL, 0, NULL },
+	{ "attach_timeout_ms", RPC_U64, 0, NULL },
+	{ "ctrlr_loss_timeout_sec", RPC_I32, 0, NULL },
+	{ "reconnect_delay_sec", RPC_U32, 0, NULL },
+	{ "fast_io_fail_timeout_sec", RPC_U32, 0, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static const struct rpc_param discovery_name_params[] = {
+	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void start_discovery(struct rpc_call *call)
+{
+	const char *trtype = rpc_string(call, "trtype", ""), *name = rpc_string(call, "name", "");
+	uint64_t timeout_ms = rpc_u64(call, "attach_timeout_ms", DISCOVERY_WAIT_MS);
+	bool wait = rpc_bool(call, "wait_for_attach", false) || rpc_has(call, "attach_timeout_ms") || call->replay;
+	struct bdev_nvme_attach_opts opts;
+	struct nvme_error error;
+	int rc;
+
+	bdev_nvme_attach_opts_init(&opts);
+	opts.name = name;
+	if (strcasecmp(trtype, "tcp") && strcasecmp(trtype, "rdma")) {
+		rpc_fail_param(call, "trtype", "trtype is TCP or RDMA");
+		return;
+	}
+	if (decode_address(call, &opts.connect, strcasecmp(trtype, "rdma") ? NVME_TRTYPE_TCP : NVME_TRTYPE_RDMA, "8009") ||
+	    copy_nqn(call, "hostnqn", opts.connect.hostnqn) || decode_loss(call, &opts.loss))
+		return;
+	rc = bdev_nvme_discovery_start(&opts, wait ? timeout_ms * 1000 : 0, &error);
+	if (rc) {
+		rpc_fail_errno(call, rc, "%s", error.text);
+		rpc_blame(call, "name");
+		return;
+	}
+	rpc_save(call, STATE_BDEV, "nvme discovery", name);
+	rpc_ok(call, NULL);
+}
+
+static fiber_fn void stop_discovery(struct rpc_call *call)
+{
+	const char *name = rpc_string(call, "name", "");
+	int rc = bdev_nvme_discovery_stop(name);
+
+	if (rc) {
+		rpc_fail_errno(call, rc, "there is no discovery %.200s: bdev_nvme_get_discovery_info lists them", name);
+		rpc_blame(call, "name");
+		return;
+	}
+	rpc_forget(call, STATE_BDEV, "nvme discovery", name);
+	rpc_ok(call, NULL);
+}
+
+static fiber_fn void get_discovery_info(struct rpc_call *call)
+{
+	struct bdev_nvme_discovery_info info;
+	json_t *list = json_array();
+
+	for (unsigned i = 0; bdev_nvme_discovery_info(i, &info); i++)
+		json_array_append_new(list,
+				      json_pack("{s:s,s:o,s:[],s:b,s:i}", "name", info.name, "trid",
+						address_json(info.connect->trtype == NVME_TRTYPE_RDMA ? "RDMA" : "TCP",
+							     &info.connect->addr),
+						"referrals", "connected", info.connected, "attached", (int)info.nr_attached));
+	rpc_ok(call, list);
+}
+
 /* --- which paths I/O takes ------------------------------------------------------------------------------------------ */
 
 static const struct rpc_param policy_params[] = {
@@ -476,6 +562,9 @@ const struct rpc_method nvme_methods[] = {
 	{ .name = "bdev_nvme_detach_controller", .handler = detach, .params = detach_params, .changes = true },
 	{ .name = "bdev_nvme_reset_controller", .handler = reset, .params = reset_params },
 	{ .name = "bdev_nvme_set_options", .handler = set_options, .params = options_params, .changes = true },
+	{ .name = "bdev_nvme_start_discovery", .handler = start_discovery, .params = discovery_params, .changes = true },
+	{ .name = "bdev_nvme_stop_discovery", .handler = stop_discovery, .params = discovery_name_params, .changes = true },
+	{ .name = "bdev_nvme_get_discovery_info", .handler = get_discovery_info },
 	{ .name = "bdev_nvme_set_multipath_policy", .handler = set_policy, .params = policy_params, .changes = true },
 	{ .name = "bdev_nvme_set_hotplug", .handler = set_hotplug, .params = hotplug_params, .changes = true },
 	{ .name = NULL },

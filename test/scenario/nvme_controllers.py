@@ -159,6 +159,44 @@ class Attaching(Base):
         self.assertEqual(perf.returncode, 0, errors.decode())
 
 
+class Discovering(Base):
+    def devices(self, rpc):
+        return sorted(d["name"] for d in rpc("bdev_get_bdevs") if d["product_name"] == "NVMe disk")
+
+    def wait_for_devices(self, rpc, names):
+        end = time.monotonic() + ferrule.DEADLINE
+        while self.devices(rpc) != names:
+            self.assertLess(time.monotonic(), end, f"{self.devices(rpc)} instead of {names}")
+            time.sleep(0.05)
+
+    def test_what_a_target_lists_is_attached_and_follows_its_changes(self):
+        first, port = self.first()
+        one = first.rpc()
+        second = self.daemon()
+        rpc = second.rpc()
+        self.assertTrue(rpc("bdev_nvme_start_discovery", {"name": "D", "trtype": "TCP", "traddr": "127.0.0.1", "adrfam": "IPv4",
+                                                          "trsvcid": str(port), "wait_for_attach": True}))
+        self.assertEqual(self.devices(rpc), ["D0n1"])
+        info = rpc("bdev_nvme_get_discovery_info")[0]
+        self.assertEqual((info["name"], info["trid"]["trsvcid"], info["connected"]), ("D", str(port), True))
+        # Another subsystem comes, and goes.
+        one("bdev_malloc_create", {"name": "m", "num_blocks": 2048, "block_size": 512})
+        ferrule.export(one, "m", SECOND)
+        self.wait_for_devices(rpc, ["D0n1", "D1n1"])
+        one("nvmf_delete_subsystem", {"nqn": SECOND})
+        self.wait_for_devices(rpc, ["D0n1"])
+        # After a restart it is all there again; after the end nothing is.
+        second.restart()
+        rpc = second.rpc()
+        self.wait_for_devices(rpc, ["D0n1"])
+        self.assert_error(-17, "File exists", rpc, "bdev_nvme_start_discovery",
+                          {"name": "D", "trtype": "TCP", "traddr": "127.0.0.1", "trsvcid": str(port)}, parameter="name")
+        self.assertTrue(rpc("bdev_nvme_stop_discovery", {"name": "D"}))
+        self.assertEqual(self.devices(rpc), [])
+        self.assertEqual(rpc("bdev_nvme_get_discovery_info"), [])
+        self.assert_error(-19, "No such device", rpc, "bdev_nvme_stop_discovery", {"name": "D"}, parameter="name")
+
+
 class Chain(Base):
     def test_the_first_daemons_death_is_a_pause_for_the_seconds_hosts(self):
         """A store on the first's volume, a volume of it exported: the first is killed under load and comes back."""
