@@ -129,8 +129,9 @@ int cli_store_check(struct cli *cli, json_t *args, const struct cli_verb *verb)
 	if (runtime_run(&opts, check_main, &check)) {
 		cli_error("store check: the runtime does not start");
 	} else if (check.rc) {
-		cli_error("%s: %s: %s", check.path, check.reason.text[0] ? check.reason.text : "it could not be checked",
-			  strerror(-check.rc));
+		/* EILSEQ stands for bytes that are no store: its own text speaks of characters. */
+		cli_error("%s: %s%s%s", check.path, check.reason.text[0] ? check.reason.text : "it could not be checked",
+			  check.rc == -EILSEQ ? "" : ": ", check.rc == -EILSEQ ? "" : strerror(-check.rc));
 	} else {
 		show(&check);
 		status = check.result.nr_findings ? EXIT_FAILURE : EXIT_SUCCESS;

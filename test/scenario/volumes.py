@@ -169,6 +169,7 @@ class Volumes(ferrule.Case):
         none = daemon.cli("store", "check", path, check=False)
         self.assertEqual(none.returncode, 1)
         self.assertTrue(none.stderr.startswith("ferrule: "))
+        self.assertTrue(none.stderr.rstrip().endswith("is no superblock"), none.stderr)
 
     def test_a_full_store_says_so_and_keeps_what_it_has(self):
         daemon = self.daemon("--ephemeral")
