@@ -130,7 +130,8 @@ class Contents(Base):
         self.assertEqual(rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})["nr_findings"], 0)
 
     def test_a_snapshot_of_a_volume_under_load_fails_nothing_and_is_one_moment(self):
-        daemon = self.daemon()
+        cores = sorted(os.sched_getaffinity(0))[:2]
+        daemon = self.daemon("--cores", ",".join(map(str, cores)))
         rpc = self.pool(daemon, 4096 * MIB)
         self.volume(rpc, size_in_mib=64)
         self.open(rpc)
@@ -139,20 +140,21 @@ class Contents(Base):
                                  "32", "--read", "30", "--verify", "--time", "4", "--range", "32M", "--offset", "32M", "--json"],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(load.kill)
-        host = nvme_host.Host(self.port, NQN)
-        # A writer that writes its number to one place, and when that is done to the next: in a snapshot no place is ahead
-        # of the one before it, and none is more than one behind.
+        # A writer that writes its number to one place, and when that is done to the next, by connections of different threads
+        # in turn: in a snapshot no place is ahead of the one before it, and none is more than one behind.
+        hosts = [nvme_host.Host(self.port, NQN) for _ in range(4)]
         places, taken, number = 8, 0, 0
         while load.poll() is None:
             number += 1
             for place in range(places):
-                host.io.call(nvme_host.WRITE, nsid=1, cdw10=struct.pack("<QHHI8x", place * 2048, 7, 0, 0),
-                             data=struct.pack("<Q", number) * 512)
+                hosts[place % 4].io.call(nvme_host.WRITE, nsid=1, cdw10=struct.pack("<QHHI8x", place * 2048, 7, 0, 0),
+                                         data=struct.pack("<Q", number) * 512)
             if number % 20 == 0 and taken < 12:
                 rpc.send("bdev_lvol_snapshot", {"lvol_name": "pool/v", "snapshot_name": f"s{taken}"})
                 taken += 1
         out, err = load.communicate()
-        host.close()
+        for host in hosts:
+            host.close()
         self.assertEqual(load.returncode, 0, err)
         self.assertGreater(json.loads(out)["ops"], 100)
         self.assertGreater(taken, 3)
