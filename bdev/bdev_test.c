@@ -6,6 +6,7 @@
 
 #include "bdev/histogram.h"
 #include "bdev/testing.h"
+#include "runtime/suite.h"
 
 #define BS 512u
 
@@ -447,28 +448,21 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("bdev");
-	TCase *tc = tcase_create("core");
-	SRunner *sr;
-	int failed;
+	const TTest *const tests[] = {
+		what_was_written_is_read_back_simulated,
+		what_was_written_is_read_back_for_real,
+		null_reads_give_zeroes_and_never_old_bytes,
+		a_name_or_alias_that_is_taken_is_refused,
+		a_claim_keeps_other_writers_out,
+		what_cannot_be_is_refused_with_its_reason,
+		done_never_runs_before_submit_has_returned,
+		a_large_unmap_of_memory_leaves_turns_to_others,
+		the_end_of_much_memory_leaves_turns_to_others,
+		removal_waits_for_every_opener_to_close,
+		examiners_and_watchers_see_devices_early_and_late,
+		statistics_count_operations_bytes_and_errors,
+		a_percentile_is_at_most_a_sixteenth_off,
+	};
 
-	tcase_add_test(tc, what_was_written_is_read_back_simulated);
-	tcase_add_test(tc, what_was_written_is_read_back_for_real);
-	tcase_add_test(tc, null_reads_give_zeroes_and_never_old_bytes);
-	tcase_add_test(tc, a_name_or_alias_that_is_taken_is_refused);
-	tcase_add_test(tc, a_claim_keeps_other_writers_out);
-	tcase_add_test(tc, what_cannot_be_is_refused_with_its_reason);
-	tcase_add_test(tc, done_never_runs_before_submit_has_returned);
-	tcase_add_test(tc, a_large_unmap_of_memory_leaves_turns_to_others);
-	tcase_add_test(tc, the_end_of_much_memory_leaves_turns_to_others);
-	tcase_add_test(tc, removal_waits_for_every_opener_to_close);
-	tcase_add_test(tc, examiners_and_watchers_see_devices_early_and_late);
-	tcase_add_test(tc, statistics_count_operations_bytes_and_errors);
-	tcase_add_test(tc, a_percentile_is_at_most_a_sixteenth_off);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite("bdev", tests, sizeof(tests) / sizeof(tests[0]));
 }

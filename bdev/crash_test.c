@@ -11,6 +11,7 @@
 #include "bdev/crash.h"
 #include "bdev/testing.h"
 #include "bdev/writelog.h"
+#include "runtime/suite.h"
 
 #define BS	  512u
 #define NR_BLOCKS 1024u
@@ -440,26 +441,18 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("crash");
-	TCase *tc = tcase_create("crash");
-	SRunner *sr;
-	int failed;
+	const TTest *const tests[] = {
+		what_was_flushed_or_fua_stays_and_the_rest_may_go,
+		writes_are_reordered_and_torn_only_at_atomic_units,
+		a_power_cut_leaves_the_write_in_flight_torn_and_nothing_after_it,
+		a_forked_child_can_die_and_another_look_at_the_remains,
+		errors_come_by_chance_and_seed,
+		a_full_cache_writes_its_oldest_back_by_itself,
+		images_from_a_write_log_keep_what_was_durable_at_the_cut,
+		a_player_does_again_what_was_recorded_event_by_event,
+		remains_made_beside_a_disk_are_what_a_power_cut_leaves_of_it,
+		the_operation_that_was_named_fails_and_no_other,
+	};
 
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, what_was_flushed_or_fua_stays_and_the_rest_may_go);
-	tcase_add_test(tc, writes_are_reordered_and_torn_only_at_atomic_units);
-	tcase_add_test(tc, a_power_cut_leaves_the_write_in_flight_torn_and_nothing_after_it);
-	tcase_add_test(tc, a_forked_child_can_die_and_another_look_at_the_remains);
-	tcase_add_test(tc, errors_come_by_chance_and_seed);
-	tcase_add_test(tc, a_full_cache_writes_its_oldest_back_by_itself);
-	tcase_add_test(tc, images_from_a_write_log_keep_what_was_durable_at_the_cut);
-	tcase_add_test(tc, a_player_does_again_what_was_recorded_event_by_event);
-	tcase_add_test(tc, remains_made_beside_a_disk_are_what_a_power_cut_leaves_of_it);
-	tcase_add_test(tc, the_operation_that_was_named_fails_and_no_other);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite("crash", tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -5,6 +5,7 @@
 
 #include "bdev/delay.h"
 #include "bdev/testing.h"
+#include "runtime/suite.h"
 
 #define BS 512u
 
@@ -152,18 +153,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("delay");
-	TCase *tcase = tcase_create("delay");
-	SRunner *runner;
-	int nr_failed;
+	const TTest *const tests[] = {
+		each_operation_takes_so_much_longer,
+		those_in_flight_together_are_delayed_together,
+		it_goes_with_its_base_and_wrong_ones_are_refused,
+	};
 
-	tcase_add_test(tcase, each_operation_takes_so_much_longer);
-	tcase_add_test(tcase, those_in_flight_together_are_delayed_together);
-	tcase_add_test(tcase, it_goes_with_its_base_and_wrong_ones_are_refused);
-	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite("delay", tests, sizeof(tests) / sizeof(tests[0]));
 }

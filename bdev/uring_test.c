@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "bdev/testing.h"
+#include "runtime/suite.h"
 
 #define BS   512u
 #define SIZE (8u * 1024 * 1024)
@@ -269,22 +270,13 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("uring");
-	TCase *tc = tcase_create("files");
-	SRunner *sr;
-	int failed;
+	const TTest *const tests[] = {
+		a_file_keeps_what_is_written_and_forgets_what_is_unmapped,
+		memory_of_any_alignment_will_do,
+		fua_at_depth_32_costs_at_most_a_flush_for_eight_writes,
+		flushes_that_come_together_share_one,
+		what_is_no_device_is_refused_and_identity_is_stable,
+	};
 
-	tcase_set_timeout(tc, 60);
-	tcase_add_checked_fixture(tc, make_file, remove_file);
-	tcase_add_test(tc, a_file_keeps_what_is_written_and_forgets_what_is_unmapped);
-	tcase_add_test(tc, memory_of_any_alignment_will_do);
-	tcase_add_test(tc, fua_at_depth_32_costs_at_most_a_flush_for_eight_writes);
-	tcase_add_test(tc, flushes_that_come_together_share_one);
-	tcase_add_test(tc, what_is_no_device_is_refused_and_identity_is_stable);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite_within("uring", tests, sizeof(tests) / sizeof(tests[0]), 60, make_file, remove_file);
 }

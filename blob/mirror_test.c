@@ -218,24 +218,15 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("mirror");
-	TCase *tcase = tcase_create("mirror");
-	SRunner *runner;
-	int nr_failed;
+	const TTest *const tests[] = {
+		writes_that_were_not_flushed_outlive_the_process,
+		without_kept_memory_only_what_was_flushed_is_there,
+		a_device_that_may_have_lost_something_since_is_not_believed_to_have_it,
+		a_copy_from_before_the_last_commit_is_not_taken_for_the_same_device,
+		damaged_records_are_not_applied,
+		after_a_flush_that_failed_the_next_one_proves_nothing,
+		a_store_closed_in_order_leaves_nothing_behind,
+	};
 
-	tcase_set_timeout(tcase, 120);
-	tcase_add_checked_fixture(tcase, setup, teardown);
-	tcase_add_test(tcase, writes_that_were_not_flushed_outlive_the_process);
-	tcase_add_test(tcase, without_kept_memory_only_what_was_flushed_is_there);
-	tcase_add_test(tcase, a_device_that_may_have_lost_something_since_is_not_believed_to_have_it);
-	tcase_add_test(tcase, a_copy_from_before_the_last_commit_is_not_taken_for_the_same_device);
-	tcase_add_test(tcase, damaged_records_are_not_applied);
-	tcase_add_test(tcase, after_a_flush_that_failed_the_next_one_proves_nothing);
-	tcase_add_test(tcase, a_store_closed_in_order_leaves_nothing_behind);
-	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite_within("mirror", tests, sizeof(tests) / sizeof(tests[0]), 120, setup, teardown);
 }

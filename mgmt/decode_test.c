@@ -6,6 +6,7 @@
 
 #include "mgmt/cli.h"
 #include "mgmt/rpc.h"
+#include "runtime/suite.h"
 
 static const struct rpc_param table[] = {
 	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
@@ -142,19 +143,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("decode");
-	TCase *tc = tcase_create("decode");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const TTest *const tests[] = {
+		good_parameters_come_out_canonical,
+		a_bad_parameter_is_named,
+		nvmf_methods_fail_in_their_own_words_and_may_ignore_unknown_keys,
+		sizes_read_as_people_write_them,
+	};
 
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_add_test(tc, good_parameters_come_out_canonical);
-	tcase_add_test(tc, a_bad_parameter_is_named);
-	tcase_add_test(tc, nvmf_methods_fail_in_their_own_words_and_may_ignore_unknown_keys);
-	tcase_add_test(tc, sizes_read_as_people_write_them);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite_within("decode", tests, sizeof(tests) / sizeof(tests[0]), 60, setup, teardown);
 }

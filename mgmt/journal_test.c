@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "mgmt/state.h"
+#include "runtime/suite.h"
 
 /* A file in memory, as the writer makes it. */
 struct file {
@@ -216,22 +217,15 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("journal");
-	TCase *tc = tcase_create("journal");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const TTest *const tests[] = {
+		what_was_written_comes_back_in_order,
+		a_rewritten_journal_says_the_same,
+		a_tail_torn_at_any_byte_loses_only_the_unfinished_line,
+		a_hole_in_what_was_never_durable_is_a_torn_tail,
+		damage_to_what_was_durable_is_refused_with_its_line,
+		a_header_that_is_cut_or_another_formats_is_refused,
+		a_change_is_whole_or_not_there,
+	};
 
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_add_test(tc, what_was_written_comes_back_in_order);
-	tcase_add_test(tc, a_rewritten_journal_says_the_same);
-	tcase_add_test(tc, a_tail_torn_at_any_byte_loses_only_the_unfinished_line);
-	tcase_add_test(tc, a_hole_in_what_was_never_durable_is_a_torn_tail);
-	tcase_add_test(tc, damage_to_what_was_durable_is_refused_with_its_line);
-	tcase_add_test(tc, a_header_that_is_cut_or_another_formats_is_refused);
-	tcase_add_test(tc, a_change_is_whole_or_not_there);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite_within("journal", tests, sizeof(tests) / sizeof(tests[0]), 60, setup, teardown);
 }

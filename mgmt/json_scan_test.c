@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "mgmt/json_scan.h"
+#include "runtime/suite.h"
 
 #define MAX_EVENTS 64
 
@@ -131,20 +132,14 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("json_scan");
-	TCase *tc = tcase_create("json_scan");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const TTest *const tests[] = {
+		texts_without_anything_between_them_are_told_apart,
+		brackets_and_quotes_in_strings_do_not_count,
+		garbage_between_texts_is_told_and_skipped,
+		a_quote_left_open_does_not_swallow_the_next_line,
+		a_text_too_deep_ends_where_it_ends_and_is_not_sane,
+		a_text_of_too_many_values_is_not_sane,
+	};
 
-	tcase_add_test(tc, texts_without_anything_between_them_are_told_apart);
-	tcase_add_test(tc, brackets_and_quotes_in_strings_do_not_count);
-	tcase_add_test(tc, garbage_between_texts_is_told_and_skipped);
-	tcase_add_test(tc, a_quote_left_open_does_not_swallow_the_next_line);
-	tcase_add_test(tc, a_text_too_deep_ends_where_it_ends_and_is_not_sane);
-	tcase_add_test(tc, a_text_of_too_many_values_is_not_sane);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite("json_scan", tests, sizeof(tests) / sizeof(tests[0]));
 }

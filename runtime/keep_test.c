@@ -108,19 +108,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("keep");
-	TCase *tcase = tcase_create("keep");
-	SRunner *runner;
-	int nr_failed;
+	const TTest *const tests[] = {
+		what_a_killed_process_stored_is_found_by_the_next,
+		another_size_or_another_boot_shows_nothing_of_it,
+		two_cannot_have_it_and_what_is_not_ours_is_refused,
+	};
 
-	tcase_add_checked_fixture(tcase, folder_make, folder_remove);
-	tcase_add_test(tcase, what_a_killed_process_stored_is_found_by_the_next);
-	tcase_add_test(tcase, another_size_or_another_boot_shows_nothing_of_it);
-	tcase_add_test(tcase, two_cannot_have_it_and_what_is_not_ours_is_refused);
-	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite_within("keep", tests, sizeof(tests) / sizeof(tests[0]), 60, folder_make, folder_remove);
 }
