@@ -9,7 +9,7 @@
 #include "blob/cache.h"
 
 #define LOOKS_A_TURN 512u
-#define STEPS_A_TURN 65536u
+#define STEPS_A_TURN 8192u
 
 void node_free(struct store *s, struct node *node)
 {
@@ -66,12 +66,16 @@ static void look_at_slot(struct store *s, _Atomic uint64_t *slot, struct node *p
 		node_drop(s, node);
 }
 
-static void look_at_node(struct store *s, struct node *node)
+/* How many places it looked at. */
+static unsigned look_at_node(struct store *s, struct node *node)
 {
-	for (uint32_t i = 0; node->level && node->nr_linked && i < node_nr_slots(s, node->level); i++)
+	unsigned looks = 1;
+
+	for (uint32_t i = 0; node->level && node->nr_linked && i < node_nr_slots(s, node->level); i++, looks++)
 		look_at_slot(s, &node->slots[i], node);
 	if (!node->nr_links && goes(s, node))
 		node_drop(s, node);
+	return looks;
 }
 
 static bool over(const struct store *s)
@@ -89,18 +93,19 @@ static void turn(struct store *s)
 		if (at < s->nr_nodes) {
 			if (!s->nodes[at])
 				continue;
-			look_at_node(s, s->nodes[at]);
+			looks += look_at_node(s, s->nodes[at]);
 		} else if (at - s->nr_nodes < s->nr_slots) {
 			struct blob *b = s->slots[at - s->nr_nodes];
 
 			if (!b)
 				continue;
 			look_at_slot(s, &b->root, NULL);
+			looks++;
 		} else {
 			c->hand = 0;
 			c->nr_rounds++;
+			looks++;
 		}
-		looks++;
 	}
 }
 
