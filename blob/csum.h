@@ -122,6 +122,7 @@ void csum_marked_durably(struct store *s, uint32_t cluster);
 /* Whether a fill may write its cluster: marked, and its pages here and pinned.  If not, what it waits for calls again. */
 bool csum_fill_ready(struct fill *f, void (*again)(struct waiter *waiter),
 		     void (*committed)(struct commit_wait *wait, int status));
+void csum_fill_marked(struct fill *f); /* the record of the marks it waited for is durable */
 void csum_fill_written(struct fill *f, int status); /* the device has the data, or status says why not: stamps them */
 void csum_fill_over(struct fill *f);
 /* Judges a sub-block that a fill has read around its data.  -EAGAIN: what it waits for calls again; -EIO. */

@@ -16,6 +16,28 @@ bool csum_fill_holds(struct store *s, uint32_t cluster)
 	return false;
 }
 
+/* The cluster, and where a blob is written in order the clean ones behind it: they share its record and its commit. */
+static void choose_marks(struct fill *f)
+{
+	struct blob *b = f->blob;
+	struct store *s = b->store;
+	bool in_order = f->index && b->marked_up_to == f->index;
+
+	f->marks[0] = f->own;
+	f->nr_marks = 1;
+	for (uint64_t i = f->index + 1; in_order && f->nr_marks < MARKS_AHEAD && i < b->nr_clusters; i++) {
+		struct node *leaf;
+		bool shared;
+		struct entry e = map_entry(b, i, &leaf, &shared);
+
+		if (!e.own || shared || s->counts[e.own] != 1 || csum_is_marked(s, e.own))
+			break;
+		f->marks[f->nr_marks++] = e.own;
+		sum_bit_set(s->csum->touched, e.own, true); /* its write is on its way */
+	}
+	b->marked_up_to = f->index + f->nr_marks;
+}
+
 /* Records the mark of a cluster that is clean, unless somebody has. -EAGAIN: f waits for admission. */
 static int record_mark(struct fill *f, void (*again)(struct waiter *waiter))
 {
@@ -23,20 +45,22 @@ static int record_mark(struct fill *f, void (*again)(struct waiter *waiter))
 	struct admission admission = {0};
 	int rc;
 
+	f->nr_marks = 0;
 	if (sum_bit(s->csum->marking, f->own))
 		return 0;
-	rc = admit(s, &admission, 1, OP_FREEING);
+	rc = admit(s, &admission, MARKS_AHEAD, OP_FREEING);
 	if (rc == -EAGAIN) {
 		f->waiter.retry = again;
 		list_add_tail(&s->admit_waiters, &f->waiter.link);
 	}
 	if (rc)
 		return rc;
-	journal_begin(s, 32);
-	rec_sums(s, REC_SUMS_MARK, &f->own, 1);
+	choose_marks(f);
+	journal_begin(s, 16 + 4 * MARKS_AHEAD);
+	rec_sums(s, REC_SUMS_MARK, f->marks, f->nr_marks);
 	journal_end(s);
 	admit_release(s, &admission);
-	s->stats.nr_sum_marks++;
+	s->stats.nr_sum_marks += f->nr_marks;
 	return 0;
 }
 
@@ -69,6 +93,16 @@ static bool pin_pages(struct fill *f, void (*again)(struct waiter *waiter))
 	return true;
 }
 
+void csum_fill_marked(struct fill *f)
+{
+	struct store *s = f->blob->store;
+
+	csum_marked_durably(s, f->own);
+	for (unsigned i = 0; i < f->nr_marks; i++)
+		csum_marked_durably(s, f->marks[i]);
+	f->nr_marks = 0;
+}
+
 bool csum_fill_ready(struct fill *f, void (*again)(struct waiter *waiter),
 		     void (*committed)(struct commit_wait *wait, int status))
 {
@@ -90,7 +124,7 @@ bool csum_fill_ready(struct fill *f, void (*again)(struct waiter *waiter),
 		}
 		if (rc || !BLOB_MUTANT(SUMS_LATE_MARK))
 			return false;
-		csum_marked_durably(s, f->own);
+		csum_fill_marked(f);
 	}
 	f->state = FILL_SUMS;
 	if (!pin_pages(f, again))

@@ -442,6 +442,68 @@ START_TEST(rot_that_is_copied_stays_rot)
 }
 END_TEST
 
+/* What has space is written as ever, although a mark needs a record and its page. */
+static void full(void *arg)
+{
+	struct bench b = {0};
+	struct blob *blob;
+	uint8_t *buf = malloc(64 * BLOCK);
+	uint64_t end = 0;
+
+	start(&b);
+	blob = make_blob(&b, "greedy", 32u << 20);
+	fill_blocks(buf, 64, 1);
+	while (!blob_rw(&b, blob, BLOB_WRITE, 0, end, 64, buf))
+		end += 64;
+	ck_assert_uint_gt(end, 1000);
+	for (unsigned round = 2; round < 5; round++) {
+		wait_clean(&b);
+		fill_blocks(buf, 64, round);
+		for (uint64_t at = 0; at < end; at += 64)
+			ck_assert_int_eq(blob_rw(&b, blob, BLOB_WRITE, at % 3 ? 0 : BLOB_IO_FUA, at, 64, buf), 0);
+		for (uint64_t at = 0; at < end; at += 64) {
+			ck_assert_int_eq(blob_rw(&b, blob, BLOB_READ, 0, at, 64, buf), 0);
+			assert_blocks(buf, 64, round);
+		}
+	}
+	free(buf);
+	bench_end(&b);
+}
+
+START_TEST(a_full_store_is_overwritten_cluster_by_clean_cluster)
+{
+	run_sim(1, 1, full, NULL);
+}
+END_TEST
+
+/* Clusters written in order share records; so few that a commit for each eighth is enough. */
+static void in_order(void *arg)
+{
+	struct bench b = {0};
+	struct store_stats before, after;
+	struct blob *blob;
+	uint8_t *buf = calloc(64, BLOCK);
+
+	start(&b);
+	blob = make_blob(&b, "ordered", 4u << 20);
+	write_all(&b, blob, 8192, 1);
+	wait_clean(&b);
+	store_get_stats(b.store, &before);
+	for (uint64_t at = 0; at < 8192; at += 64)
+		ck_assert_int_eq(blob_rw(&b, blob, BLOB_WRITE, 0, at, 64, buf), 0);
+	store_get_stats(b.store, &after);
+	ck_assert_uint_eq(after.nr_sum_marks - before.nr_sum_marks, 128);
+	ck_assert_uint_le(after.nr_records - before.nr_records, 128 / 8 + 4);
+	free(buf);
+	bench_end(&b);
+}
+
+START_TEST(clusters_written_in_order_are_marked_together)
+{
+	run_sim(1, 1, in_order, NULL);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {a_rotten_block_is_an_error_and_its_neighbours_are_not,
@@ -452,7 +514,9 @@ int main(void)
 				      rot_in_a_clean_cluster_is_found_after_a_crash,
 				      a_mark_is_taken_back_when_data_and_checksums_are_durable,
 				      reads_and_writes_of_one_block_at_once_are_no_rot,
-				      rot_that_is_copied_stays_rot};
+				      rot_that_is_copied_stays_rot,
+				      a_full_store_is_overwritten_cluster_by_clean_cluster,
+				      clusters_written_in_order_are_marked_together};
 
 	return run_tests("csum", tests, sizeof(tests) / sizeof(tests[0]));
 }

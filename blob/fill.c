@@ -316,7 +316,7 @@ static void retry_marked(struct commit_wait *c, int status)
 	struct fill *f = container_of(c, struct fill, commit);
 
 	if (!status)
-		csum_marked_durably(f->blob->store, f->own);
+		csum_fill_marked(f);
 	retry_settled(c, status);
 }
 

@@ -4,6 +4,8 @@
 
 #include "blob/internal.h"
 
+#define MARKS_AHEAD 8u
+
 enum fill_state {
 	FILL_FREE,
 	FILL_LOCK,  /* waits for its range of sub-blocks */
@@ -45,6 +47,7 @@ struct fill {
 	bool read_own;	  /* something was read from the cluster that the map had, or hangs on what it holds */
 	bool stale;	  /* which was written in place since, or may have been */
 	bool sums_held;	  /* its pages of checksums are pinned */
+	uint32_t marks[MARKS_AHEAD], nr_marks; /* clusters of the mark that it waits for */
 	struct ext_channel *ext;    /* what is being read is the external bdev's */
 	uint32_t old_own, old_base; /* what the map had when own was chosen */
 	struct range_lock lock;

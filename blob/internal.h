@@ -422,6 +422,7 @@ struct blob {
 	uint64_t parent_id; /* the snapshot that it shares with; 0: none */
 	struct list children, child_link; /* blobs that have this one as their parent */
 	uint32_t nr_children;
+	uint64_t marked_up_to; /* clusters in front of it were marked last (csum_fill.c) */
 	uint64_t promised, logical, nr_held; /* held: clusters for first writes */
 	struct blob_figures figures;
 	uint64_t exclusive_clusters, exclusive_us; /* as last counted, and when; 0: never */

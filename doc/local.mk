@@ -6,6 +6,8 @@ EXTRA_DIST += \
 	%D%/adr/0022-checksums-beside-their-clusters.md \
 	%D%/adr/0023-map-cache.md \
 	%D%/adr/0024-records-outlive-the-process.md \
+	%D%/adr/0025-external-bdevs-in-maps.md \
+	%D%/adr/0026-background-work-is-measured.md \
 	%D%/adr/0030-groups-own-their-namespaces.md \
 	%D%/adr/0040-half-a-pdu-is-not-a-bad-pdu.md \
 	%D%/adr/0041-a-host-without-a-name.md \
