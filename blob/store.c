@@ -321,10 +321,10 @@ static void loaded(struct store *s)
 
 static uint64_t map_cache_bytes(struct store *s)
 {
-	uint64_t tib = (s->super.nr_clusters << s->cluster_shift) >> 30, bytes = s->map_cache_bytes;
+	uint64_t gib = (s->super.nr_clusters << s->cluster_shift) >> 30, bytes = s->map_cache_bytes;
 
 	if (!bytes)
-		bytes = tib * 48 * 1024; /* 48 MiB for each TiB */
+		bytes = gib * 32 * 1024; /* 32 MiB for each TiB */
 	return bytes < MAP_CACHE_MIN && !s->map_cache_tiny ? MAP_CACHE_MIN : bytes;
 }
 

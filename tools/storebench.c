@@ -2,6 +2,9 @@
  * storebench: what a large store takes.  On a made-up device of terabytes that keeps metadata and drops data, it maps a volume
  * whole, takes snapshots and clones, counts, compares, deletes, makes many small volumes, opens again; and prints how
  * long each took, in microseconds unless it says otherwise, and the store's memory.
+ *
+ * --recovery: it maps a volume whole, fills the journal with random first writes while no checkpoint ends, dies, and opens
+ * the store with nothing in memory.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -24,6 +27,10 @@ static char *memory, *data; /* data: what the bench writes, and the device drops
 static uint64_t nr_device_pages;
 static uint8_t *kept;
 static uint64_t data_bytes = 4 * MIB;
+static bool dead;	      /* nothing reaches it any more */
+static bool hold_supers;      /* superblocks wait, so that no checkpoint ends */
+static struct bdev_io *held;
+static uint64_t nr_pages_read, nr_reads;
 
 static void sparse_one(struct bdev_io *io, uint64_t page, char *buf, bool drop)
 {
@@ -44,6 +51,18 @@ static void sparse_submit(struct bdev_io *io, void *channel_ctx)
 {
 	uint64_t page = io->offset_blocks;
 
+	if (io->op == BDEV_WRITE && hold_supers && (page == 0 || page == MIB / PAGE)) {
+		held = io;
+		return;
+	}
+	if (dead) {
+		bdev_io_complete_later(io, -EIO);
+		return;
+	}
+	if (io->op == BDEV_READ) {
+		nr_reads++;
+		nr_pages_read += io->nr_blocks;
+	}
 	for (uint32_t i = 0; (io->op == BDEV_READ || io->op == BDEV_WRITE) && i < io->iovcnt; i++) {
 		char *buf = io->iov[i].iov_base;
 		bool drop = buf >= data && buf < data + data_bytes;
@@ -68,17 +87,11 @@ static const struct bdev_ops sparse_ops = {
 	.supported = 1u << BDEV_READ | 1u << BDEV_WRITE | 1u << BDEV_FLUSH | 1u << BDEV_UNMAP,
 };
 
-static int sparse_create(uint64_t bytes)
+static int sparse_register(void)
 {
 	static struct bdev bdev;
 
-	nr_device_pages = bytes / PAGE;
-	memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	kept = calloc(nr_device_pages / 8 + 1, 1);
-	data = aligned_alloc(PAGE, data_bytes);
-	if (memory == MAP_FAILED || !kept || !data)
-		return -ENOMEM;
-	memset(data, 0, data_bytes);
+	memset(&bdev, 0, sizeof(bdev));
 	strcpy(bdev.name, "sparse");
 	leaf_uuid(bdev.uuid, NULL);
 	bdev.product_name = "Sparse disk";
@@ -89,6 +102,19 @@ static int sparse_create(uint64_t bytes)
 	bdev.unmap_zeroes = true;
 	bdev.ops = &sparse_ops;
 	return bdev_register(&bdev);
+}
+
+static int sparse_create(uint64_t bytes)
+{
+
+	nr_device_pages = bytes / PAGE;
+	memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	kept = calloc(nr_device_pages / 8 + 1, 1);
+	data = aligned_alloc(PAGE, data_bytes);
+	if (memory == MAP_FAILED || !kept || !data)
+		return -ENOMEM;
+	memset(data, 0, data_bytes);
+	return sparse_register();
 }
 
 /* --- I/O at depth --- */
@@ -220,6 +246,7 @@ static void memory_now(struct store *store, const char *when)
 
 	store_get_stats(store, &stats);
 	printf("%-48s %12.1f MiB in maps and counts\n", when, stats.resident_bytes / 1048576.0);
+	fflush(stdout);
 }
 
 static fiber_fn void whole(struct store *store, struct blob_channel *ch, uint64_t tib)
@@ -344,7 +371,110 @@ static fiber_fn void many(struct store *store, struct blob_channel *ch, unsigned
 	memory_now(store, "with them");
 }
 
+/* --- recovery --- */
+
+struct filler {
+	struct blob *blob;
+	struct blob_channel *ch;
+	uint64_t nr_done, rng;
+	unsigned nr_left;
+	bool over;
+	struct fiber_wait wait;
+};
+
+/* First writes to random places, until one fails. */
+static void filler_fiber(void *arg)
+{
+	struct filler *f = arg;
+	int rc = 0;
+
+	while (!rc && !f->over) {
+		struct iovec iov = { .iov_base = data, .iov_len = PAGE };
+		struct blob_io io = { .blob = f->blob, .op = BLOB_WRITE, .iov = &iov, .iovcnt = 1, .nr_blocks = 1 };
+
+		f->rng = f->rng * 6364136223846793005ull + 1442695040888963407ull;
+		io.offset_blocks = (f->rng >> 16) % blob_nr_blocks(f->blob);
+		rc = blob_submit_wait(f->ch, &io);
+		f->nr_done += !rc;
+	}
+	if (!--f->nr_left)
+		fiber_wake(&f->wait, 0);
+}
+
+/* The journal as full as it gets: no write goes on. */
+static fiber_fn void fill_journal(struct filler *f)
+{
+	uint64_t before = UINT64_MAX;
+
+	hold_supers = true;
+	fiber_wait_init(&f->wait);
+	f->nr_left = DEPTH;
+	f->rng = 1;
+	for (unsigned i = 0; i < DEPTH; i++)
+		check("fiber", fiber_spawn(thread_current(), "filler", filler_fiber, f));
+	while (before != f->nr_done) {
+		before = f->nr_done;
+		fiber_sleep(1000000);
+	}
+}
+
+/* The process dies: nothing that is under way arrives. */
+static fiber_fn void die(struct store *store, struct filler *f)
+{
+	dead = true;
+	hold_supers = false;
+	f->over = true;
+	if (held)
+		bdev_io_complete_later(held, -EIO);
+	held = NULL;
+	fiber_wait(&f->wait);
+	blob_close(f->blob);
+	blob_channel_put(f->ch);
+	(void)store_close(store);
+	bdev_unregister_all();
+	check("device", sparse_register());
+	dead = false;
+}
+
+static fiber_fn void recovery(struct store *store, struct blob_channel *ch, uint64_t tib, const struct store_open_opts *open)
+{
+	struct blob_create_opts opts = { .name = "volume", .size_bytes = tib << 40 };
+	struct filler f = { .ch = ch };
+	struct store_stats stats;
+	struct store_info info;
+
+	check("create", blob_create(store, &opts, &f.blob));
+	blob_open(f.blob);
+	printf("%-48s %12.0f /s\n", "first writes, a cluster each", run(f.blob, ch, BLOB_WRITE, tib << 20, MIB, false));
+	memory_now(store, "mapped, 4 KiB in each cluster");
+	check("checkpoint", store_checkpoint(store));
+	fill_journal(&f);
+	store_get_info(store, &info);
+	printf("%-48s %12llu\n", "random first writes without a checkpoint", (unsigned long long)f.nr_done);
+	printf("%-48s %12u of %u\n", "pages of the journal in use", info.journal_used_pages, info.journal_pages);
+	die(store, &f);
+	nr_reads = nr_pages_read = 0;
+	begin();
+	check("open", store_open("sparse", open, &store, NULL));
+	end("open after a kill");
+	printf("%-48s %12llu in %llu reads\n", "pages read", (unsigned long long)nr_pages_read, (unsigned long long)nr_reads);
+	store_get_stats(store, &stats);
+	printf("%-48s %12llu, %llu nodes read\n", "records replayed", (unsigned long long)stats.recovered_records,
+	       (unsigned long long)stats.nr_node_reads);
+	memory_now(store, "after it");
+	f.ch = blob_channel_get(store);
+	f.blob = store_find_blob(store, "volume");
+	blob_open(f.blob);
+	printf("%-48s %12.0f /s\n", "random reads", run(f.blob, f.ch, BLOB_READ, 1000000, MIB, true));
+	memory_now(store, "after those");
+	blob_close(f.blob);
+	blob_channel_put(f.ch);
+	check("close", store_close(store));
+}
+
 static uint64_t tib = 1, nr_small = 100000;
+static struct store_open_opts open_opts;
+static bool only_recovery;
 
 static void bench(void *arg)
 {
@@ -352,18 +482,26 @@ static void bench(void *arg)
 	struct blob_channel *ch;
 	struct store *store;
 
-	check("device", sparse_create((tib << 40) + (tib << 39)));
-	check("create", store_create("sparse", &create, NULL, &store, NULL));
+	check("device", sparse_create(tib ? (tib << 40) + (tib << 39) : 1ull << 40));
+	check("create", store_create("sparse", &create, &open_opts, &store, NULL));
 	ch = blob_channel_get(store);
-	whole(store, ch, tib);
+	if (only_recovery) {
+		recovery(store, ch, tib, &open_opts);
+		bdev_unregister_all();
+		runtime_stop(0);
+		return;
+	}
+	if (tib)
+		whole(store, ch, tib);
 	many(store, ch, nr_small);
 	blob_channel_put(ch);
 	begin();
 	check("close", store_close(store));
 	end("close");
 	begin();
-	check("open", store_open("sparse", NULL, &store, NULL));
+	check("open", store_open("sparse", &open_opts, &store, NULL));
 	end("open");
+	memory_now(store, "opened");
 	check("close", store_close(store));
 	bdev_unregister_all();
 	runtime_stop(0);
@@ -373,12 +511,20 @@ int main(int argc, char **argv)
 {
 	struct runtime_opts runtime = { .name = "storebench" };
 
+	only_recovery = argc > 1 && !strcmp(argv[1], "--recovery");
+	if (only_recovery) {
+		argc--;
+		argv++;
+		if (argc > 2)
+			open_opts.map_cache_bytes = strtoull(argv[2], NULL, 10) * MIB;
+		nr_small = 16;
+	}
 	if (argc > 1)
 		tib = strtoull(argv[1], NULL, 10);
-	if (argc > 2)
+	if (argc > 2 && !only_recovery)
 		nr_small = strtoull(argv[2], NULL, 10);
-	if (!tib || nr_small < 16) {
-		fprintf(stderr, "usage: storebench [TIB] [SMALL-VOLUMES]\n");
+	if ((!tib && only_recovery) || nr_small < 16) {
+		fprintf(stderr, "usage: storebench [TIB] [SMALL-VOLUMES] | --recovery [TIB] [MAP-CACHE-MIB]\n");
 		return 1;
 	}
 	return runtime_run(&runtime, bench, NULL) ? 1 : 0;
