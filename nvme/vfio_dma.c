@@ -2,7 +2,7 @@
  * The VFIO container, and what of our memory functions can reach.
  *
  * Regions are added by the app thread or whoever makes EAL's heap grow, under regions_lock; queues look them up without it: a
- * region is complete before the count says so, and one that went has length 0.
+ * region is complete before the count says so, and one that went has length 0.  Its table of pages stays: somebody may be reading.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,17 +32,21 @@ static int container = -1;
 static bool container_no_iommu, watching;
 static int map_error;
 
-static int map_iommu(uintptr_t start, size_t len)
+/* In pieces of so many bytes: what may be given back in part has to be mapped in parts. */
+static int map_iommu(uintptr_t start, size_t len, size_t piece)
 {
 	struct vfio_iommu_type1_dma_map map = {
 		.argsz = sizeof(map),
 		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-		.vaddr = start,
-		.iova = start,
-		.size = len,
+		.size = piece,
 	};
 
-	return ioctl(container, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
+	for (size_t at = 0; at < len; at += piece) {
+		map.vaddr = map.iova = start + at;
+		if (ioctl(container, VFIO_IOMMU_MAP_DMA, &map))
+			return -errno;
+	}
+	return 0;
 }
 
 static int look_up_pages(struct region *region, size_t len)
@@ -64,32 +68,61 @@ static int look_up_pages(struct region *region, size_t len)
 	return rc;
 }
 
+static int region_append(const struct region *region)
+{
+	if (nr_regions == REGIONS_MAX)
+		return -ENOSPC;
+	regions[nr_regions] = *region;
+	__atomic_store_n(&nr_regions, nr_regions + 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
 static void region_add(uintptr_t start, size_t len, size_t page_bytes)
 {
-	struct region *region = &regions[nr_regions];
-	int rc = nr_regions == REGIONS_MAX ? -ENOSPC : 0;
+	struct region region = {.start = start, .len = len, .page_bytes = page_bytes};
+	int rc;
 
-	if (!rc) {
-		*region = (struct region){.start = start, .page_bytes = page_bytes};
-		rc = container_no_iommu ? look_up_pages(region, len) : map_iommu(start, len);
-	}
+	if (container_no_iommu)
+		rc = look_up_pages(&region, len);
+	else /* what is there from the beginning stays whole */
+		rc = map_iommu(start, len, watching ? page_bytes : len);
+	if (!rc)
+		rc = region_append(&region);
 	if (rc) {
 		map_error = rc;
 		log_error("%zu MiB of memory cannot be made known to PCIe drives: %s%s", len >> 20, strerror(-rc),
 			  rc == -ENOMEM ? ": raise the limit of locked memory (ulimit -l)" : "");
-		return;
 	}
-	__atomic_store_n(&region->len, len, __ATOMIC_RELEASE);
-	__atomic_store_n(&nr_regions, nr_regions + 1, __ATOMIC_RELEASE);
+}
+
+/* The part of a region from @from on, @len bytes of it. */
+static void region_keep(const struct region *region, uintptr_t from, size_t len)
+{
+	struct region rest = *region;
+
+	if (!len)
+		return;
+	rest.start = from;
+	rest.len = len;
+	if (rest.physical)
+		rest.physical += (from - region->start) / region->page_bytes;
+	if (region_append(&rest))
+		log_error("memory at %lx is lost to PCIe drives: too many regions", (unsigned long)from);
 }
 
 static void region_remove(uintptr_t start, size_t len)
 {
 	struct vfio_iommu_type1_dma_unmap unmap = {.argsz = sizeof(unmap), .iova = start, .size = len};
+	unsigned nr = nr_regions;
 
-	for (unsigned i = 0; i < nr_regions; i++) {
-		if (regions[i].start == start && regions[i].len == len)
-			__atomic_store_n(&regions[i].len, 0, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < nr; i++) {
+		struct region was = regions[i];
+
+		if (start < was.start || start - was.start >= was.len || len > was.len - (start - was.start))
+			continue;
+		region_keep(&was, was.start, start - was.start);
+		region_keep(&was, start + len, was.len - (start - was.start) - len);
+		__atomic_store_n(&regions[i].len, 0, __ATOMIC_RELEASE);
 	}
 	if (!container_no_iommu && ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap))
 		log_warning("memory at %lx stays mapped for PCIe drives: %s", (unsigned long)start, strerror(errno));
@@ -139,14 +172,17 @@ static int container_open(struct nvme_error *error)
 static int container_begin(bool no_iommu, struct nvme_error *error)
 {
 	int type = no_iommu ? VFIO_NOIOMMU_IOMMU : VFIO_TYPE1v2_IOMMU;
+	int rc;
 
 	if (ioctl(container, VFIO_SET_IOMMU, type)) {
 		nvme_error_set(error, -errno, 0, "VFIO does not give us its IOMMU: %s", strerror(errno));
 		return error->err;
 	}
 	container_no_iommu = no_iommu;
+	rc = dma_watch(region_changed, NULL);
 	watching = true;
-	map_error = dma_watch(region_changed, NULL);
+	if (rc)
+		map_error = rc;
 	if (map_error)
 		nvme_error_set(error, map_error, 0, "PCIe drives need DMA memory that they can reach: %s%s", strerror(-map_error),
 			       no_iommu ? "; without an IOMMU that is hugepages, and takes root" : "");
