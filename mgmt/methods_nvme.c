@@ -12,6 +12,7 @@
 
 #define REPLAY_WAIT_US	  5000000u
 #define DISCOVERY_WAIT_MS 5000u
+#define DRIVE_FAIL_S	  30u
 
 static const struct rpc_param attach_params[] = {
 	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
@@ -248,6 +249,9 @@ static int decode_attach(struct rpc_call *call, struct bdev_nvme_attach_opts *op
 		rc = copy_nqn(call, "hostnqn", opts->connect.hostnqn);
 	if (!rc)
 		rc = decode_loss(call, &opts->loss);
+	/* A drive in this machine that does not come back within seconds is broken, not away. */
+	if (opts->connect.trtype == NVME_TRTYPE_PCIE && !opts->loss.fast_io_fail_s && !rpc_has(call, "fast_io_fail_timeout_sec"))
+		opts->loss.fast_io_fail_s = DRIVE_FAIL_S;
 	return rc ? rc : decode_multipath(call, &opts->multipath);
 }
 
