@@ -260,7 +260,7 @@ int main(void)
 	SRunner *runner = srunner_create(suite);
 	int nr_failed;
 
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, 240);
 	tcase_add_test(tcase, a_namespace_of_a_target_is_read_and_written);
 	tcase_add_test(tcase, connections_that_break_cost_no_operation);
 	tcase_add_test(tcase, a_target_that_is_away_for_a_while_is_waited_for);

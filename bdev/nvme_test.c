@@ -713,7 +713,7 @@ SIM_TEST(a_mad_drive_costs_time_and_errors_and_nothing_else)
 	opts.loss = (struct bdev_nvme_loss){ .reconnect_delay_s = 1, .fast_io_fail_s = 10, .ctrlr_loss_s = -1 };
 	mad = true;
 	attach();
-	for (unsigned round = 0; round < 12; round++) {
+	for (unsigned round = 0; round < 6; round++) {
 		for (unsigned i = 0; i < 4; i++) {
 			struct soft_fault f = { .kind = kinds[rand_u64() % nr_kinds],
 						.admin = rand_u64() % 4 == 0,
@@ -852,7 +852,7 @@ int main(void)
 	SRunner *runner = srunner_create(suite);
 	int nr_failed;
 
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, 240);
 	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 		tcase_add_test(tcase, tests[i]);
 	suite_add_tcase(suite, tcase);

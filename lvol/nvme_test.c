@@ -173,7 +173,7 @@ int main(void)
 	SRunner *runner = srunner_create(suite);
 	int nr_failed;
 
-	tcase_set_timeout(tcase, 120);
+	tcase_set_timeout(tcase, 240);
 	tcase_add_test(tcase, what_was_flushed_to_a_volume_on_a_drive_survives_power_cuts);
 	tcase_add_test(tcase, a_volumes_writes_outlive_resets_and_fatal_statuses_of_its_drive);
 	suite_add_tcase(suite, tcase);
