@@ -41,16 +41,22 @@ static int size_in_clusters(const struct store *s, uint64_t size_bytes, uint64_t
 
 fiber_fn int promise_wait(struct store *s, uint64_t nr)
 {
-	while (clusters_unpromised(s) < nr) {
+	int rc = 0;
+
+	s->nr_space_urgent++;
+	while (!rc && clusters_unpromised(s) < nr) {
 		if (!space_is_coming(s) || nr > s->nr_data_clusters)
-			return -ENOSPC;
-		if (!store_writable(s))
-			return -EROFS;
+			rc = -ENOSPC;
+		else if (!store_writable(s))
+			rc = -EROFS;
+		if (rc)
+			break;
 		journal_demand(s);
 		fiber_cond_signal(&s->free_wake);
 		fiber_cond_timedwait(&s->freed_cond, 1000);
 	}
-	return 0;
+	s->nr_space_urgent--;
+	return rc;
 }
 
 static int check_create(struct store *s, const struct blob_create_opts *opts)

@@ -312,6 +312,7 @@ struct store {
 	struct retired *retired;
 	uint64_t nr_retired;
 	struct list space_waiters;
+	uint32_t nr_space_urgent; /* fibers that wait for space besides those */
 	struct fiber_cond free_wake, freed_cond;
 	struct fiber_wait *grace_wait;
 	_Atomic uint32_t grace_left;

@@ -89,7 +89,7 @@ void reap_fiber(void *arg)
 		if (!s->nr_reap)
 			recount_thick(s);
 		/* Who waits for space waits for hosts' sake. */
-		if (list_empty(&s->space_waiters) && list_empty(&s->admit_waiters))
+		if (list_empty(&s->space_waiters) && list_empty(&s->admit_waiters) && !s->nr_space_urgent)
 			pace(s, REAP_BYTES);
 		else
 			fiber_yield();

@@ -585,12 +585,14 @@ fiber_fn int store_rename(struct store *s, const char *name)
 
 fiber_fn int store_wait_free(struct store *s)
 {
+	s->nr_space_urgent++;
 	while ((s->coming_head != s->coming_tail || s->nr_freeing || s->nr_reap || s->nr_trimming) &&
 	       store_writable(s)) {
 		journal_demand(s);
 		fiber_cond_signal(&s->free_wake);
 		fiber_cond_timedwait(&s->freed_cond, 1000);
 	}
+	s->nr_space_urgent--;
 	return store_writable(s) ? 0 : -EIO;
 }
 
