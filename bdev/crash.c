@@ -43,6 +43,22 @@ static bool refuses(struct crash_disk *disk)
 	return disk->fail_nr && ++disk->nr_performed >= disk->fail_nr && disk->nr_performed < disk->fail_end;
 }
 
+/* Whether the write was acknowledged, and is elsewhere or nowhere. */
+static bool lied(struct crash_disk *disk, const struct bdev_io *io, bool durable)
+{
+	struct bdev_io strayed = *io;
+	enum crash_lie lie = disk->on_write(io, &strayed.offset_blocks, disk->on_write_arg);
+	uint64_t tape_io = ((const struct crash_flight *)(const void *)io->scratch.bytes)->tape_io;
+
+	if (lie == CRASH_LOST)
+		crash_tape_done(disk, tape_io, false, false, false, 0);
+	if (lie == CRASH_MISDIRECTED) {
+		crash_tape_strayed(disk, tape_io, durable, strayed.offset_blocks);
+		crash_disk_put(disk, &strayed, durable, false);
+	}
+	return lie != CRASH_HONEST;
+}
+
 static int perform(struct crash_bdev *c, struct bdev_io *io)
 {
 	struct crash_disk *disk = c->disk;
@@ -74,6 +90,8 @@ static int perform(struct crash_bdev *c, struct bdev_io *io)
 		if (io->flags & BDEV_IO_FUA)
 			disk->stats.nr_fua_writes++;
 		fails = chance(disk, disk->opts.write_error_ppm) || refuses(disk);
+		if (!fails && io->op == BDEV_WRITE && disk->on_write && lied(disk, io, durable))
+			return 0;
 		crash_tape_done(disk, tape_io, true, durable, fails, 0);
 		crash_disk_put(disk, io, durable, fails);
 		return fails ? -EIO : 0;

@@ -109,6 +109,14 @@ uint64_t crash_player_next(struct crash_player *player);
 bool crash_player_at_root(const struct crash_player *player);
 bool crash_player_at_flush(const struct crash_player *player);
 
+/*
+ * Lies, when asked for: a write is acknowledged, and is lost, or arrives where it does not belong.  fn is asked as a write
+ * completes, with its first bytes; process-local, NULL: none.
+ */
+enum crash_lie { CRASH_HONEST, CRASH_LOST, CRASH_MISDIRECTED };
+void crash_disk_on_write(struct crash_disk *disk,
+			 enum crash_lie (*fn)(const struct bdev_io *io, uint64_t *ret_offset_blocks, void *arg), void *arg);
+
 /* What a read gives now, for planting corruption: write to both through crash_disk_poke(). */
 const void *crash_disk_image(const struct crash_disk *disk);
 void crash_disk_poke(struct crash_disk *disk, uint64_t offset_bytes, const void *buf, size_t len);

@@ -3,7 +3,6 @@
  * power cut leaves of them.
  */
 #include <assert.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -96,22 +95,25 @@ static void block_copy(char *image, const struct crash_disk *from, const struct 
 		memcpy(to, from->arena + e->data + (block - e->offset_blocks) * bs, bs);
 }
 
+static void page_changed(struct crash_disk *disk, uint64_t page)
+{
+	disk->pages[page].version = ++disk->version;
+	disk->pages[page].touched = true;
+}
+
 static void block_cache(struct crash_disk *disk, const struct crash_entry *e, uint64_t block)
 {
 	block_copy(disk->cache, disk, e, block);
-	disk->pages[block * disk->opts.block_size / CRASH_PAGE].touched = true;
+	page_changed(disk, block * disk->opts.block_size / CRASH_PAGE);
 }
 
 static void block_arrive(struct crash_disk *disk, const struct crash_disk *from, const struct crash_entry *e, uint64_t block)
 {
-	struct crash_page *page = &disk->pages[block * disk->opts.block_size / CRASH_PAGE];
-
 	if (e->seq < disk->durable_seq[block])
 		return; /* a later write got there with FUA */
 	block_copy(disk->durable, from, e, block);
 	disk->durable_seq[block] = e->seq;
-	page->version = ++disk->version;
-	page->touched = true;
+	page_changed(disk, block * disk->opts.block_size / CRASH_PAGE);
 }
 
 static void block_harden(struct crash_disk *disk, const struct crash_entry *e, uint64_t block)
@@ -263,6 +265,15 @@ void crash_disk_release(struct crash_disk *disk)
 	disk->seq = disk->captured_seq;
 }
 
+/* All that an entry is about. */
+static void pages_changed(struct crash_disk *disk, const struct crash_entry *e)
+{
+	uint64_t bs = disk->opts.block_size;
+
+	for (uint64_t i = e->offset_blocks * bs / CRASH_PAGE; i * CRASH_PAGE < (e->offset_blocks + e->nr_blocks) * bs; i++)
+		page_changed(disk, i);
+}
+
 struct fate {
 	enum crash_fate kind;
 	uint64_t nr, pick, rng;
@@ -333,6 +344,7 @@ static void power_on(struct crash_disk *disk)
 	disk->cut = false;
 	disk->cut_at = 0;
 	disk->on_event = NULL;
+	disk->on_write = NULL;
 	disk->tape = NULL;
 	pthread_mutex_init(&disk->mutex, NULL); /* the process that held it is no more */
 }
@@ -348,6 +360,7 @@ enum crash_fate crash_disk_lose_power(struct crash_disk *disk, enum crash_fate k
 		uint64_t at = entry(disk, i)->offset_blocks * disk->opts.block_size;
 
 		memcpy(disk->cache + at, disk->durable + at, entry(disk, i)->nr_blocks * disk->opts.block_size);
+		pages_changed(disk, entry(disk, i));
 	}
 	power_on(disk);
 	return f.kind;
@@ -376,7 +389,7 @@ void crash_disk_process_died(struct crash_disk *disk, uint64_t seed)
 	pthread_mutex_init(&disk->mutex, NULL);
 }
 
-/* --- remains --- */
+/* --- copies --- */
 
 static uint64_t page_hash(const char *at, uint64_t page)
 {
@@ -396,7 +409,7 @@ static void page_rehash(struct crash_disk *disk, uint64_t page)
 {
 	struct crash_page *p = &disk->pages[page];
 
-	if (p->hashed && p->hashed == p->version + 1)
+	if (p->hashed == p->version + 1)
 		return;
 	disk->image_hash -= p->hash;
 	p->hash = page_hash(disk->durable + page * CRASH_PAGE, page);
@@ -404,19 +417,79 @@ static void page_rehash(struct crash_disk *disk, uint64_t page)
 	disk->image_hash += p->hash;
 }
 
-static void page_copy(struct crash_disk *to, const struct crash_disk *from, uint64_t page)
+/* A page of the original, with what its cache has, or as if that was lost. */
+static void page_copy(struct crash_disk *to, const struct crash_disk *from, uint64_t page, bool cache)
 {
+	const struct crash_page *f = &from->pages[page];
 	uint64_t at = page * CRASH_PAGE, bs = from->opts.block_size;
 	struct crash_page *p = &to->pages[page];
 
 	memcpy(to->durable + at, from->durable + at, CRASH_PAGE);
-	memcpy(to->cache + at, from->durable + at, CRASH_PAGE);
+	memcpy(to->cache + at, (cache ? from->cache : from->durable) + at, CRASH_PAGE);
 	memcpy(to->durable_seq + at / bs, from->durable_seq + at / bs, CRASH_PAGE / bs * sizeof(to->durable_seq[0]));
 	p->touched = false;
-	p->copied = from->pages[page].version;
+	p->copied = f->version;
 	p->version = ++to->version;
-	p->hash = from->pages[page].hash;
-	p->hashed = p->version + 1;
+	to->image_hash += f->hash - p->hash;
+	p->hash = f->hash;
+	p->hashed = f->hashed == f->version + 1 ? p->version + 1 : 0;
+}
+
+/* Those that are not here as they are there. */
+static void pages_copy(struct crash_disk *to, const struct crash_disk *from, bool cache)
+{
+	bool all = to->original != from;
+
+	assert(to->map_len == from->map_len);
+	for (uint64_t i = 0; i < disk_bytes(from) / CRASH_PAGE; i++)
+		if (all || to->pages[i].touched || to->pages[i].copied != from->pages[i].version)
+			page_copy(to, from, i, cache);
+	to->original = from;
+}
+
+static void entries_copy(struct crash_disk *to, const struct crash_disk *from)
+{
+	for (uint64_t n = from->first_entry; n < from->next_entry; n++) {
+		const struct crash_entry *e = &from->entries[n % CRASH_NR_ENTRIES];
+		uint64_t bs = from->opts.block_size, end = (e->offset_blocks + e->nr_blocks) * bs;
+
+		*entry(to, n) = *e;
+		if (e->data != CRASH_ZEROES)
+			memcpy(to->arena + e->data, from->arena + e->data, e->nr_blocks * bs);
+		/* Here alone can cache and platter differ. */
+		for (uint64_t i = e->offset_blocks * bs / CRASH_PAGE; i * CRASH_PAGE < end; i++) {
+			page_copy(to, from, i, true);
+			to->pages[i].touched = true;
+		}
+	}
+}
+
+void crash_disk_copy(struct crash_disk *to, const struct crash_disk *from)
+{
+	pages_copy(to, from, true);
+	to->opts = from->opts;
+	to->rng = from->rng;
+	to->seq = from->seq;
+	to->nr_events = from->nr_events;
+	to->cut_at = from->cut_at;
+	to->cut = from->cut;
+	to->nr_performed = from->nr_performed;
+	to->fail_nr = from->fail_nr;
+	to->fail_end = from->fail_end;
+	to->stats = from->stats;
+	to->first_entry = from->first_entry;
+	to->next_entry = from->next_entry;
+	to->captured_from = from->captured_from;
+	to->arena_head = from->arena_head;
+	to->arena_tail = from->arena_tail;
+	to->captured_head = from->captured_head;
+	to->captured_seq = from->captured_seq;
+	to->in_flight = NULL;
+	to->on_event = NULL;
+	to->on_write = NULL;
+	to->tape = NULL;
+	pthread_mutex_init(&to->mutex, NULL);
+	entries_copy(to, from);
 }
 
 enum crash_fate crash_disk_remains(struct crash_disk *to, struct crash_disk *from, enum crash_fate kind, uint64_t seed,
@@ -425,17 +498,14 @@ enum crash_fate crash_disk_remains(struct crash_disk *to, struct crash_disk *fro
 	struct fate f = fate_make(from, kind, seed);
 	uint64_t nr_pages = disk_bytes(from) / CRASH_PAGE;
 
-	assert(to->map_len == from->map_len);
-	for (uint64_t i = 0; i < nr_pages; i++) {
+	for (uint64_t i = 0; i < nr_pages; i++)
 		page_rehash(from, i);
-		if (to->pages[i].touched || to->pages[i].copied != from->pages[i].version)
-			page_copy(to, from, i);
-	}
+	pages_copy(to, from, false);
 	to->opts = from->opts;
 	to->seq = from->seq;
 	to->nr_events = from->nr_events;
 	to->rng = seed;
-	to->image_hash = from->image_hash;
+	to->fail_nr = 0;
 	for (uint64_t i = 0; i < f.nr; i++)
 		entry_fate(to, from, &f, i);
 	for (uint64_t i = 0; i < nr_pages; i++)
@@ -456,45 +526,6 @@ int crash_disk_make_private(struct crash_disk *disk)
 		return -1;
 	pthread_mutex_init(&disk->mutex, NULL);
 	return 0;
-}
-
-void crash_disk_copy(struct crash_disk *to, const struct crash_disk *from)
-{
-	char *durable = to->durable, *cache = to->cache, *arena = to->arena;
-	uint64_t *durable_seq = to->durable_seq, version = to->version;
-	struct crash_page *pages = to->pages;
-	int memfd = to->memfd;
-
-	assert(to->map_len == from->map_len);
-	memcpy(to, from, offsetof(struct crash_disk, entries));
-	to->memfd = memfd;
-	to->durable = durable;
-	to->cache = cache;
-	to->arena = arena;
-	to->durable_seq = durable_seq;
-	to->pages = pages;
-	to->in_flight = NULL;
-	to->on_event = NULL;
-	to->tape = NULL;
-	pthread_mutex_init(&to->mutex, NULL);
-	memcpy(to->durable, from->durable, from->arena - from->durable);
-	for (uint64_t n = to->first_entry; n < to->next_entry; n++) {
-		const struct crash_entry *e = &from->entries[n % CRASH_NR_ENTRIES];
-
-		*entry(to, n) = *e;
-		if (e->data != CRASH_ZEROES)
-			memcpy(to->arena + e->data, from->arena + e->data, e->nr_blocks * to->opts.block_size);
-	}
-	to->version = version > from->version ? version : from->version;
-	for (uint64_t i = 0; i < disk_bytes(to) / CRASH_PAGE; i++) {
-		struct crash_page *p = &to->pages[i];
-		bool known = p->hashed == p->version + 1;
-
-		/* A version never seen before, for whoever copied from this disk what it held until now. */
-		p->version = ++to->version;
-		p->hashed = known ? p->version + 1 : 0;
-		p->touched = true;
-	}
 }
 
 /* --- looking and meddling --- */
@@ -523,6 +554,13 @@ void crash_disk_cut_at(struct crash_disk *disk, uint64_t event)
 bool crash_disk_is_cut(const struct crash_disk *disk)
 {
 	return disk->cut;
+}
+
+void crash_disk_on_write(struct crash_disk *disk,
+			 enum crash_lie (*fn)(const struct bdev_io *io, uint64_t *ret_offset_blocks, void *arg), void *arg)
+{
+	disk->on_write = fn;
+	disk->on_write_arg = arg;
 }
 
 void crash_disk_on_event(struct crash_disk *disk, void (*fn)(struct crash_disk *disk, uint64_t event, void *arg), void *arg)
@@ -567,10 +605,8 @@ void crash_disk_poke(struct crash_disk *disk, uint64_t offset_bytes, const void 
 	assert(len <= disk_bytes(disk) && offset_bytes <= disk_bytes(disk) - len);
 	memcpy(disk->cache + offset_bytes, buf, len);
 	memcpy(disk->durable + offset_bytes, buf, len);
-	for (uint64_t i = offset_bytes / CRASH_PAGE; len && i <= (offset_bytes + len - 1) / CRASH_PAGE; i++) {
-		disk->pages[i].version = ++disk->version;
-		disk->pages[i].touched = true;
-	}
+	for (uint64_t i = offset_bytes / CRASH_PAGE; len && i <= (offset_bytes + len - 1) / CRASH_PAGE; i++)
+		page_changed(disk, i);
 }
 
 void crash_disk_get_stats(const struct crash_disk *disk, struct crash_disk_stats *ret_stats)

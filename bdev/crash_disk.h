@@ -18,12 +18,12 @@ struct crash_entry {
 	bool in_flight; /* captured: was never completed */
 };
 
-/* What crash_disk_remains() knows of a page. */
+/* What copies of a disk know of a page, so that only what differs is copied. */
 struct crash_page {
-	uint64_t version;   /* of its newest change on the platter */
-	uint64_t copied;    /* the version of the original that was copied here */
-	uint64_t hash, hashed; /* of the platter, and at which version */
-	bool touched;	    /* cache or platter changed since it was copied */
+	uint64_t version;      /* of its newest change, in cache or on the platter; counted by its disk */
+	uint64_t copied;       /* the original's version that was copied here */
+	uint64_t hash, hashed; /* of the platter, and at which version + 1 */
+	bool touched;	       /* changed since it was copied, or copied with a cache that differs from the platter */
 };
 
 /* All in one shared mapping.  Owner: any thread under mutex; other processes while the one that maps it waits. */
@@ -40,6 +40,8 @@ struct crash_disk {
 	pthread_mutex_t mutex; /* between threads of one process */
 	void (*on_event)(struct crash_disk *disk, uint64_t event, void *arg);
 	void *on_event_arg;
+	enum crash_lie (*on_write)(const struct bdev_io *io, uint64_t *ret_offset_blocks, void *arg); /* process-local */
+	void *on_write_arg;
 	struct list *in_flight; /* the bdev's, process-local */
 	struct crash_disk_stats stats;
 	uint64_t first_entry, next_entry; /* entries[n % CRASH_NR_ENTRIES] */
@@ -48,7 +50,8 @@ struct crash_disk {
 	char *durable, *cache, *arena; /* in the mapping */
 	uint64_t *durable_seq;	       /* per block: of the write that is durable there */
 	struct crash_page *pages;      /* per CRASH_PAGE bytes */
-	uint64_t version, image_hash;  /* of the newest change of the platter; sum of the pages' hashes */
+	uint64_t version, image_hash;  /* of the newest change; sum of the pages' hashes */
+	const struct crash_disk *original; /* what it was copied from last */
 	struct crash_tape *tape;       /* records what happens; process-local */
 	struct crash_entry entries[CRASH_NR_ENTRIES];
 };
@@ -70,5 +73,7 @@ void crash_disk_flush_to(struct crash_disk *disk, uint64_t seq);
 void crash_tape_submit(struct crash_disk *disk, struct bdev_io *io);
 /* puts: the operation reaches the cache as crash_disk_put(durable, torn) or crash_disk_flush_to() says; else it failed. */
 void crash_tape_done(struct crash_disk *disk, uint64_t tape_io, bool puts, bool durable, bool torn, uint64_t flush_seq);
+/* As crash_tape_done(), for a write that arrives somewhere else. */
+void crash_tape_strayed(struct crash_disk *disk, uint64_t tape_io, bool durable, uint64_t offset_blocks);
 
 #endif

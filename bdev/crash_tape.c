@@ -17,6 +17,7 @@ struct step {
 	uint64_t io; /* number of the operation: of its submission's step */
 	uint64_t offset_blocks, nr_blocks;
 	uint64_t rng, flush_seq; /* of the disk when it was done */
+	bool strayed;		 /* done: it arrived at offset_blocks instead */
 	void *data;
 };
 
@@ -134,6 +135,15 @@ void crash_tape_done(struct crash_disk *disk, uint64_t tape_io, bool puts, bool 
 	s->rng = disk->rng;
 }
 
+void crash_tape_strayed(struct crash_disk *disk, uint64_t tape_io, bool durable, uint64_t offset_blocks)
+{
+	if (!disk->tape)
+		return;
+	crash_tape_done(disk, tape_io, true, durable, false, 0);
+	disk->tape->steps[disk->tape->nr - 1].strayed = true;
+	disk->tape->steps[disk->tape->nr - 1].offset_blocks = offset_blocks;
+}
+
 /* --- playing --- */
 
 struct crash_player *crash_player_create(const struct crash_tape *tape, struct crash_disk *copy)
@@ -183,6 +193,8 @@ static void play_done(struct crash_player *p, const struct step *s)
 
 	list_del(&flight(&a->io)->link);
 	p->disk->rng = s->rng;
+	if (s->strayed)
+		a->io.offset_blocks = s->offset_blocks;
 	if (s->puts && a->io.op == BDEV_FLUSH)
 		crash_disk_flush_to(p->disk, s->flush_seq);
 	else if (s->puts)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -112,7 +113,7 @@ static bool run_round(uint64_t i, uint64_t end_s, const char *program)
 	static const uint64_t stride = 7919;
 	uint64_t n = i / 2;
 
-	if (opt.mutants && i % 8 == 7) {
+	if (opt.mutants && i % 8 == 7) { /* some with failures */
 		bool ok;
 
 		opt.failures = true;
@@ -132,16 +133,25 @@ static bool run_round(uint64_t i, uint64_t end_s, const char *program)
 /* --- mutants --- */
 
 #ifdef BLOB_MUTANTS
+/* Of all children that have ended. */
+static double cpu_s(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_CHILDREN, &u);
+	return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
 static bool kill_mutant(enum blob_mutant mutant, const char *program, double *ret_s)
 {
-	double began = now_s();
+	double began = cpu_s();
 
 	blob_mutant = mutant;
-	for (uint64_t i = 0; now_s() - began < opt.mutant_s; i++) {
+	for (uint64_t i = 0; cpu_s() - began < opt.mutant_s; i++) {
 		/* At first few looks at many histories: most bugs need no more. */
 		opt.scrutiny.every = i < 24 ? 8 : 1;
 		if (!run_round(i, 0, program)) {
-			*ret_s = now_s() - began;
+			*ret_s = cpu_s() - began;
 			printf("mutant %s: killed in %.1f s\n", blob_mutant_name(mutant), *ret_s);
 			return true;
 		}
@@ -172,8 +182,9 @@ static int kill_mutants(const char *program)
 			break;
 	}
 	qsort(times, killed, sizeof(times[0]), compare_times);
-	printf("%u of %u mutants killed, the median one in %.1f s\n", killed, nr, killed ? times[killed / 2] : 0.0);
-	return killed == nr && nr ? 0 : 1;
+	printf("%u of %u mutants killed, the median one in %.1f s of one core\n", killed, nr, killed ? times[killed / 2] : 0.0);
+	/* In haste the slow ones may live. */
+	return nr && killed >= (opt.budget_s ? nr - nr / 4 : nr) ? 0 : 1;
 }
 #else
 static int kill_mutants(const char *program)
@@ -309,8 +320,9 @@ int main(int argc, char **argv)
 	nr_bad = run_all(argv[0]);
 	if (opt.failures)
 		printf("%lu operations and allocations were made to fail\n", (unsigned long)witness->nr_failures);
-	printf("%lu calls on volumes, of which %lu snapshots, %lu clones, %lu reverts\n", (unsigned long)witness->nr_calls,
-	       (unsigned long)witness->nr_snapshots, (unsigned long)witness->nr_clones, (unsigned long)witness->nr_reverts);
+	printf("%lu calls on volumes, of which %lu snapshots, %lu clones, %lu reverts; %lu lies of the disk\n", (unsigned long)witness->nr_calls,
+	       (unsigned long)witness->nr_snapshots, (unsigned long)witness->nr_clones, (unsigned long)witness->nr_reverts,
+	       (unsigned long)witness->nr_lies);
 	printf("%lu histories from seed %lu, %lu scripts, %lu phases, %lu crash points, %lu looks (%lu within recoveries, %lu twice, "
 	       "%lu spared), %lu distinct crash states, %.0f s: %u failed\n",
 	       (unsigned long)witness->nr_histories, (unsigned long)opt.first_seed, (unsigned long)witness->nr_scripts,

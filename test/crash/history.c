@@ -35,6 +35,7 @@ static struct lab {
 	struct crash_disk *copy, *remains;	     /* of the phase's disk; what a cut leaves of that */
 	struct crash_disk *inner_copy, *inner_remains; /* the same for crashes within a recovery */
 	struct oracle *oracle;			     /* a look's */
+	bool wants_answer;			     /* whether looks are to be compared */
 	struct oracle *after_use;		     /* the same, once it has used the store */
 	struct crash_tape *tape, *inner_tape;
 	struct oracle *at[MAX_EVENTS]; /* the oracle at each event of the phase */
@@ -112,6 +113,7 @@ static uint64_t judge_disk(struct crash_disk *disk, const struct oracle *oracle,
 	h.begins = h.over = NULL;
 	h.recovered = use ? NULL : stop_recording;
 	v.used = note_use;
+	v.wants_answer = lab.wants_answer;
 	alarm(LOOK_SECONDS);
 	witness->nr_looks++;
 	v.fate = fate;
@@ -216,6 +218,7 @@ static void look_once(const struct oracle *oracle, uint64_t seed, unsigned nr)
 	uint64_t hash, answer, again;
 
 	fate = crash_disk_remains(lab.remains, lab.copy, fate, seed, &hash);
+	lies_rot(&lab.h, lab.remains, seed);
 	calm(lab.remains);
 	witness->nr_distinct += set_add(witness->seen, WITNESS_SEEN_CAP, hash);
 	if (!set_add(lab.judged, JUDGED_CAP, hash ^ oracle_hash(oracle))) {
@@ -230,8 +233,9 @@ static void look_once(const struct oracle *oracle, uint64_t seed, unsigned nr)
 		judge_twice(lab.remains, oracle, seed, crash_fate_name(fate));
 		return;
 	}
+	lab.wants_answer = seed / 7 % 16 == 0;
 	answer = judge_disk(lab.remains, oracle, seed, NULL, false, crash_fate_name(fate));
-	if (seed / 7 % 16)
+	if (!lab.wants_answer)
 		return;
 	/* The same image once more, with threads in another order. */
 	crash_disk_remains(lab.remains, lab.copy, fate, seed, &again);
@@ -239,6 +243,7 @@ static void look_once(const struct oracle *oracle, uint64_t seed, unsigned nr)
 	witness->nr_again++;
 	if (again == hash && judge_disk(lab.remains, oracle, seed + 1, NULL, false, crash_fate_name(fate)) != answer)
 		look_failed(crash_fate_name(fate), "invariant 6, bounded recovery: a second run of it gives another answer");
+	lab.wants_answer = false;
 }
 
 /* The process dies, and power goes within the next one's recovery. */
@@ -369,6 +374,7 @@ static void run_phase(unsigned phase, uint64_t script, bool *ret_closed)
 		kept_put_back(lab.h.died);
 	else
 		kept_begin();
+	lies_begin(&lab.h);
 	alarm(LOOK_SECONDS);
 	rc = sim_run(&sim, workload_main, &w);
 	if (rc) {
@@ -388,7 +394,7 @@ static void choose_disk(struct history *h, uint64_t *rng)
 {
 	static const uint64_t mib = 1024 * 1024;
 	struct crash_disk_opts *d = &h->disk_opts;
-	bool small = history_rand(rng) % 4;
+	bool small = h->seed % 8 < 6 || history_rand(rng) % 2;
 
 	*d = (struct crash_disk_opts){ .block_size = 512, .seed = h->seed, .garbage = true };
 	d->atomic_blocks = history_rand(rng) % 4 ? 1 : 8;
@@ -439,33 +445,34 @@ static void straggle(struct history *h, unsigned ops, unsigned one_in, uint64_t 
 	h->disk_opts.straggler_us = us;
 }
 
-/* A few clusters that come and go all the time, under reads and first writes that take long. */
-static void choose_hot(struct history *h, uint64_t *rng)
+/* A few clusters that come and go all the time, under reads, or first writes, that take long. */
+static void choose_hot(struct history *h, bool reads)
 {
-	straggle(h, 1u << (history_rand(rng) % 2 ? BDEV_READ : BDEV_WRITE), 2, 20000);
-	h->max_blocks = 64 << history_rand(rng) % 2;
+	straggle(h, 1u << (reads ? BDEV_READ : BDEV_WRITE), 2, reads ? 20000 : 2000);
+	h->max_blocks = reads ? 128 : 64;
 	h->unmap_percent = 30;
 	h->unmap_blocks = 32;
 	h->io_blocks = 8;
-	h->cluster_one_in = history_rand(rng) % 2 ? 2 : 8;
+	h->cluster_one_in = reads ? 2 : 16;
 	h->flush_percent = 20;
 	h->pause_us = 200;
 	h->control_pause_us = 4000;
 	h->taste = TASTE_FEW;
 }
 
-/* The same places are written over and over, and flushed, from one thread or few. */
-static void choose_overwrites(struct history *h, uint64_t *rng)
+/* The same places are written over and over with FUA, or flushed, from one thread or few. */
+static void choose_overwrites(struct history *h, bool fua)
 {
 	straggle(h, 1u << BDEV_FLUSH | 1u << BDEV_WRITE, 3, 1000);
 	h->disk_opts.write_through = false;
+	h->checksums = false;
 	h->max_blocks = 128;
 	h->io_blocks = 4;
 	h->near_percent = 90;
-	h->nr_threads = 1 + history_rand(rng) % 2;
+	h->nr_threads = 1 + h->seed % 2;
 	h->nr_fibers = 12;
-	h->flush_percent = history_rand(rng) % 2 ? 30 : 5;
-	h->fua_one_in = history_rand(rng) % 2 ? 1 : 40;
+	h->flush_percent = fua ? 3 : 30;
+	h->fua_one_in = fua ? 1 : 40;
 	h->unmap_percent = 1;
 	h->cluster_one_in = 16;
 	h->pause_us = 100;
@@ -474,11 +481,11 @@ static void choose_overwrites(struct history *h, uint64_t *rng)
 }
 
 /* Snapshots all the time, under overwrites that take long. */
-static void choose_snapshots(struct history *h, uint64_t *rng)
+static void choose_snapshots(struct history *h)
 {
-	straggle(h, 1u << BDEV_WRITE | (history_rand(rng) % 2 ? 1u << BDEV_READ : 0), 4, 5000);
+	straggle(h, 1u << BDEV_WRITE, 4, 5000);
 	h->max_blocks = 128;
-	h->nr_threads = 2 + history_rand(rng) % 2;
+	h->nr_threads = 2 + h->seed % 2;
 	h->nr_fibers = 6;
 	h->flush_percent = 5;
 	h->unmap_blocks = 48;
@@ -487,18 +494,39 @@ static void choose_snapshots(struct history *h, uint64_t *rng)
 	h->taste = TASTE_SNAPSHOTS;
 }
 
-static void choose_special(struct history *h, uint64_t *rng)
+/* Many attributes at once, so that a commit is of several pages. */
+static void choose_attributes(struct history *h)
 {
-	switch (history_rand(rng) % 6) {
+	straggle(h, 1u << BDEV_FLUSH, 2, 500);
+	h->max_blocks = 128;
+	h->nr_controls = 8;
+	h->nr_threads = 1;
+	h->nr_fibers = 2;
+	h->control_pause_us = 20;
+	h->taste = TASTE_ATTRIBUTES;
+}
+
+/* Each kind in turn; the last ones are of any kind. */
+static void choose_kind(struct history *h)
+{
+	switch (h->seed % 8) {
 	case 0:
-		choose_hot(h, rng);
+		choose_snapshots(h);
 		break;
 	case 1:
-		choose_overwrites(h, rng);
+		choose_hot(h, true);
 		break;
 	case 2:
+		choose_overwrites(h, true);
+		break;
 	case 3:
-		choose_snapshots(h, rng);
+		choose_attributes(h);
+		break;
+	case 4:
+		choose_hot(h, false);
+		break;
+	case 5:
+		choose_overwrites(h, false);
 		break;
 	default:
 		break;
@@ -515,11 +543,12 @@ void history_make(struct history *h, uint64_t seed, bool verbose)
 	h->verbose = verbose;
 	choose_disk(h, &rng);
 	choose_load(h, &rng);
-	if (h->small_io)
-		choose_special(h, &rng);
 	h->checksums = history_rand(&rng) % 4 == 0;
 	h->map_cache_bytes = (uint64_t[]){ 16u << 20, 1, 4000 }[history_rand(&rng) % 3];
 	lvol_set_map_cache(h->map_cache_bytes, true);
+	choose_kind(h);
+	if (seed % 8 == 7)
+		h->lies = 1 + seed / 8 % 3;
 	if (verbose)
 		printf("seed %lu: %lu MiB, atomic %u, %s%s, delays to %lu us, 1 in %u of %x to %lu; clusters of %u, journal of %u "
 		       "pages, leaves 2^%u, inner 2^%u; %u threads of %u fibers, %u operations, %u%% flushes, FUA 1 in %u, volumes "

@@ -10,8 +10,11 @@
 
 #define HISTORY_NO_SCRIPT UINT64_MAX
 
+/* What the disk does besides, to one copy of a metadata page. */
+enum lies { LIES_NONE, LIES_LOST, LIES_MISDIRECTED, LIES_ROT };
+
 /* What the operations on volumes are mostly. */
-enum taste { TASTE_ALL, TASTE_FEW, TASTE_SNAPSHOTS };
+enum taste { TASTE_ALL, TASTE_FEW, TASTE_SNAPSHOTS, TASTE_ATTRIBUTES };
 
 /* What a seed makes of a history; the same in all its phases. */
 struct history {
@@ -31,6 +34,7 @@ struct history {
 	unsigned unmap_percent, unmap_blocks;	/* of operations; at most, where not whole clusters are hit */
 	unsigned cluster_one_in;		/* so many changes are of a whole cluster */
 	enum taste taste;
+	enum lies lies;
 	unsigned pause_us;			/* between a fiber's operations, at most */
 	unsigned control_pause_us;		/* between operations on volumes */
 	bool small_io, verbose;
@@ -56,6 +60,10 @@ void workload_wind_down(void);	   /* nothing new is begun: the rest will not be 
 /* Judges what is left of the last workload, ended or not.  Ends the process when something is wrong. */
 _Noreturn void workload_fail(const char *what);
 
+/* lies.c */
+void lies_begin(struct history *h); /* of a phase */
+void lies_rot(const struct history *h, struct crash_disk *disk, uint64_t seed); /* of what a power cut left */
+
 /* script.c */
 uint64_t script_count(void); /* of all sequences of up to three operations, one after another or at once */
 void script_name(uint64_t script, char *buf, size_t size);
@@ -69,6 +77,7 @@ struct verification {
 	void (*used)(struct history *h); /* it was used, and what that did was flushed; may be NULL */
 	const char *fate;
 	void (*failed)(const char *fate, const char *wrong); /* does not return */
+	bool wants_answer;
 	uint64_t answer; /* hash of all that was seen */
 };
 
@@ -99,6 +108,7 @@ struct witness {
 	unsigned phase, look;
 	bool nested;
 	char failed[256]; /* how to see it again */
+	uint64_t nr_lies;
 	uint64_t nr_failures; /* what was made to fail */
 	uint64_t nr_seen;     /* images, in the table after this */
 	uint64_t seen[];

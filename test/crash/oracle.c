@@ -340,7 +340,7 @@ void oracle_xattr_end(struct oracle *o, unsigned volume, bool ok)
 /* Few lengths, so that an old value often lies where the new one does on a torn page. */
 uint32_t oracle_xattr_fill(uint32_t number, void *buf)
 {
-	uint32_t len = number % 3 == 0 ? 64 : number % 3 == 1 ? 700 : ORACLE_XATTR_MAX;
+	uint32_t len = number % 4 == 0 ? 64 : number % 4 == 1 ? 700 : ORACLE_XATTR_MAX;
 
 	for (uint32_t i = 0; i + sizeof(number) <= len; i += sizeof(number))
 		memcpy((char *)buf + i, &number, sizeof(number));

@@ -115,6 +115,7 @@ static const struct mix {
 	[TASTE_ALL] = { 15, 15, 10, 10, 20, 5, 15, 30, 40 },
 	[TASTE_FEW] = { 20, 20, 5, 5, 5, 0, 0, 40, 5 },
 	[TASTE_SNAPSHOTS] = { 3, 3, 0, 2, 70, 3, 10, 50, 15 },
+	[TASTE_ATTRIBUTES] = { 3, 5, 15, 70, 3, 0, 1, 30, 10 },
 };
 
 static fiber_fn void control_volume(unsigned i, unsigned what)
@@ -199,10 +200,9 @@ static fiber_fn void begin_store(struct history *h)
 static fiber_fn bool begin_again(struct history *h)
 {
 	const char *wrong;
-	uint64_t answer;
 	bool no_store;
 
-	wrong = verify_open(h, true, &no_store, &answer);
+	wrong = verify_open(h, true, &no_store, NULL);
 	if (wrong && h->failing && !lvol_store_first())
 		return false; /* made to fail: whoever comes next looks at what is left */
 	if (wrong)
