@@ -55,6 +55,9 @@ union nvme_cmd raw_rw(uint8_t opcode, uint16_t cid, uint32_t block, uint32_t nr_
 void raw_keyed(const struct raw_host *host, union nvme_cmd *cmd, uint32_t at, uint32_t len);
 union nvme_cmd raw_connect_cmd(struct raw_host *host, uint16_t qid, uint16_t depth, uint16_t cntlid);
 
+/* Each descriptor that is wrong, with data that fits capsules of 4096 bytes: asserts the status that it must get. */
+fiber_fn void raw_try_bad_sgls(struct raw_host *host);
+
 /* An enabled controller: an admin queue, and one I/O queue. */
 struct raw_ctrlr {
 	struct raw_host admin, io;
