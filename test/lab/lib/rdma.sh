@@ -17,13 +17,20 @@ rdma_up() {
         rdma link show; exit 1" || fail "no RDMA device in the guest"
 }
 
-guest_target() {
-    local lib
+# guest_program FILE...: to /lab/bin, with their libraries, but for the RDMA ones, which must fit the guest's providers, and the C
+# library, which is newer there.
+guest_program() {
+    local file lib
     mkdir -p "$SHARE/bin/lib"
-    cp "$BUILD/ferruled" "$BUILD/ferrule" "$SHARE/bin/"
-    # The guest's own RDMA libraries fit its providers; the C library is newer there.
-    ldd "$BUILD/ferruled" | awk '$3 ~ /^\// && $1 !~ /^lib(c|m|ibverbs|rdmacm)\.so/ && $1 !~ /^libnl-/ { print $3 }' |
-        while read -r lib; do cp "$lib" "$SHARE/bin/lib/"; done
+    cp "$@" "$SHARE/bin/"
+    for file; do
+        ldd "$file" | awk '$3 ~ /^\// && $1 !~ /^lib(c|m|ibverbs|rdmacm)\.so/ && $1 !~ /^libnl-/ { print $3 }' |
+            while read -r lib; do cp "$lib" "$SHARE/bin/lib/"; done
+    done
+}
+
+guest_target() {
+    guest_program "$BUILD/ferruled" "$BUILD/ferrule"
     guest_bg target "ulimit -l unlimited; mkdir -p /tmp/state
         exec env LD_LIBRARY_PATH=/lab/bin/lib /lab/bin/ferruled --no-huge --cores ${TARGET_CORES:-0} --mem 512 --state-dir /tmp/state \
             --rpc-socket /tmp/rpc.sock --http none $* > /lab/target.log 2>&1 & echo \$! > /tmp/target.pid; wait \$!"

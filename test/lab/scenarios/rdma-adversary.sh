@@ -8,7 +8,7 @@ step "guest"
 guest_boot -c 2 -m 2048
 rdma_up "${RDMA:-rxe}"
 guest_target
-cp "$BUILD/test/lab/rdma_adversary" "$SHARE/bin/"
+guest_program "$BUILD/test/lab/rdma_adversary"
 
 step "target"
 grpc bdev_malloc_create name=m0 num_blocks=131072 block_size=512 > /dev/null
