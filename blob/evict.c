@@ -38,8 +38,10 @@ static bool may_go(struct store *s, const struct node *node)
 
 	if (s->journal.start_seq > durable)
 		durable = s->journal.start_seq; /* the checkpoint has what was never written to the journal */
-	return page && !node->nr_pins && !node->lost && !node->nr_linked && list_empty(&page->dirty_link) &&
-	       list_empty(&page->frozen_link) && !page->image && page->ref.a && page->ref.generation <= s->super.generation &&
+	return page && !node->nr_pins && !node->lost && !node->nr_linked &&
+	       (list_empty(&page->dirty_link) || BLOB_MUTANT(NODE_GOES_DIRTY)) && list_empty(&page->frozen_link) &&
+	       !page->image && page->ref.a &&
+	       (page->ref.generation <= s->super.generation || BLOB_MUTANT(NODE_GOES_EARLY)) &&
 	       atomic_load(&node->last_seq) < durable && atomic_load(&node->unshared_seq) < durable;
 }
 

@@ -659,6 +659,8 @@ void read_missed(struct req *req)
 	if (!req->status) {
 		read_piece(io->blob, at, io->nr_blocks - req->pos, &req->piece);
 		req->have_piece = true;
+		if (req->piece.kind == PIECE_MISS)
+			req->status = -ENOMEM; /* for a node that is lost */
 	}
 	if (req->ch->thread == thread_current())
 		task_run_later(&req->task, resume_task, req);

@@ -80,6 +80,9 @@ static const char *const names[BLOB_MUTANT_NR] = {
 	[BLOB_MUTANT_RESIZE_BEFORE_COMMIT] = "resize-before-commit",
 	[BLOB_MUTANT_FAILED_PAGE_IGNORED] = "failed-page-ignored",
 	[BLOB_MUTANT_STALE_PAGE_TAKEN] = "stale-page-taken",
+	[BLOB_MUTANT_NODE_GOES_DIRTY] = "node-goes-dirty",
+	[BLOB_MUTANT_NODE_GOES_EARLY] = "node-goes-early",
+	[BLOB_MUTANT_NODE_COMES_SETTLED] = "node-comes-settled",
 };
 
 const char *blob_mutant_name(enum blob_mutant mutant)

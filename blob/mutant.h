@@ -63,6 +63,9 @@ enum blob_mutant {
 	BLOB_MUTANT_RESIZE_BEFORE_COMMIT, /* a resize is answered before it is durable */
 	BLOB_MUTANT_FAILED_PAGE_IGNORED, /* a checkpoint goes on, and frees, though a page of it could not be written */
 	BLOB_MUTANT_STALE_PAGE_TAKEN, /* a page of an earlier generation is taken for the one that was to be there */
+	BLOB_MUTANT_NODE_GOES_DIRTY, /* a node leaves the map cache though no checkpoint has what changed in it */
+	BLOB_MUTANT_NODE_GOES_EARLY, /* a node leaves the map cache before the checkpoint that has it is durable */
+	BLOB_MUTANT_NODE_COMES_SETTLED, /* a node that comes back is written in place below before the end of its sharing is durable */
 	BLOB_MUTANT_NR
 };
 

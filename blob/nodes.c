@@ -9,6 +9,7 @@
 #include "blob/cache.h"
 
 struct node map_missing = {.lost = true, .count = 2};
+static struct node no_memory = {.lost = true, .count = 2}; /* for a lost node; nothing points to it */
 
 /* --- a page becomes a node --- */
 
@@ -89,7 +90,7 @@ static int node_arrives(struct store *s, struct node *node)
 		s->node_counts[node->id] = 2;
 	atomic_store(&node->count, s->node_counts[node->id]);
 	/* The same of who shared the node. */
-	if (s->cache->unshared_seq && s->cache->unshared_seq >= atomic_load(&s->journal.committed_seq))
+	if (s->cache->unshared_seq && !BLOB_MUTANT(NODE_COMES_SETTLED) && s->cache->unshared_seq >= atomic_load(&s->journal.committed_seq))
 		atomic_store(&node->unshared_seq, s->cache->unshared_seq);
 	node->hot = true;
 	return node_install(s, node);
@@ -100,12 +101,13 @@ static struct node *lost_node(struct store *s, uint32_t id)
 {
 	struct node *node = node_new(s, id, 0);
 
-	if (!node || node_arrives(s, node)) {
-		free(node);
+	if (!node)
 		return NULL;
-	}
 	node->lost = true;
-	return node;
+	if (!node_arrives(s, node))
+		return node;
+	node_free(s, node);
+	return NULL;
 }
 
 static struct mpage *node_page(struct store *s, uint32_t id)
@@ -143,13 +145,13 @@ struct node *node_resolve(struct store *s, _Atomic uint64_t *slot, struct node *
 	if (!(raw & 1))
 		return slot_node(raw);
 	node = id < s->nr_nodes ? s->nodes[id] : NULL;
-	if (!node && (id >= s->nr_nodes || !page_known(s, id)))
-		node = id < s->nr_nodes ? lost_node(s, id) : NULL;
-	else if (!node)
+	if (!node && id < s->nr_nodes && page_known(s, id))
 		return &map_missing;
-	if (node && parent && node->lost)
-		node->level = parent->level - 1;
-	if (parent && (!node || node->level != parent->level - 1)) {
+	if (!node && id < s->nr_nodes)
+		node = lost_node(s, id);
+	if (!node && id < s->nr_nodes)
+		return &no_memory;
+	if (parent && (!node || (!node->lost && node->level != parent->level - 1))) {
 		store_degrade(s, "node %u of level %u names %llu as its child, which it cannot be", parent->id, parent->level,
 			      (unsigned long long)id);
 		check_found(s, STORE_FINDING_MAP, 0, "node %u of level %u names %llu as its child", parent->id, parent->level,

@@ -183,7 +183,7 @@ static bool encode_node(struct store *s, uint64_t index, uint8_t *payload, uint3
 {
 	struct node *node = index < s->nr_nodes ? s->nodes[index] : NULL;
 
-	assert(node || index >= s->nr_nodes || !s->node_counts[index]); /* what changes is in memory */
+	assert(node || index >= s->nr_nodes || !s->node_counts[index] || BLOB_MUTANT(NODE_GOES_DIRTY)); /* what changes is in memory */
 	if (!node || node->lost)
 		return false;
 	*ret_type = node->level ? PAGE_INNER : PAGE_LEAF;
