@@ -463,6 +463,8 @@ SIM_TEST(a_completion_of_a_command_from_before_ends_the_queue)
 
 SIM_TEST(nothing_is_written_to_memory_that_was_given_back)
 {
+	bool untouched = true;
+
 	sopts.jitter_us = 20000;
 	start_ok(64);
 	fault(SOFT_WRONG_CID, false, NVME_IO_READ, 7, 0x333);
@@ -470,8 +472,9 @@ SIM_TEST(nothing_is_written_to_memory_that_was_given_back)
 	wait_many();
 	memset(back, 0x5a, DATA_LEN);
 	fiber_sleep(100 * MS);
-	for (uint32_t i = 0; i < DATA_LEN; i += 64)
-		ck_assert_uint_eq(back[i], 0x5a);
+	for (uint32_t i = 0; i < DATA_LEN; i++)
+		untouched = untouched && back[i] == 0x5a;
+	ck_assert(untouched);
 	stop();
 }
 
