@@ -445,10 +445,10 @@ static void straggle(struct history *h, unsigned ops, unsigned one_in, uint64_t 
 	h->disk_opts.straggler_us = us;
 }
 
-/* A few clusters that come and go all the time, under reads, or first writes, that take long. */
+/* A few clusters that come and go all the time, under reads, unmaps, or first writes that take long. */
 static void choose_hot(struct history *h, bool reads)
 {
-	straggle(h, 1u << (reads ? BDEV_READ : BDEV_WRITE), 2, reads ? 20000 : 2000);
+	straggle(h, 1u << (!reads ? BDEV_WRITE : h->seed / 8 % 2 ? BDEV_UNMAP : BDEV_READ), 2, reads ? 20000 : 2000);
 	h->max_blocks = reads ? 128 : 64;
 	h->unmap_percent = 30;
 	h->unmap_blocks = 32;
@@ -547,8 +547,10 @@ void history_make(struct history *h, uint64_t seed, bool verbose)
 	h->map_cache_bytes = (uint64_t[]){ 16u << 20, 1, 4000 }[history_rand(&rng) % 3];
 	lvol_set_map_cache(h->map_cache_bytes, true);
 	choose_kind(h);
+	if (seed % 8 == 6)
+		h->lies = LIES_LOST;
 	if (seed % 8 == 7)
-		h->lies = 1 + seed / 8 % 3;
+		h->lies = seed / 8 % 3 ? seed / 8 % 2 ? LIES_ROT : LIES_MISDIRECTED : LIES_NONE;
 	if (verbose)
 		printf("seed %lu: %lu MiB, atomic %u, %s%s, delays to %lu us, 1 in %u of %x to %lu; clusters of %u, journal of %u "
 		       "pages, leaves 2^%u, inner 2^%u; %u threads of %u fibers, %u operations, %u%% flushes, FUA 1 in %u, volumes "

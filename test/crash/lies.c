@@ -89,7 +89,7 @@ static enum crash_lie on_write(const struct bdev_io *io, uint64_t *ret_offset_bl
 	if (io->nr_blocks != per_page || io->iovcnt != 1 || io->iov[0].iov_len < sizeof(head))
 		return CRASH_HONEST;
 	memcpy(&head, io->iov[0].iov_base, sizeof(head));
-	if (!is_metadata(&head) || !add(lies.seen, &head) || history_rand(&lies.rng) % 3 || !add(lies.bad, &head))
+	if (!is_metadata(&head) || !add(lies.seen, &head) || history_rand(&lies.rng) % 4 == 0 || !add(lies.bad, &head))
 		return CRASH_HONEST;
 	witness->nr_lies++;
 	if (lies.h->lies == LIES_LOST)

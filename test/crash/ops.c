@@ -452,17 +452,27 @@ fiber_fn void op_revert(unsigned i, unsigned snapshot)
 	s->usable = work.h->oracle->volumes[i].sizes[0];
 }
 
+/* Its parent is open meanwhile, and not to be deleted. */
 fiber_fn void op_decouple(unsigned i)
 {
-	int rc;
+	struct lvol *parent;
+	struct lvol_info info;
+	int rc, slot = -1;
 
 	call_begin(i, "decouple");
-	if (!lvol_parent(work.slots[i].lvol)) {
+	parent = lvol_parent(work.slots[i].lvol);
+	if (parent) {
+		lvol_get_info(parent, &info);
+		slot = oracle_find(work.h->oracle, info.uuid);
+	}
+	if (slot < 0 || !slot_idle(slot)) {
 		call_end(i, 0, false);
 		return;
 	}
+	work.slots[slot].controlled = true;
 	oracle_decouple_begin(work.h->oracle, i);
 	rc = lvol_decouple(work.slots[i].lvol);
+	work.slots[slot].controlled = false;
 	if (call_end(i, rc, false))
 		oracle_decouple_end(work.h->oracle, i, rc == 0);
 }
