@@ -79,6 +79,9 @@ fiber_fn int supers_read(struct store *s, struct blob_reason *reason)
 	for (unsigned i = 0; i < 2; i++)
 		if (rc[i]) {
 			s->nr_healed++; /* every checkpoint writes both */
+			if (!s->checking)
+				log_warning("%s: superblock %u, page %u: %.160s; the other one serves",
+					    s->bdev->name, i, i ? SUPER_PAGE_1 : SUPER_PAGE_0, why[i].text);
 			check_found(s, STORE_FINDING_COPY, i ? SUPER_PAGE_1 : SUPER_PAGE_0,
 				    "superblock %u: %.160s", i, why[i].text);
 		}

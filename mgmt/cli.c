@@ -66,18 +66,30 @@ static int noun_help(FILE *to, const char *noun)
 	return found && to == stdout ? EXIT_SUCCESS : EXIT_USAGE;
 }
 
+/* The verbs of a noun may stand in more than one table. */
+static bool is_first_of_noun(const struct cli_verb *verb)
+{
+	cli_for_each_verb(v) {
+		if (strcmp(v->noun, verb->noun) == 0)
+			return v == verb;
+	}
+	return false;
+}
+
 static int help(FILE *to)
 {
-	const char *last = "";
-
 	fputs("Usage: ferrule NOUN VERB [ARGUMENT]... [--json] [--socket PATH]\n\n", to);
-	cli_for_each_verb(v) {
-		if (strcmp(v->noun, last) != 0)
-			fprintf(to, "%s  %-12s", last[0] ? "\n" : "", v->noun);
-		fprintf(to, " %s", v->verb[0] ? v->verb : v->help);
-		last = v->noun;
+	cli_for_each_verb(first) {
+		if (!is_first_of_noun(first))
+			continue;
+		fprintf(to, "  %-12s", first->noun);
+		cli_for_each_verb(v) {
+			if (strcmp(v->noun, first->noun) == 0)
+				fprintf(to, " %s", v->verb[0] ? v->verb : v->help);
+		}
+		fputc('\n', to);
 	}
-	fputs("\n  nvme         the host's side, without a daemon: ferrule nvme --help\n\n"
+	fputs("  nvme         the host's side, without a daemon: ferrule nvme --help\n\n"
 	      "ferrule NOUN --help and ferrule NOUN VERB --help say more.  Sizes read 4096, 512M, 10G, 1.5T.\n",
 	      to);
 	return to == stdout ? EXIT_SUCCESS : EXIT_USAGE;
@@ -86,10 +98,8 @@ static int help(FILE *to)
 /* For shell completion: nouns, the verbs of a noun, or the options of a verb, one a line. */
 static int complete(const char *noun, const char *verb)
 {
-	const char *last = "";
-
 	cli_for_each_verb(v) {
-		if (!noun && strcmp(v->noun, last) != 0)
+		if (!noun && is_first_of_noun(v))
 			puts(v->noun);
 		else if (noun && !verb && strcmp(v->noun, noun) == 0)
 			puts(v->verb);
@@ -97,7 +107,6 @@ static int complete(const char *noun, const char *verb)
 			if (strcmp(v->noun, noun) == 0 && strcmp(v->verb, verb) == 0 && is_option(a))
 				puts(a->name);
 		}
-		last = v->noun;
 	}
 	if (!noun)
 		puts("nvme");

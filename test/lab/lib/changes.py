@@ -41,6 +41,11 @@ class Events:
         self.fd = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_DSYNC)
         self.buf = mmap.mmap(-1, 4096)
         self.at = 0
+        self.size = os.lseek(self.fd, 0, os.SEEK_END)
+
+    def has_room(self):
+        """For one more turn."""
+        return self.size - self.at >= 32 * 4096
 
     def say(self, line):
         self.buf[:512] = line.encode().ljust(512, b'\0')
@@ -137,7 +142,7 @@ class Changes:
 
 def run(socket, events, seconds, nqn):
     changes, end, turns = Changes(socket, events, nqn), time.monotonic() + float(seconds), 0
-    while time.monotonic() < end:
+    while time.monotonic() < end and changes.events.has_room():
         changes.turn(turns)
         turns += 1
     print(f'changes: {turns} turns')

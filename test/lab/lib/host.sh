@@ -123,7 +123,7 @@ guest_cut() {
 recorded_disk() {
     local part name mib fill n=0 at=1
     PARTS= CUT=("$LIB/powercut.py" --log "$T/log" --ledger "$SHARE/ledger" --work "$T" --keep "$OUT/images")
-    for part in "$@" marks:1:0 events:2:0; do
+    for part in "$@" marks:8:0 events:8:0; do
         IFS=: read -r name mib fill <<< "$part"
         if [ "$fill" = ext4 ]; then
             truncate -s "${mib}M" "$T/initial.$name"
