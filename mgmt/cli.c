@@ -76,18 +76,22 @@ static bool is_first_of_noun(const struct cli_verb *verb)
 	return false;
 }
 
+static void noun_line(FILE *to, const char *noun)
+{
+	fprintf(to, "  %-12s", noun);
+	cli_for_each_verb(v) {
+		if (strcmp(v->noun, noun) == 0)
+			fprintf(to, " %s", v->verb[0] ? v->verb : v->help);
+	}
+	fputc('\n', to);
+}
+
 static int help(FILE *to)
 {
 	fputs("Usage: ferrule NOUN VERB [ARGUMENT]... [--json] [--socket PATH]\n\n", to);
-	cli_for_each_verb(first) {
-		if (!is_first_of_noun(first))
-			continue;
-		fprintf(to, "  %-12s", first->noun);
-		cli_for_each_verb(v) {
-			if (strcmp(v->noun, first->noun) == 0)
-				fprintf(to, " %s", v->verb[0] ? v->verb : v->help);
-		}
-		fputc('\n', to);
+	cli_for_each_verb(v) {
+		if (is_first_of_noun(v))
+			noun_line(to, v->noun);
 	}
 	fputs("  nvme         the host's side, without a daemon: ferrule nvme --help\n\n"
 	      "ferrule NOUN --help and ferrule NOUN VERB --help say more.  Sizes read 4096, 512M, 10G, 1.5T.\n",
