@@ -327,12 +327,6 @@ static fiber_fn int feature(struct nvme_ctrlr *ctrlr, uint8_t opcode, uint8_t fi
 	return rc;
 }
 
-fiber_fn int nvme_get_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf,
-			      uint32_t len_bytes, uint32_t *ret_dw0)
-{
-	return feature(ctrlr, NVME_ADMIN_GET_FEATURES, fid, cdw11, (struct iovec){buf, len_bytes}, ret_dw0);
-}
-
 fiber_fn int nvme_set_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf,
 			      uint32_t len_bytes, uint32_t *ret_dw0)
 {
@@ -604,11 +598,6 @@ struct nvme_qpair *nvme_ctrlr_admin(struct nvme_ctrlr *ctrlr)
 const struct nvme_id_ctrlr *nvme_ctrlr_id(const struct nvme_ctrlr *ctrlr)
 {
 	return &ctrlr->id;
-}
-
-const struct nvme_connect_opts *nvme_ctrlr_opts(const struct nvme_ctrlr *ctrlr)
-{
-	return &ctrlr->opts;
 }
 
 uint64_t nvme_ctrlr_cap(const struct nvme_ctrlr *ctrlr)

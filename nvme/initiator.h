@@ -166,7 +166,6 @@ const struct nvme_error *nvme_ctrlr_error(const struct nvme_ctrlr *ctrlr);
 
 struct nvme_qpair *nvme_ctrlr_admin(struct nvme_ctrlr *ctrlr);
 const struct nvme_id_ctrlr *nvme_ctrlr_id(const struct nvme_ctrlr *ctrlr);
-const struct nvme_connect_opts *nvme_ctrlr_opts(const struct nvme_ctrlr *ctrlr);
 uint64_t nvme_ctrlr_cap(const struct nvme_ctrlr *ctrlr);
 uint32_t nvme_ctrlr_vs(const struct nvme_ctrlr *ctrlr);
 uint16_t nvme_ctrlr_cntlid(const struct nvme_ctrlr *ctrlr);
@@ -180,8 +179,6 @@ fiber_fn int nvme_property_set(struct nvme_ctrlr *ctrlr, uint32_t offset, uint64
 fiber_fn int nvme_identify(struct nvme_ctrlr *ctrlr, uint8_t cns, uint32_t nsid, uint8_t csi, void *buf_4096);
 fiber_fn int nvme_get_log(struct nvme_ctrlr *ctrlr, uint8_t lid, uint8_t lsp, uint32_t nsid,
 			  uint64_t offset_bytes, void *buf, uint32_t len_bytes);
-fiber_fn int nvme_get_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf,
-			      uint32_t len_bytes, uint32_t *ret_dw0);
 fiber_fn int nvme_set_feature(struct nvme_ctrlr *ctrlr, uint8_t fid, uint32_t cdw11, void *buf,
 			      uint32_t len_bytes, uint32_t *ret_dw0);
 /* Asks that a request in flight on one of this controller's queues of this thread be aborted.  *ret_aborted:

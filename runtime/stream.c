@@ -217,11 +217,6 @@ void stream_set_buffer_sizes(struct stream *stream, size_t send_bytes, size_t re
 	stream->ops->set_buffer_sizes(stream, send_bytes, recv_bytes);
 }
 
-void stream_set_nodelay(struct stream *stream, bool on)
-{
-	stream->ops->set_nodelay(stream, on);
-}
-
 int stream_set_priority(struct stream *stream, int priority)
 {
 	return stream->ops->set_priority(stream, priority);

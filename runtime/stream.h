@@ -75,7 +75,6 @@ void stream_close(struct stream *stream, bool abort);
 void stream_local_addr(const struct stream *stream, struct stream_addr *ret_addr);
 void stream_peer_addr(const struct stream *stream, struct stream_addr *ret_addr);
 void stream_set_buffer_sizes(struct stream *stream, size_t send_bytes, size_t recv_bytes);
-void stream_set_nodelay(struct stream *stream, bool on); /* on by default */
 /* SO_PRIORITY, by which the machine queues what it sends.  0, or -EPERM: above 6 it takes CAP_NET_ADMIN. */
 int stream_set_priority(struct stream *stream, int priority);
 int stream_check_priority(int priority); /* whether that would succeed */

@@ -16,7 +16,6 @@ struct stream_ops {
 	void (*local_addr)(const struct stream *stream, struct stream_addr *ret_addr);
 	void (*peer_addr)(const struct stream *stream, struct stream_addr *ret_addr);
 	void (*set_buffer_sizes)(struct stream *stream, size_t send_bytes, size_t recv_bytes);
-	void (*set_nodelay)(struct stream *stream, bool on);
 	int (*set_priority)(struct stream *stream, int priority);
 };
 

@@ -343,10 +343,6 @@ static void sim_set_buffer_sizes(struct stream *stream, size_t send_bytes, size_
 {
 }
 
-static void sim_set_nodelay(struct stream *stream, bool on)
-{
-}
-
 static int sim_set_priority(struct stream *stream, int priority)
 {
 	return 0;
@@ -363,7 +359,6 @@ static const struct stream_ops sim_ops = {
 	.local_addr = sim_local_addr,
 	.peer_addr = sim_peer_addr,
 	.set_buffer_sizes = sim_set_buffer_sizes,
-	.set_nodelay = sim_set_nodelay,
 	.set_priority = sim_set_priority,
 };
 

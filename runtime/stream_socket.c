@@ -359,7 +359,6 @@ static const struct stream_ops socket_ops = {
 	.local_addr = socket_local_addr,
 	.peer_addr = socket_peer_addr,
 	.set_buffer_sizes = socket_set_buffer_sizes,
-	.set_nodelay = socket_set_nodelay,
 	.set_priority = socket_set_priority,
 };
 

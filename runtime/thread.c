@@ -211,11 +211,6 @@ uint64_t thread_id(const struct thread *thread)
 	return thread->id;
 }
 
-unsigned thread_reactor(const struct thread *thread)
-{
-	return thread->reactor->idx;
-}
-
 /* A walk over all threads, oldest first.  Owner: the walk; moves from thread to thread as a message. */
 struct visit {
 	msg_fn fn, done;

@@ -42,7 +42,6 @@ void thread_exit(struct thread *thread);
 struct thread *thread_current(void);
 const char *thread_name(const struct thread *thread);
 uint64_t thread_id(const struct thread *thread);
-unsigned thread_reactor(const struct thread *thread);
 
 /**
  * thread_send - run fn(arg) on @thread

@@ -2,6 +2,7 @@
 """The command line: every noun, its help, errors that say what to do, and the daemon's own options."""
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -99,6 +100,11 @@ class CommandLine(ferrule.Case):
     def test_the_daemons_options(self):
         self.assertIn("--file-dir", run(ferrule.FERRULED, "--help").stdout)
         self.assertIn("ferruled 0", run(ferrule.FERRULED, "--version").stdout)
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../packaging/man/ferruled.8")) as page:
+            manual = page.read().replace("\\-", "-")
+        for option in re.findall(r"^ +(--[a-z-]+)", run(ferrule.FERRULED, "--help").stdout, re.M):
+            if option not in ("--help", "--version"):
+                self.assertIn(option, manual)
         for args in [["--nonsense"], ["extra"], ["--mem", "many"], ["--log-level", "loud"], ["--idle-us", "-1"],
                      ["--mem"]]:
             with self.subTest(args=args):
