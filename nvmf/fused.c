@@ -18,8 +18,12 @@ static void half_end(struct nvmf_req *half, uint16_t status)
 static bool is_pair(const struct nvmf_req *first, const struct nvmf_req *second)
 {
 	return first->cmd.opcode == NVME_IO_COMPARE && second->cmd.opcode == NVME_IO_WRITE &&
-	       first->cmd.nsid == second->cmd.nsid && first->cmd.rw.slba == second->cmd.rw.slba &&
-	       first->cmd.rw.nlb == second->cmd.rw.nlb;
+	       first->cmd.nsid == second->cmd.nsid;
+}
+
+static bool same_range(const struct nvmf_req *first, const struct nvmf_req *second)
+{
+	return first->cmd.rw.slba == second->cmd.rw.slba && first->cmd.rw.nlb == second->cmd.rw.nlb;
 }
 
 static uint16_t second_begin(struct nvmf_req *first, struct nvmf_req *second, bool first_failed)
@@ -30,6 +34,11 @@ static uint16_t second_begin(struct nvmf_req *first, struct nvmf_req *second, bo
 		return NVME_SC_ABORTED_MISSING_FUSED | NVME_SC_DNR;
 	if (!is_pair(first, second)) {
 		half_end(first, NVME_SC_ABORTED_FAILED_FUSED);
+		return NVME_SC_INVALID_FIELD | NVME_SC_DNR;
+	}
+	/* Here the specification gives both commands the same status. */
+	if (!same_range(first, second)) {
+		half_end(first, NVME_SC_INVALID_FIELD | NVME_SC_DNR);
 		return NVME_SC_INVALID_FIELD | NVME_SC_DNR;
 	}
 	first->fused = second;

@@ -517,8 +517,23 @@ STAGE_TEST(halves_without_their_other_half_fail_and_touch_nobody_else)
 	/* A second alone, twice. */
 	ck_assert_uint_eq(fake_run(host.io[0], &second), NVME_SC_ABORTED_MISSING_FUSED);
 	ck_assert_uint_eq(fake_run(host.io[0], &second), NVME_SC_ABORTED_MISSING_FUSED);
-	/* A pair about different ranges. */
-	second = fused(NVME_IO_WRITE, NVME_CMD_FUSE_SECOND, 1, block);
+	/* A pair about different ranges: both are invalid, whether the first's data is there or not. */
+	for (unsigned i = 0; i < 4; i++) {
+		first = fused(NVME_IO_COMPARE, NVME_CMD_FUSE_FIRST, 0, block);
+		first.in_capsule = i & 1;
+		first.hold_data = !first.in_capsule;
+		second = fused(NVME_IO_WRITE, NVME_CMD_FUSE_SECOND, i & 2 ? 0 : 1, block);
+		second.cmd.rw.nlb = i & 2 ? 1 : 0;
+		fake_submit(host.io[0], &first);
+		fake_submit(host.io[0], &second);
+		ck_assert_uint_eq(fake_wait(&second), NVME_SC_INVALID_FIELD);
+		if (first.hold_data)
+			fake_send_data(&first);
+		ck_assert_uint_eq(fake_wait(&first), NVME_SC_INVALID_FIELD);
+	}
+	/* No pair at all: the second is what is wrong with it. */
+	first = fused(NVME_IO_COMPARE, NVME_CMD_FUSE_FIRST, 0, block);
+	second = fused(NVME_IO_COMPARE, NVME_CMD_FUSE_SECOND, 0, block);
 	fake_submit(host.io[0], &first);
 	fake_submit(host.io[0], &second);
 	ck_assert_uint_eq(fake_wait(&first), NVME_SC_ABORTED_FAILED_FUSED);
