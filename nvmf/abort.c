@@ -1,6 +1,7 @@
 /*
  * Abort: ends a command that has not started with status 07h; one that a bdev has is asked for, and its end
- * awaited for a while.
+ * awaited for a while.  One whose data the transport awaits cannot end before that is over, but is marked and
+ * never starts: it is aborted from then on, and only for the order of the responses its end is awaited too.
  *
  * The Abort lives on the admin queue's thread; its victim on that of its own queue, which does the work and
  * sends back whether the command was aborted (result bit 0 clear).
@@ -38,13 +39,19 @@ static void abort_over(struct abort *abort, bool aborted)
 	thread_send(abort->ctrlr->group->thread, abort_reply, abort);
 }
 
+/* Marked, while its data was awaited, to end with 07h. */
+static bool is_marked(const struct nvmf_req *victim)
+{
+	return victim->end_status == NVME_SC_ABORT_REQUESTED;
+}
+
 void nvmf_abort_victim_done(struct nvmf_req *victim, uint16_t status)
 {
 	struct abort *abort = victim->aborter->priv;
 
 	victim->aborter = NULL;
 	timer_cancel(&abort->timer);
-	abort_over(abort, nvme_status_code(status) == NVME_SC_ABORT_REQUESTED);
+	abort_over(abort, is_marked(victim) || nvme_status_code(status) == NVME_SC_ABORT_REQUESTED);
 }
 
 static void abort_timeout(void *arg)
@@ -52,7 +59,7 @@ static void abort_timeout(void *arg)
 	struct abort *abort = arg;
 
 	abort->victim->aborter = NULL;
-	abort_over(abort, false);
+	abort_over(abort, is_marked(abort->victim));
 }
 
 static struct nvmf_req *find_victim(struct abort *abort, struct nvmf_qpair *qpair)
@@ -63,7 +70,7 @@ static struct nvmf_req *find_victim(struct abort *abort, struct nvmf_qpair *qpai
 		struct nvmf_req *victim = list_entry(it, struct nvmf_req, link);
 
 		if (victim->cmd.cid == abort->req->cmd.abort.cid && victim != abort->req &&
-		    victim->state != NVMF_REQ_COMPLETING && !victim->aborter)
+		    victim->state != NVMF_REQ_COMPLETING)
 			return victim;
 	}
 	return NULL;
@@ -86,8 +93,9 @@ static void abort_victim(void *arg)
 		abort_over(abort, true);
 		return;
 	}
-	if (victim->state != NVMF_REQ_NEED_DATA && !victim->gns) {
-		abort_over(abort, false);
+	/* Another Abort awaits its end already, or nobody can be asked for it. */
+	if (victim->aborter || (victim->state != NVMF_REQ_NEED_DATA && !victim->gns)) {
+		abort_over(abort, is_marked(victim));
 		return;
 	}
 	abort->victim = victim;

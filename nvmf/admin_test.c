@@ -475,6 +475,43 @@ STAGE_TEST(abort_ends_a_write_whose_data_is_awaited_an_event_request_and_a_lone_
 	fake_host_drop(&host);
 }
 
+/* What is marked never starts: no answer may call it not aborted, however late its data is, or bad. */
+STAGE_TEST(abort_of_a_write_whose_data_stays_away_says_what_will_become_of_it)
+{
+	char old[512] = { 0 }, buf[512], in[512];
+	struct fake_host host;
+
+	memset(buf, 0x5a, sizeof(buf));
+	fake_host_connect(&host, stage->target, &(struct fake_connect){ 0 }, 1);
+	ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_WRITE, 1, 0, 1, old), 0);
+	for (unsigned bad = 0; bad < 2; bad++) {
+		struct fake_cmd write = fake_rw(NVME_IO_WRITE, 1, 0, 1, buf, sizeof(buf));
+		struct fake_cmd aborts[2] = { 0 };
+
+		write.hold_data = true;
+		fake_submit(host.io[0], &write);
+		while (!write.data_wanted)
+			fiber_sleep(10);
+		for (unsigned i = 0; i < 2; i++) {
+			aborts[i].cmd.opcode = NVME_ADMIN_ABORT;
+			aborts[i].cmd.abort.sqid = 1;
+			aborts[i].cmd.abort.cid = write.cmd.cid;
+			fake_submit(host.admin, &aborts[i]);
+		}
+		for (unsigned i = 0; i < 2; i++) {
+			ck_assert_uint_eq(fake_wait(&aborts[i]), 0);
+			ck_assert_uint_eq(aborts[i].cqe.dw0, 0);
+		}
+		ck_assert(!write.done);
+		write.fail_data = bad;
+		ck_assert_int_eq(fake_send_data(&write), 0);
+		ck_assert_uint_eq(fake_wait(&write), NVME_SC_ABORT_REQUESTED);
+		ck_assert_uint_eq(fake_io(host.io[0], NVME_IO_READ, 1, 0, 1, in), 0);
+		ck_assert_mem_eq(in, old, sizeof(in));
+	}
+	fake_host_drop(&host);
+}
+
 STAGE_TEST(abort_ends_what_the_transport_has_not_begun)
 {
 	char buf[512] = { 0 };
@@ -669,6 +706,7 @@ int main(void)
 		abort_ends_what_a_bdev_has_not_begun_on_any_thread,
 		abort_of_what_cannot_be_stopped_says_so_in_time,
 		abort_ends_a_write_whose_data_is_awaited_an_event_request_and_a_lone_half,
+		abort_of_a_write_whose_data_stays_away_says_what_will_become_of_it,
 		abort_ends_what_the_transport_has_not_begun,
 		abort_of_nothing_aborts_nothing,
 		a_fifth_abort_at_a_time_is_one_too_many,

@@ -426,6 +426,10 @@ static int fake_send_data_fn(void *arg)
 
 	if (!cmd->req || cmd->req->state != NVMF_REQ_NEED_DATA)
 		return -ENOENT;
+	if (cmd->fail_data) {
+		nvmf_req_data_failed(cmd->req, NVME_SC_TRANSIENT_TRANSPORT_ERROR);
+		return 0;
+	}
 	fake_copy(cmd->req, cmd, false);
 	nvmf_req_data_received(cmd->req);
 	return 0;

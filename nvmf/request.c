@@ -157,7 +157,7 @@ void nvmf_req_data_received(struct nvmf_req *req)
 
 void nvmf_req_data_failed(struct nvmf_req *req, uint16_t status)
 {
-	req_fail_early(req, status);
+	req_fail_early(req, req->end_status ? req->end_status : status);
 }
 
 /* The host's SGL against what the command moves. */
