@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bdev/bdev.h"
@@ -15,6 +16,9 @@
 #include "runtime/runtime.h"
 
 #define DEVICE "checked"
+
+/* The least there can be: the second superblock lies at 1 MiB, and the smallest cluster holds it. */
+#define STORE_MIN_BYTES (1024 * 1024 + BLOB_CLUSTER_MIN)
 
 static const char *const kinds[] = {
 	[STORE_FINDING_COPY] = "copy",	 [STORE_FINDING_LOST] = "lost",	      [STORE_FINDING_COUNT] = "count",
@@ -110,6 +114,21 @@ static int check_online(struct cli *cli, const char *name)
 	return nr_findings ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* Of a file that was found to be no store, or could not even be looked at: whether it is just too short for one. */
+static bool too_short(const struct check *check)
+{
+	struct stat st;
+
+	if (check->rc == -EUCLEAN || stat(check->path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size >= STORE_MIN_BYTES)
+		return false;
+	/* A whole page can be read: what fails then is the drive below. */
+	if (check->rc != -EINVAL && check->rc != -EILSEQ && st.st_size >= 4096)
+		return false;
+	cli_error("%s: it is too short for a store: %lld bytes, and the smallest has %lld", check->path, (long long)st.st_size,
+		  (long long)STORE_MIN_BYTES);
+	return true;
+}
+
 int cli_store_check(struct cli *cli, json_t *args, const struct cli_verb *verb)
 {
 	struct runtime_opts opts = { .name = "ferrule" };
@@ -128,11 +147,11 @@ int cli_store_check(struct cli *cli, json_t *args, const struct cli_verb *verb)
 	log_set_level(LOG_ERROR);
 	if (runtime_run(&opts, check_main, &check)) {
 		cli_error("store check: the runtime does not start");
-	} else if (check.rc) {
+	} else if (check.rc && !too_short(&check)) {
 		/* EILSEQ stands for bytes that are no store: its own text speaks of characters. */
 		cli_error("%s: %s%s%s", check.path, check.reason.text[0] ? check.reason.text : "it could not be checked",
 			  check.rc == -EILSEQ ? "" : ": ", check.rc == -EILSEQ ? "" : strerror(-check.rc));
-	} else {
+	} else if (!check.rc) {
 		show(&check);
 		status = check.result.nr_findings ? EXIT_FAILURE : EXIT_SUCCESS;
 	}

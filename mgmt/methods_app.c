@@ -1,4 +1,5 @@
 /* The methods about the process: which methods there are, versions, reactors, threads, and the log. */
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +93,25 @@ static void read_core_times(unsigned core, unsigned long long *usr, unsigned lon
 		fclose(f);
 }
 
+/* The node that a core belongs to, by the link nodeN in its folder; 0 when the kernel does not tell. */
+static int numa_id_of(unsigned core)
+{
+	struct dirent *entry;
+	char path[64];
+	int node = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u", core);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "node%d", &node) == 1)
+			break;
+	}
+	if (dir)
+		closedir(dir);
+	return node;
+}
+
 static fiber_fn void get_reactors(struct rpc_call *call)
 {
 	json_t *reactors = json_array();
@@ -104,8 +124,9 @@ static fiber_fn void get_reactors(struct rpc_call *call)
 		read_core_times(info.core, &usr, &sys, &irq);
 		thread_walk(add_lw_thread, &c);
 		json_array_append_new(reactors,
-				      json_pack("{s:I,s:I,s:I,s:I,s:b,s:I,s:I,s:I,s:o}", "lcore", (json_int_t)info.core, "tid",
-						(json_int_t)info.tid, "busy", (json_int_t)info.busy_ticks, "idle",
+				      json_pack("{s:I,s:i,s:I,s:I,s:I,s:b,s:I,s:I,s:I,s:o}", "lcore", (json_int_t)info.core,
+						"numa_id", numa_id_of(info.core), "tid", (json_int_t)info.tid, "busy",
+						(json_int_t)info.busy_ticks, "idle",
 						(json_int_t)(info.idle_ticks + info.sleep_ticks), "in_interrupt", info.asleep,
 						"irq", (json_int_t)irq, "sys", (json_int_t)sys, "usr", (json_int_t)usr,
 						"lw_threads", c.array));

@@ -3,8 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "mgmt/methods.h"
+
+#define BLOCK_SIZE_MAX 65536u
 
 /* --- what they share ------------------------------------------------------------------------------------------------ */
 
@@ -93,22 +96,54 @@ static void created(struct rpc_call *call, const struct bdev *bdev)
 	rpc_ok(call, json_string(bdev->name));
 }
 
+static bool block_size_ok(uint64_t size)
+{
+	return size >= 512 && size <= BLOCK_SIZE_MAX && !(size & (size - 1));
+}
+
+/* The name or block size that made a device be refused as invalid; false when neither did.  Zero stands for none given. */
+static bool blame_name_or_block_size(struct rpc_call *call, bool zero_ok)
+{
+	const char *name = rpc_string(call, "name", NULL);
+	uint64_t block_size = rpc_u64(call, "block_size", 0);
+
+	if (name && (!name[0] || strlen(name) >= BDEV_NAME_MAX)) {
+		rpc_fail_errno(call, -EINVAL, "the name must have 1 to %d bytes", BDEV_NAME_MAX - 1);
+		rpc_blame(call, "name");
+		return true;
+	}
+	if (!block_size_ok(block_size) && !(zero_ok && !block_size)) {
+		rpc_fail_errno(call, -EINVAL, "block_size must be 512, 4096 or another power of two up to %u", BLOCK_SIZE_MAX);
+		rpc_blame(call, "block_size");
+		return true;
+	}
+	return false;
+}
+
 static void create_failed(struct rpc_call *call, int rc)
 {
+	unsigned long long nr_blocks = rpc_u64(call, "num_blocks", 0), block_size = rpc_u64(call, "block_size", 0);
 	const char *name = rpc_string(call, "name", "");
 
 	switch (rc) {
 	case -EEXIST:
 		rpc_fail_errno(call, rc, "a device of the name %.200s or with this UUID exists already", name);
-		rpc_blame(call, "name");
+		rpc_blame(call, bdev_find(name) || !rpc_has(call, "uuid") ? "name" : "uuid");
 		break;
 	case -EINVAL:
-		rpc_fail_errno(call, rc, "block_size must be 512 or 4096, num_blocks at least 1, the name 1 to %d bytes",
-			       BDEV_NAME_MAX - 1);
-		rpc_blame(call, "block_size");
+		if (blame_name_or_block_size(call, false))
+			break;
+		if (nr_blocks)
+			rpc_fail_errno(call, rc, "num_blocks is too large: at most %llu blocks of %llu bytes",
+				       (unsigned long long)INT64_MAX / block_size, block_size);
+		else
+			rpc_fail_errno(call, rc, "num_blocks must be at least 1");
+		rpc_blame(call, "num_blocks");
 		break;
 	case -ENOMEM:
-		rpc_fail_errno(call, rc, "there is no memory for a device of this size; give ferruled more with --mem");
+		rpc_fail_errno(call, rc, "num_blocks is too large: there is no memory for %llu blocks of %llu bytes", nr_blocks,
+			       block_size);
+		rpc_blame(call, "num_blocks");
 		break;
 	default:
 		rpc_fail_errno(call, rc, NULL);
@@ -284,6 +319,18 @@ static const struct rpc_param uring_params[] = {
 	{ NULL, 0, 0, NULL },
 };
 
+static void file_invalid(struct rpc_call *call, const char *path)
+{
+	struct stat st;
+	bool is_block = stat(path, &st) == 0 && S_ISBLK(st.st_mode);
+
+	if (blame_name_or_block_size(call, true))
+		return;
+	rpc_fail_errno(call, -EINVAL, "%s must hold at least one block, and block_size be no less than the device's own", path);
+	/* Only a drive has a block size of its own, which the one asked for can fall short of. */
+	rpc_blame(call, is_block && rpc_u64(call, "block_size", 0) ? "block_size" : "filename");
+}
+
 static fiber_fn void file_create(struct rpc_call *call, const char *product_name, bool allow_punch)
 {
 	struct bdev_uring_opts opts = {
@@ -307,10 +354,7 @@ static fiber_fn void file_create(struct rpc_call *call, const char *product_name
 		json_object_set_new(call->params, "filename", json_string(path));
 		created(call, bdev);
 	} else if (rc == -EINVAL) {
-		rpc_fail_errno(call, rc,
-			       "%s must hold at least one block, and block_size be 512 or 4096 and no less than the device's own",
-			       path);
-		rpc_blame(call, "filename");
+		file_invalid(call, path);
 	} else if (rc == -EEXIST) {
 		create_failed(call, rc);
 	} else if (rc == -EBUSY) {

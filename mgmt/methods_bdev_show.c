@@ -214,7 +214,8 @@ static void stats_into(json_t *out, const struct bdev_stats *stats)
 }
 
 static const struct rpc_param get_iostat_params[] = {
-	{ "names", RPC_ANY, 0, "name" },
+	{ "names", RPC_ANY, 0, NULL },
+	{ "name", RPC_STRING, 0, NULL },
 	{ "per_channel", RPC_BOOL, 0, NULL },
 	{ "reset_mode", RPC_STRING, 0, NULL },
 	{ NULL, 0, 0, NULL },
@@ -223,9 +224,15 @@ static const struct rpc_param get_iostat_params[] = {
 /* The devices asked for, as an array of names; NULL with the call failed. */
 static json_t *iostat_names(struct rpc_call *call)
 {
-	json_t *names = rpc_json(call, "names"), *out, *v;
+	/* Two parameters rather than one with two names, so that an error blames the one that was given. */
+	const char *key = rpc_has(call, "name") ? "name" : "names";
+	json_t *names = rpc_json(call, key), *out, *v;
 	size_t i;
 
+	if (rpc_has(call, "name") && rpc_has(call, "names")) {
+		rpc_fail_param(call, "names", "give either name or names");
+		return NULL;
+	}
 	if (!names)
 		return all_names();
 	out = json_array();
@@ -244,7 +251,7 @@ static json_t *iostat_names(struct rpc_call *call)
 	json_array_foreach(out, i, v) {
 		if (!bdev_find(json_string_value(v))) {
 			rpc_fail_errno(call, -ENODEV, "there is no device %.200s", json_string_value(v));
-			rpc_blame(call, "names");
+			rpc_blame(call, key);
 			goto out_free;
 		}
 	}

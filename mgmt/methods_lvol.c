@@ -119,10 +119,37 @@ static const struct rpc_param create_lvstore_params[] = {
 	{ NULL, 0, 0, NULL },
 };
 
+/* Eight clusters, and one behind the second superblock, which lies at 1 MiB. */
+static uint64_t lvstore_min_bytes(uint64_t cluster)
+{
+	return 8 * cluster > MIB + cluster ? 8 * cluster : MIB + cluster;
+}
+
+/* Whether the device is the reason: ENOSPC may also be that of the file system below it. */
+static bool lvstore_too_small(struct rpc_call *call, int rc)
+{
+	const char *base = rpc_string(call, "bdev_name", "");
+	uint64_t cluster = rpc_u64(call, "cluster_sz", 0);
+	struct bdev *bdev = bdev_find(base);
+	uint64_t have = bdev ? bdev_nr_blocks(bdev) * bdev->block_size : 0;
+	uint64_t need = lvstore_min_bytes(cluster ? cluster : BLOB_CLUSTER_DEFAULT);
+
+	/* What is shorter than one page cannot be probed, and is taken for a store that cannot be read. */
+	if (!bdev || have >= need || (rc != -ENOSPC && !(rc == -EEXIST && have < 4096)))
+		return false;
+	rpc_fail(call, RPC_INVALID_PARAMS, strerror(ENOSPC), "%.100s is too small: it has %llu bytes, and a store with clusters "
+		 "of %llu bytes needs at least %llu", base, (unsigned long long)have,
+		 (unsigned long long)(cluster ? cluster : BLOB_CLUSTER_DEFAULT), (unsigned long long)need);
+	rpc_blame(call, "bdev_name");
+	return true;
+}
+
 static void create_lvstore_failed(struct rpc_call *call, int rc, const struct blob_reason *reason)
 {
 	const char *base = rpc_string(call, "bdev_name", "");
 
+	if (lvstore_too_small(call, rc))
+		return;
 	switch (rc) {
 	case -ENODEV:
 		rpc_fail_errno(call, rc, "there is no device %.200s; bdev_get_bdevs lists them", base);

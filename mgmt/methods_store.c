@@ -122,6 +122,10 @@ static fiber_fn void open_lvstore(struct rpc_call *call)
 		rc = lvol_store_open(name, &store, &reason);
 	if (rc == -EPERM || rc == -EBUSY) {
 		lvol_fail(call, -EPERM, "bdev_name", "the device is in use: by a store, or exported as a namespace");
+	} else if (rc == -EILSEQ) {
+		/* Bytes that are no store: the error's own text speaks of characters. */
+		rpc_fail_errno(call, -EINVAL, "%s", reason.text[0] ? reason.text : "the device holds no store");
+		rpc_blame(call, "bdev_name");
 	} else if (rc) {
 		lvol_fail(call, rc, "bdev_name", reason.text[0] ? reason.text : lvol_rule(rc));
 	} else {

@@ -54,7 +54,9 @@ class Methods(ferrule.Case):
         reactors = self.rpc("framework_get_reactors")
         self.assertEqual(reactors["pid"], self.target.process.pid)
         reactor = reactors["reactors"][0]
-        self.assertLessEqual({"lcore", "tid", "busy", "idle", "in_interrupt", "irq", "sys", "usr", "lw_threads"}, set(reactor))
+        self.assertLessEqual({"lcore", "numa_id", "tid", "busy", "idle", "in_interrupt", "irq", "sys", "usr", "lw_threads"}, set(reactor))
+        self.assertIs(type(reactor["numa_id"]), int)
+        self.assertGreaterEqual(reactor["numa_id"], 0)
         self.assertLessEqual({"name", "id", "cpumask", "elapsed"}, set(reactor["lw_threads"][0]))
         threads = self.rpc("thread_get_stats")["threads"]
         self.assertIn("app", [t["name"] for t in threads])
@@ -95,6 +97,54 @@ class Methods(ferrule.Case):
                           parameter="block_size")
         self.assert_error(-32603, "spdk_json_decode_object failed", self.rpc, "bdev_null_create",
                           {"name": "x", "block_size": 512, "num_blocks": 8, "colour": "red"}, parameter="colour")
+
+    def test_the_one_wrong_field_is_named(self):
+        self.target.make_file("disk", 8 * ferrule.MIB)
+        self.rpc("bdev_malloc_create", {"name": "small", "block_size": 512, "num_blocks": 64})
+        self.rpc("bdev_malloc_create", {"name": "tiny", "block_size": 512, "num_blocks": 1})
+        self.rpc("bdev_malloc_create", {"name": "bare", "block_size": 512, "num_blocks": 65536})
+        memory = {"name": "x", "block_size": 512, "num_blocks": 64}
+        file = {"name": "x", "filename": "disk", "block_size": 512}
+        invalid, store = (-22, "Invalid argument"), {"bdev_name": "small", "lvs_name": "s"}
+        rows = [("bdev_malloc_create", memory, {"num_blocks": 1 << 53}, (-12, "Cannot allocate memory"), "too large"),
+                ("bdev_get_iostat", {}, {"name": "no"}, (-19, "No such device"), "no device no"),
+                ("bdev_lvol_create_lvstore", store, {"bdev_name": "small"}, (-32602, "No space left on device"), "8388608"),
+                ("bdev_lvol_create_lvstore", store, {"bdev_name": "tiny"}, (-32602, "No space left on device"), "8388608"),
+                ("bdev_lvol_open_lvstore", {}, {"bdev_name": "bare"}, invalid, "no superblock")]
+        for method in ["bdev_malloc_create", "bdev_null_create"]:
+            rows += [(method, memory, wrong, invalid, detail) for wrong, detail in [
+                ({"num_blocks": 0}, "at least 1"), ({"num_blocks": 1 << 60}, "too large"), ({"block_size": 700}, "power of two"),
+                ({"name": "n" * 300}, "255")]]
+        for method in ["bdev_aio_create", "bdev_uring_create"]:
+            rows += [(method, file, wrong, invalid, detail) for wrong, detail in [
+                ({"block_size": 700}, "power of two"), ({"name": "n" * 300}, "255")]]
+        for method, right, wrong, error, detail in rows:
+            with self.subTest(method=method, wrong=wrong):
+                caught = self.assert_error(*error, self.rpc, method, {**right, **wrong}, parameter=next(iter(wrong)))
+                self.assertIn(detail, caught.data["detail"])
+
+    def test_the_least_device_for_a_store_is_told_truly(self):
+        for cluster in [32 << 10, 256 << 10, 1 << 20, 4 << 20]:
+            least = max(8 * cluster, (1 << 20) + cluster)
+            for nr_bytes in [least - 4096, least]:
+                with self.subTest(cluster=cluster, nr_bytes=nr_bytes):
+                    self.rpc("bdev_malloc_create", {"name": "d", "block_size": 4096, "num_blocks": nr_bytes // 4096})
+                    store = {"bdev_name": "d", "lvs_name": "s", "cluster_sz": cluster}
+                    if nr_bytes < least:
+                        error = self.assert_error(-32602, "No space left on device", self.rpc, "bdev_lvol_create_lvstore",
+                                                  store, parameter="bdev_name")
+                        self.assertIn(f"at least {least}", error.data["detail"])
+                    else:
+                        self.rpc("bdev_lvol_create_lvstore", store)
+                        self.rpc("bdev_lvol_delete_lvstore", {"lvs_name": "s"})
+                    self.rpc("bdev_malloc_delete", {"name": "d"})
+
+    def test_a_file_too_short_for_a_store_is_told_so(self):
+        for nr_bytes in [0, 100, 512, 4096, 1 << 20]:
+            with self.subTest(nr_bytes=nr_bytes):
+                done = self.target.cli("store", "check", self.target.make_file("short", nr_bytes), check=False)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(f"too short for a store: {nr_bytes} bytes", done.stderr)
 
     def test_devices_are_deleted_by_the_method_of_their_kind(self):
         self.null()
