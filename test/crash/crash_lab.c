@@ -26,10 +26,11 @@ static struct {
 	uint64_t first_seed, nr_seeds, age, script;
 	unsigned damage; /* every so many pages; 0: none */
 	bool mutants, scripts_only, failures;
+	uint64_t nr_ages; /* that failures begin from */
 	const char *mutant;
 	unsigned budget_s, mutant_s;
 	struct scrutiny scrutiny;
-} opt = { .first_seed = 1, .nr_seeds = 4, .script = HISTORY_NO_SCRIPT, .mutant_s = 60,
+} opt = { .first_seed = 1, .nr_seeds = 4, .script = HISTORY_NO_SCRIPT, .mutant_s = 60, .nr_ages = NR_AGES,
 	  .scrutiny = { .every = 1, .nr_looks = 3, .nr_phases = 3, .nested_one_in = 8 } };
 
 static double now_s(void)
@@ -124,7 +125,7 @@ static bool run_round(uint64_t i, uint64_t end_s, const char *program)
 	if (i % 2 == 0 && !opt.scripts_only && !opt.failures)
 		return run_history(opt.first_seed + n, program);
 	if (opt.failures)
-		return run_scripts(1 + i % NR_AGES, (opt.first_seed + i) * stride % script_count(), FAILURES_A_CHILD, stride, end_s,
+		return run_scripts(1 + i % opt.nr_ages, (opt.first_seed + i) * stride % script_count(), FAILURES_A_CHILD, stride, end_s,
 				   program);
 	return run_scripts(1 + n % NR_AGES, n * SCRIPTS_A_CHILD * stride % script_count(), SCRIPTS_A_CHILD, stride, end_s,
 			   program);
@@ -198,7 +199,7 @@ static int kill_mutants(const char *program)
 
 static void usage(void)
 {
-	fputs("usage: crash_lab [--seed N | --age N --script N] [--event N] [--seeds N] [--budget SECONDS] [--scripts | --failures | --damage STEP]\n"
+	fputs("usage: crash_lab [--seed N | --age N --script N] [--event N] [--seeds N] [--budget SECONDS] [--scripts | --failures [--ages N] | --damage STEP]\n"
 	      "                 [--every N] [--looks N] [--phases N] [--nested N] [--verbose]\n"
 	      "                 [--mutants] [--mutant NAME] [--mutant-seconds N]\n",
 	      stderr);
@@ -213,7 +214,7 @@ static void parse(int argc, char **argv)
 		{ "verbose", 0, NULL, 'v' },	{ "mutants", 0, NULL, 'm' },  { "mutant", 1, NULL, 'M' },
 		{ "mutant-seconds", 1, NULL, 'S' }, { "budget", 1, NULL, 'b' },
 		{ "age", 1, NULL, 'a' },	{ "script", 1, NULL, 'c' },   { "scripts", 0, NULL, 'C' },
-		{ "nested", 1, NULL, 'N' },	{ "failures", 0, NULL, 'F' },	{ "damage", 1, NULL, 'D' }, { 0 },
+		{ "nested", 1, NULL, 'N' },	{ "failures", 0, NULL, 'F' },	{ "ages", 1, NULL, 'g' },	{ "damage", 1, NULL, 'D' }, { 0 },
 	};
 	int c;
 
@@ -257,6 +258,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'F':
 			opt.failures = true;
+			break;
+		case 'g':
+			opt.nr_ages = n && n < NR_AGES ? n : NR_AGES;
 			break;
 		case 'b':
 			opt.budget_s = n;
