@@ -15,8 +15,7 @@ check-vm: all
 	BUILD='$(abs_top_builddir)' $(top_srcdir)/test/lab/run $(SCENARIOS)
 
 # The host that breaks every rule, for the guest.
-EXTRA_PROGRAMS += %D%/rdma_adversary
+noinst_PROGRAMS += %D%/rdma_adversary
 EXTRA_DIST += %D%/scenarios/rdma-adversary.sh
 %C%_rdma_adversary_SOURCES = %D%/rdma_adversary.c transport/rdma/raw_host.c transport/rdma/raw_host.h
 %C%_rdma_adversary_LDADD = $(LIBS_NVME) $(CHECK_LIBS)
-check-vm: %D%/rdma_adversary
