@@ -76,6 +76,8 @@ void journal_begin(struct store *s, uint32_t max_bytes)
 	if (!j->open_records)
 		memset(page_payload(ram_page(j, j->open_seq)), 0, JOURNAL_PAYLOAD_HEADER);
 	j->op_start = j->open_used;
+	/* Other threads see each record at work before the operation ends: what relies on it must wait for its commit. */
+	atomic_store(&j->pending_seq, j->open_seq + 1);
 }
 
 uint8_t *journal_record(struct store *s, uint8_t type, uint32_t body_bytes)

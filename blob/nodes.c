@@ -79,7 +79,8 @@ static int node_build(struct store *s, const struct page_read *read, const uint8
 	}
 	if (rc)
 		node_free(s, node);
-	node->lost = !payload;
+	else
+		node->lost = !payload;
 	return rc;
 }
 
