@@ -157,8 +157,8 @@ uint32_t csum_of_iov(const struct iovec *iov, unsigned iovcnt, uint64_t skip)
 	return crc ? crc : 1;
 }
 
-/* status: the write's.  Of what failed nobody knows how much is there: its checksum is unknown, and what shares its sub-blocks
- * stays readable. */
+/* status: the write's.  Of what failed nobody knows how much is there, of sub-blocks that the cluster already had as well as of
+ * new ones: its checksum is unknown, and what shares its sub-blocks stays readable. */
 void csum_fill_written(struct fill *f, int status)
 {
 	struct store *s = f->blob->store;

@@ -504,6 +504,43 @@ START_TEST(clusters_written_in_order_are_marked_together)
 }
 END_TEST
 
+/* Writes that fail go over blocks that the cluster had and over blocks it had not: some of each reach the device. */
+static void failed_over_both(void *arg)
+{
+	struct bench b = {0};
+	struct blob *blob;
+	uint8_t *buf = malloc(64 * BLOCK), *sub = malloc(BLOB_SUB_SIZE);
+	unsigned nr_changed = 0;
+
+	start(&b);
+	blob = make_blob(&b, "half written", 1 << 20);
+	for (unsigned round = 0; round < 16; round++) {
+		uint64_t cluster = round * 64;
+
+		fill_blocks(buf, 16, 3);
+		ck_assert_int_eq(blob_rw(&b, blob, BLOB_WRITE, 0, cluster + 16, 16, buf), 0);
+		fill_blocks(buf, 64, 5);
+		crash_disk_fail_nth(b.disk, 1, 1);
+		ck_assert_int_eq(blob_rw(&b, blob, BLOB_WRITE, 0, cluster, 64, buf), -EIO);
+		ck_assert(crash_disk_has_failed(b.disk));
+		crash_disk_fail_nth(b.disk, 0, 0);
+	}
+	for (uint64_t at = 16; at < 16 * 64; at += at % 64 == 24 ? 64 - SUB_BLOCKS : SUB_BLOCKS) {
+		ck_assert_int_eq(blob_rw(&b, blob, BLOB_READ, 0, at, SUB_BLOCKS, sub), 0);
+		nr_changed += sub[0] != 3;
+	}
+	ck_assert_uint_gt(nr_changed, 0);
+	free(sub);
+	free(buf);
+	bench_end(&b);
+}
+
+START_TEST(blocks_under_a_write_that_failed_stay_readable)
+{
+	run_sim(1, 1, failed_over_both, NULL);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {a_rotten_block_is_an_error_and_its_neighbours_are_not,
@@ -516,7 +553,8 @@ int main(void)
 				      reads_and_writes_of_one_block_at_once_are_no_rot,
 				      rot_that_is_copied_stays_rot,
 				      a_full_store_is_overwritten_cluster_by_clean_cluster,
-				      clusters_written_in_order_are_marked_together};
+				      clusters_written_in_order_are_marked_together,
+				      blocks_under_a_write_that_failed_stay_readable};
 
 	return run_tests("csum", tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -706,8 +706,6 @@ static void fill_written(struct fill *f)
 		fill_again(f);
 		return;
 	}
-	if (!status && f->blob->store->csum)
-		csum_fill_written(f, 0);
 	if (!status && !f->in_place && !BLOB_MUTANT(RECORD_BEFORE_DATA)) {
 		fill_record(f);
 		fill_recorded(f);
@@ -722,7 +720,7 @@ static void write_done(struct bdev_io *bio, int status)
 {
 	struct fill *f = container_of(bio, struct fill, bio);
 
-	if (status && f->in_place && f->blob->store->csum)
+	if (f->blob->store->csum)
 		csum_fill_written(f, status);
 	if (status)
 		fill_over(f, status);
