@@ -234,7 +234,7 @@ struct journal {
 	uint32_t open_used, open_records;
 	uint32_t op_start; /* where the operation's records begin in it */
 	bool has_data;	     /* records since the last device flush rely on data writes */
-	bool in_op;
+	_Atomic bool in_op;	     /* some records of an operation may be at work that the mirror does not have yet */
 	_Atomic uint64_t committed_seq; /* all pages below are durable */
 	_Atomic uint64_t pending_seq;	/* all pages below hold records */
 	uint8_t *ram;	     /* ring of nr_ram pages; page of seq at seq % nr_ram */

@@ -368,6 +368,9 @@ static void write_piece(const struct blob *b, uint64_t offset, uint64_t nr, bool
 	    atomic_load_explicit(&leaf->last_seq, memory_order_relaxed) >=
 			   atomic_load(&s->journal.committed_seq))
 		return;
+	/* What maps it may be at work, and be lost if the process died now: the owner's turn comes after its end. */
+	if (atomic_load_explicit(&s->journal.in_op, memory_order_acquire))
+		return;
 	piece->kind = PIECE_DEVICE;
 	piece->block = cluster_block(s, e.own) + in;
 }

@@ -70,7 +70,7 @@ void journal_begin(struct store *s, uint32_t max_bytes)
 	struct journal *j = &s->journal;
 
 	assert(!j->in_op && max_bytes <= JOURNAL_RECORDS_MAX);
-	j->in_op = true;
+	atomic_store_explicit(&j->in_op, true, memory_order_relaxed); /* seen by whoever sees what the records do */
 	if (j->open_records && j->open_used + max_bytes > JOURNAL_RECORDS_MAX)
 		page_close(s);
 	if (!j->open_records)
@@ -101,10 +101,10 @@ void journal_end(struct store *s)
 	struct journal *j = &s->journal;
 
 	assert(j->in_op);
-	j->in_op = false;
 	if (j->open_used > j->op_start)
 		mirror_put(s, j->open_seq, page_payload(ram_page(j, j->open_seq)) + JOURNAL_PAYLOAD_HEADER, j->op_start,
 			   j->open_used, j->open_records);
+	atomic_store_explicit(&j->in_op, false, memory_order_release);
 	atomic_store(&j->pending_seq, j->open_seq + (j->open_records ? 1 : 0));
 	if (j->open_seq - j->start_seq >= s->super.journal_pages / 2)
 		checkpoint_demand(s);

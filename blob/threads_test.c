@@ -196,12 +196,74 @@ START_TEST(writers_on_two_cores_find_what_they_wrote_though_the_map_comes_and_go
 }
 END_TEST
 
+struct overwrite {
+	struct bench *b;
+	struct blob *blob;
+	uint64_t nr_slow;
+	int rc;
+	struct fiber_wait over;
+};
+
+static void overwrite_fiber(void *arg)
+{
+	struct overwrite *o = arg;
+	struct blob_channel *ch = blob_channel_get(o->b->store);
+	uint8_t buf[8 * BLOCK] = {1};
+	struct iovec iov = {buf, sizeof(buf)};
+	struct blob_io io = {.blob = o->blob, .op = BLOB_WRITE, .iov = &iov, .iovcnt = 1, .nr_blocks = 8};
+	uint64_t before = ch->nr_slow;
+
+	o->rc = blob_submit_wait(ch, &io);
+	o->nr_slow = ch->nr_slow - before;
+	blob_channel_put(ch);
+	fiber_wake(&o->over, 0);
+}
+
+static uint64_t overwrite_from(struct thread *thread, struct bench *b, struct blob *blob)
+{
+	struct overwrite o = {.b = b, .blob = blob};
+
+	fiber_wait_init(&o.over);
+	ck_assert_int_eq(fiber_spawn(thread, "overwrite", overwrite_fiber, &o), 0);
+	fiber_wait(&o.over);
+	ck_assert_int_eq(o.rc, 0);
+	return o.nr_slow;
+}
+
+/* The owner between an operation's begin and its end, as another thread may find it. */
+static void held_in_operation(void *arg)
+{
+	struct bench b = {0};
+	struct thread *thread = thread_create("io", 0);
+	struct blob *blob;
+
+	bench_start(&b);
+	blob = make_blob(&b, "mapped", 1 << 20);
+	overwrite_from(thread, &b, blob);
+	ck_assert_int_eq(blob_rw(&b, blob, BLOB_FLUSH, 0, 0, 0, NULL), 0);
+	ck_assert_uint_eq(overwrite_from(thread, &b, blob), 0);
+	journal_begin(b.store, 16);
+	ck_assert_uint_eq(overwrite_from(thread, &b, blob), 1);
+	journal_end(b.store);
+	ck_assert_uint_eq(overwrite_from(thread, &b, blob), 0);
+	thread_exit(thread);
+	blob_close(blob);
+	bench_end(&b);
+}
+
+START_TEST(an_overwrite_waits_for_records_that_would_be_lost_with_the_process)
+{
+	run_sim(1, 2, held_in_operation, NULL);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {writers_on_two_threads_find_what_they_wrote_simulated,
 				      writers_on_two_cores_find_what_they_wrote,
 				      writers_on_two_cores_find_what_they_wrote_though_the_map_comes_and_goes,
-				      writers_on_two_cores_find_what_they_wrote_in_a_store_with_checksums};
+				      writers_on_two_cores_find_what_they_wrote_in_a_store_with_checksums,
+				      an_overwrite_waits_for_records_that_would_be_lost_with_the_process};
 
 	return run_tests("threads", tests, sizeof(tests) / sizeof(tests[0]));
 }
