@@ -114,6 +114,13 @@ static void all_told(void *arg)
 	left_one(arg);
 }
 
+/* Another thread may have found it with a blob that has let it go since. */
+static void forget(struct external *ext)
+{
+	list_del(&ext->link);
+	retire(ext->store, &ext->retired);
+}
+
 static void leave_fiber(void *arg)
 {
 	struct external *ext = arg;
@@ -128,8 +135,7 @@ static void leave_fiber(void *arg)
 	ext->desc = NULL;
 	ext->leaving = false;
 	if (!ext->refs) {
-		list_del(&ext->link);
-		free(ext);
+		forget(ext);
 	} else if (!s->stopping) {
 		ext_find(s); /* another of that UUID may have come meanwhile */
 	}
@@ -235,8 +241,7 @@ void ext_put(struct external *ext)
 	if (ext->desc && !ext->store->stopping) {
 		leave(ext);
 	} else if (!ext->desc) {
-		list_del(&ext->link);
-		free(ext);
+		forget(ext);
 	} /* else it goes with the store */
 }
 

@@ -401,6 +401,7 @@ struct blob_figures {
 
 /* A bdev whose bytes blobs show where they have none.  Owner: the store's; ready and what it covers are read by any thread. */
 struct external {
+	struct retired retired;
 	struct list link;
 	struct store *store;
 	uuid_t uuid;
