@@ -1,6 +1,6 @@
 /*
  * Checksums of data in memory: the cache of checksum pages, and the marks of clusters whose checksums on the device may lag
- * behind their data.  The bytes: doc/format-blob.md; why so: doc/adr/0040-checksums.md.
+ * behind their data.  The bytes: doc/format-blob.md; why so: doc/adr/0022-checksums-beside-their-clusters.md.
  */
 #ifndef BLOB_CSUM_H
 #define BLOB_CSUM_H
