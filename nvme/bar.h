@@ -1,8 +1,8 @@
 /*
  * A PCIe function as the driver sees it: registers, addresses for DMA, interrupts, reset, and its disappearance.
  *
- * Behind it stands a real function under VFIO (nvme/vfio.h) or a drive of software (nvme/soft/soft.h): everything above
- * runs on both.
+ * Behind it stands a real function under VFIO or uio (nvme/vfio.h) or a drive of software (nvme/soft/soft.h): everything above
+ * runs on all of them.
  */
 #ifndef NVME_BAR_H
 #define NVME_BAR_H
@@ -18,6 +18,7 @@ struct nvme_bar;
 struct nvme_irq {
 	struct nvme_bar *bar;
 	uint16_t vector;
+	bool alone; /* no other queue has the vector: it may be masked while nobody sleeps */
 	bool armed;
 	struct thread *thread; /* where armed */
 	struct ring_op op;

@@ -3,7 +3,7 @@ noinst_LIBRARIES += %D%/libnvme.a
 	%D%/words.c %D%/crc32c.h %D%/crc32c.c %D%/initiator.h %D%/internal.h %D%/qpair.c %D%/rdma.h %D%/rdma.c %D%/rdma_data.c %D%/tcp.c %D%/tcp_tx.c %D%/tcp_rx.c \
 	%D%/ctrlr.c %D%/ctrlr_fail.c %D%/namespace.c %D%/discover.c %D%/latency.h %D%/latency.c \
 	%D%/bar.h %D%/pcie.h %D%/pcie_ctrlr.c %D%/pcie_qpair.c %D%/pcie_data.c \
-	%D%/vfio.h %D%/vfio_internal.h %D%/vfio.c %D%/vfio_dma.c \
+	%D%/vfio.h %D%/vfio_internal.h %D%/vfio.c %D%/vfio_dma.c %D%/uio.c %D%/mapped_bar.h %D%/mapped_bar.c %D%/msix.h %D%/msix.c \
 	%D%/soft/soft.h %D%/soft/internal.h %D%/soft/soft.c %D%/soft/queue.c %D%/soft/admin.c %D%/soft/io.c
 
 check_PROGRAMS += %D%/words_test
@@ -25,3 +25,7 @@ check_PROGRAMS += %D%/initiator_lies_test
 check_PROGRAMS += %D%/pcie_test
 %C%_pcie_test_SOURCES = %D%/pcie_test.c
 %C%_pcie_test_LDADD = $(LIBS_NVME) $(CHECK_LIBS)
+
+check_PROGRAMS += %D%/uio_test
+%C%_uio_test_SOURCES = %D%/uio_test.c
+%C%_uio_test_LDADD = $(LIBS_NVME) $(CHECK_LIBS)

@@ -229,7 +229,7 @@ static fiber_fn int enable(struct nvme_ctrlr *ctrlr, uint32_t admin_queue_size, 
 		return gone(ctrlr, error);
 	admin->created = true;
 	admin->has_irq = pcie->bar->nr_vectors > 0;
-	admin->irq = (struct nvme_irq){.bar = pcie->bar, .vector = 0};
+	admin->irq = (struct nvme_irq){.bar = pcie->bar, .vector = 0, .alone = pcie->bar->nr_vectors > 1};
 	pcie_qpair_go(admin);
 	return 0;
 }
@@ -341,6 +341,21 @@ static fiber_fn int create_queues(void *arg)
 	return call->error->err;
 }
 
+/* A vector for each queue; the last one is for all queues that are left. */
+static void choose_vector(struct pcie_qpair *qpair)
+{
+	const struct nvme_ctrlr *ctrlr = qpair->q.ctrlr;
+	uint16_t last = (uint16_t)(qpair->bar->nr_vectors - 1);
+	bool enough = ctrlr->queues_asked && ctrlr->nr_io_queues <= last;
+
+	qpair->has_irq = qpair->bar->nr_vectors > 0;
+	qpair->irq = (struct nvme_irq){.bar = qpair->bar};
+	if (!qpair->has_irq)
+		return;
+	qpair->irq.vector = qpair->q.qid < last ? qpair->q.qid : last;
+	qpair->irq.alone = last && (qpair->q.qid < last || enough);
+}
+
 static fiber_fn int qpair_create(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t size, struct nvme_qpair **ret_qpair,
 				 struct nvme_error *error)
 {
@@ -362,10 +377,7 @@ static fiber_fn int qpair_create(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_
 		nvme_error_set(error, rc, 0, "%s: no DMA memory for a queue of %u entries", pcie->bar->name, size);
 		return rc;
 	}
-	call.qpair->has_irq = pcie->bar->nr_vectors > 0;
-	call.qpair->irq = (struct nvme_irq){.bar = pcie->bar};
-	if (pcie->bar->nr_vectors)
-		call.qpair->irq.vector = qid < pcie->bar->nr_vectors ? qid : pcie->bar->nr_vectors - 1;
+	choose_vector(call.qpair);
 	rc = thread_call_fiber(ctrlr->thread, create_queues, &call);
 	if (rc) {
 		call.qpair->q.state = QPAIR_ENDING;

@@ -238,6 +238,12 @@ static enum poll_result poll_turn(void *arg)
 	return poll_queue(arg) ? POLL_BUSY : POLL_IDLE;
 }
 
+/* Of what is out: the request for events, which nobody waits for. */
+static unsigned waits_for_ever(const struct pcie_qpair *qpair)
+{
+	return !qpair->q.qid && qpair->q.ctrlr->aer_busy;
+}
+
 static bool arm_wake(void *arg)
 {
 	struct pcie_qpair *qpair = arg;
@@ -246,7 +252,7 @@ static bool arm_wake(void *arg)
 		return true; /* its timer looks after it */
 	if (qpair->has_irq)
 		qpair->bar->ops->irq_arm(qpair->bar, &qpair->irq);
-	else if (qpair->q.nr_outstanding && qpair->q.qid)
+	else if (qpair->q.nr_outstanding > waits_for_ever(qpair))
 		return false; /* nothing would wake us */
 	return !is_new(qpair);
 }

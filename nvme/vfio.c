@@ -16,57 +16,41 @@
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 
+#include "nvme/msix.h"
 #include "nvme/vfio_internal.h"
 
 #define VECTORS_MAX 129u
 
 /* Owner: app thread; eventfds are read by the threads of their queues. */
 struct vfio_bar {
-	struct nvme_bar bar;
+	struct mapped_bar mapped;
 	int group_fd, device_fd;
-	uint8_t *map;
-	size_t map_len;
 	uint64_t config_offset;
-	bool can_reset;
+	bool can_reset, joined;
 	int vectors[VECTORS_MAX]; /* eventfds */
 	int request_fd;
 	struct ring_op request_op;
 	bool request_armed, closing;
+	uint8_t *msix_table; /* NULL: its vectors cannot be masked */
+	void *msix_map;	     /* when it is not in BAR 0 */
+	size_t msix_map_len;
 };
 
 static struct vfio_bar *vfio_of(struct nvme_bar *bar)
 {
-	return container_of(bar, struct vfio_bar, bar);
-}
-
-/* --- registers ---------------------------------------------------------------------------------- */
-
-static uint32_t reg_read32(struct nvme_bar *bar, uint32_t offset)
-{
-	return *(volatile uint32_t *)(void *)(vfio_of(bar)->map + offset);
-}
-
-static uint64_t reg_read64(struct nvme_bar *bar, uint32_t offset)
-{
-	/* In two halves: not every function takes eight bytes at once. */
-	uint32_t low = reg_read32(bar, offset);
-
-	return (uint64_t)reg_read32(bar, offset + 4) << 32 | low;
-}
-
-static void reg_write32(struct nvme_bar *bar, uint32_t offset, uint32_t value)
-{
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	*(volatile uint32_t *)(void *)(vfio_of(bar)->map + offset) = value;
-}
-
-static void reg_write64(struct nvme_bar *bar, uint32_t offset, uint64_t value)
-{
-	reg_write32(bar, offset, (uint32_t)value);
-	reg_write32(bar, offset + 4, (uint32_t)(value >> 32));
+	return container_of(bar, struct vfio_bar, mapped.bar);
 }
 
 /* --- interrupts --------------------------------------------------------------------------------- */
+
+/* The thread polls from here on until it arms again: an interrupt for each completion would only cost. */
+static void mask(struct nvme_irq *irq, bool masked)
+{
+	struct vfio_bar *v = vfio_of(irq->bar);
+
+	if (v->msix_table && (irq->alone || !masked) && !nvme_bar_removed(irq->bar))
+		msix_mask(v->msix_table, irq->vector, masked);
+}
 
 static void irq_fired(struct ring_op *op, int res, bool more)
 {
@@ -74,6 +58,7 @@ static void irq_fired(struct ring_op *op, int res, bool more)
 	uint64_t count;
 
 	irq->armed = false;
+	mask(irq, true);
 	if (res > 0 && read(vfio_of(irq->bar)->vectors[irq->vector], &count, sizeof(count)) < 0)
 		count = 0; /* another queue of this vector has read it */
 	if (irq->release_wait)
@@ -89,6 +74,7 @@ static void irq_arm(struct nvme_bar *bar, struct nvme_irq *irq)
 	irq->thread = thread_current();
 	irq->op.done = irq_fired;
 	ring_poll(&irq->op, vfio_of(bar)->vectors[irq->vector], POLLIN, false);
+	mask(irq, false); /* what was held back comes now */
 }
 
 static fiber_fn void irq_release(struct nvme_bar *bar, struct nvme_irq *irq)
@@ -134,6 +120,32 @@ static void close_vectors(struct vfio_bar *v, unsigned nr)
 		close(v->vectors[i]);
 }
 
+/* The table, where the kernel lets us have it; without it interrupts come while we poll, too. */
+static void map_msix_table(struct vfio_bar *v)
+{
+	struct vfio_region_info region = {.argsz = sizeof(region)};
+	uint8_t config[PCI_CONFIG_SIZE];
+	struct msix_place place;
+	uint64_t end;
+
+	if (pread(v->device_fd, config, sizeof(config), (off_t)v->config_offset) != sizeof(config) || msix_find(config, &place))
+		return;
+	region.index = VFIO_PCI_BAR0_REGION_INDEX + place.bar;
+	end = (uint64_t)place.offset + (uint64_t)place.nr * MSIX_ENTRY_SIZE;
+	if (ioctl(v->device_fd, VFIO_DEVICE_GET_REGION_INFO, &region) || end > region.size || place.nr < v->mapped.bar.nr_vectors)
+		return;
+	if (place.bar == 0) {
+		v->msix_table = v->mapped.map + place.offset;
+		return;
+	}
+	v->msix_map_len = region.size;
+	v->msix_map = mmap(NULL, region.size, PROT_READ | PROT_WRITE, MAP_SHARED, v->device_fd, (off_t)region.offset);
+	if (v->msix_map == MAP_FAILED)
+		v->msix_map = NULL;
+	else
+		v->msix_table = (uint8_t *)v->msix_map + place.offset;
+}
+
 /* As many vectors as there are, up to our limit.  Without any the function is polled. */
 static void open_vectors(struct vfio_bar *v)
 {
@@ -144,10 +156,13 @@ static void open_vectors(struct vfio_bar *v)
 	while (made < nr && (v->vectors[made] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0)
 		made++;
 	if (made == nr && nr && !set_irqs(v, VFIO_PCI_MSIX_IRQ_INDEX, v->vectors, nr)) {
-		v->bar.nr_vectors = (uint16_t)nr;
+		v->mapped.bar.nr_vectors = (uint16_t)nr;
+		map_msix_table(v);
+		for (unsigned i = 0; v->msix_table && i < nr; i++)
+			msix_mask(v->msix_table, i, true);
 		return;
 	}
-	log_warning("%s: no interrupts: its reactors poll while commands are out", v->bar.name);
+	log_warning("%s: no interrupts: its reactors poll while commands are out", v->mapped.bar.name);
 	close_vectors(v, made);
 }
 
@@ -172,14 +187,14 @@ static void requested(struct ring_op *op, int res, bool more)
 		vfio_free(v);
 		return;
 	}
-	if (res <= 0 || read(v->request_fd, &count, sizeof(count)) < 0 || nvme_bar_removed(&v->bar)) {
+	if (res <= 0 || read(v->request_fd, &count, sizeof(count)) < 0 || nvme_bar_removed(&v->mapped.bar)) {
 		request_arm(v);
 		return;
 	}
-	log_notice("%s: the kernel asks for it back", v->bar.name);
-	__atomic_store_n(&v->bar.removed, true, __ATOMIC_RELEASE);
-	if (v->bar.on_removed)
-		v->bar.on_removed(&v->bar, v->bar.on_removed_arg);
+	log_notice("%s: the kernel asks for it back", v->mapped.bar.name);
+	__atomic_store_n(&v->mapped.bar.removed, true, __ATOMIC_RELEASE);
+	if (v->mapped.bar.on_removed)
+		v->mapped.bar.on_removed(&v->mapped.bar, v->mapped.bar.on_removed_arg);
 }
 
 static void request_arm(struct vfio_bar *v)
@@ -195,7 +210,7 @@ static void watch_request(struct vfio_bar *v)
 	if (v->request_fd < 0)
 		return;
 	if (!nr_irqs(v, VFIO_PCI_REQ_IRQ_INDEX) || set_irqs(v, VFIO_PCI_REQ_IRQ_INDEX, &v->request_fd, 1)) {
-		log_warning("%s: hot unplug will not be told to us", v->bar.name);
+		log_warning("%s: hot unplug will not be told to us", v->mapped.bar.name);
 		return;
 	}
 	request_arm(v);
@@ -235,10 +250,14 @@ static void vfio_close(struct nvme_bar *bar)
 		set_irqs(v, VFIO_PCI_MSIX_IRQ_INDEX, NULL, 0);
 		close_vectors(v, bar->nr_vectors);
 	}
-	if (v->map)
-		munmap(v->map, v->map_len);
+	if (v->msix_map)
+		munmap(v->msix_map, v->msix_map_len);
+	if (v->mapped.map)
+		munmap(v->mapped.map, v->mapped.map_len);
 	if (v->device_fd >= 0)
 		close(v->device_fd);
+	if (v->joined)
+		vfio_container_left();
 	if (v->group_fd >= 0)
 		close(v->group_fd);
 	v->closing = true;
@@ -249,10 +268,10 @@ static void vfio_close(struct nvme_bar *bar)
 }
 
 static const struct nvme_bar_ops vfio_ops = {
-	.read32 = reg_read32,
-	.read64 = reg_read64,
-	.write32 = reg_write32,
-	.write64 = reg_write64,
+	.read32 = mapped_read32,
+	.read64 = mapped_read64,
+	.write32 = mapped_write32,
+	.write64 = mapped_write64,
 	.dma_addr = vfio_dma_addr,
 	.irq_arm = irq_arm,
 	.irq_release = irq_release,
@@ -269,24 +288,24 @@ static int map_bar0(struct vfio_bar *v, struct nvme_error *error)
 
 	if (ioctl(v->device_fd, VFIO_DEVICE_GET_INFO, &device) || ioctl(v->device_fd, VFIO_DEVICE_GET_REGION_INFO, &bar0) ||
 	    ioctl(v->device_fd, VFIO_DEVICE_GET_REGION_INFO, &config)) {
-		nvme_error_set(error, -errno, 0, "%s: VFIO does not describe it: %s", v->bar.name, strerror(errno));
+		nvme_error_set(error, -errno, 0, "%s: VFIO does not describe it: %s", v->mapped.bar.name, strerror(errno));
 		return error->err;
 	}
 	v->can_reset = device.flags & VFIO_DEVICE_FLAGS_RESET;
 	v->config_offset = config.offset;
 	rc = config_command(v, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
 	if (rc) {
-		nvme_error_set(error, rc, 0, "%s: its configuration space cannot be written", v->bar.name);
+		nvme_error_set(error, rc, 0, "%s: its configuration space cannot be written", v->mapped.bar.name);
 		return rc;
 	}
-	v->map = mmap(NULL, bar0.size, PROT_READ | PROT_WRITE, MAP_SHARED, v->device_fd, (off_t)bar0.offset);
-	if (v->map == MAP_FAILED) {
-		v->map = NULL;
-		nvme_error_set(error, -errno, 0, "%s: its BAR 0 cannot be mapped: %s", v->bar.name, strerror(errno));
+	v->mapped.map = mmap(NULL, bar0.size, PROT_READ | PROT_WRITE, MAP_SHARED, v->device_fd, (off_t)bar0.offset);
+	if (v->mapped.map == MAP_FAILED) {
+		v->mapped.map = NULL;
+		nvme_error_set(error, -errno, 0, "%s: its BAR 0 cannot be mapped: %s", v->mapped.bar.name, strerror(errno));
 		return error->err;
 	}
-	v->map_len = bar0.size;
-	v->bar.size = bar0.size > UINT32_MAX ? UINT32_MAX : (uint32_t)bar0.size;
+	v->mapped.map_len = bar0.size;
+	v->mapped.bar.size = bar0.size > UINT32_MAX ? UINT32_MAX : (uint32_t)bar0.size;
 	return 0;
 }
 
@@ -298,20 +317,7 @@ static int open_group(struct vfio_bar *v, bool *ret_no_iommu, struct nvme_error 
 	const char *group;
 	ssize_t n;
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", v->bar.name);
-	if (access(path, F_OK)) {
-		nvme_error_set(error, -ENOENT, 0, "there is no PCI function %s", v->bar.name);
-		return -ENOENT;
-	}
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", v->bar.name);
-	n = readlink(path, link, sizeof(link) - 1);
-	link[n > 0 ? n : 0] = '\0';
-	if (!strstr(link, "vfio")) {
-		nvme_error_set(error, -ENODEV, 0, "%s is not bound to vfio-pci: see ferrule host status and ferrule host setup",
-			       v->bar.name);
-		return -ENODEV;
-	}
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", v->bar.name);
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", v->mapped.bar.name);
 	n = readlink(path, link, sizeof(link) - 1);
 	link[n > 0 ? n : 0] = '\0';
 	group = strrchr(link, '/') ? strrchr(link, '/') + 1 : "";
@@ -321,39 +327,37 @@ static int open_group(struct vfio_bar *v, bool *ret_no_iommu, struct nvme_error 
 		snprintf(path, sizeof(path), "/dev/vfio/%.32s", group);
 	v->group_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (v->group_fd < 0) {
-		nvme_error_set(error, -errno, 0, "%s: %s: %s", v->bar.name, path,
+		nvme_error_set(error, -errno, 0, "%s: %s: %s", v->mapped.bar.name, path,
 			       errno == EBUSY ? "another process has it" : strerror(errno));
 		return error->err;
 	}
 	if (ioctl(v->group_fd, VFIO_GROUP_GET_STATUS, &status) || !(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
 		nvme_error_set(error, -EBUSY, 0, "%s: another function of its IOMMU group has another driver: bind all of them",
-			       v->bar.name);
+			       v->mapped.bar.name);
 		return -EBUSY;
 	}
 	return 0;
 }
 
-int nvme_vfio_open(const char *address, void *arg, struct nvme_bar **ret_bar, struct nvme_error *error)
+static int vfio_bar_open(const char *address, struct nvme_bar **ret_bar, struct nvme_error *error)
 {
 	struct vfio_bar *v = calloc(1, sizeof(*v));
 	bool no_iommu;
 	int rc;
 
-	if (!v)
+	if (!v) {
+		nvme_error_set(error, -ENOMEM, 0, "no memory for %s", address);
 		return -ENOMEM;
-	v->group_fd = v->device_fd = v->request_fd = -1;
-	v->bar.ops = &vfio_ops;
-	snprintf(v->bar.name, sizeof(v->bar.name), "%s", address);
-	if (!nvme_vfio_is_address(address)) {
-		nvme_error_set(error, -EINVAL, 0, "%s is no PCI address, such as 0000:01:00.0", address);
-		rc = -EINVAL;
-		goto out;
 	}
+	v->group_fd = v->device_fd = v->request_fd = -1;
+	v->mapped.bar.ops = &vfio_ops;
+	snprintf(v->mapped.bar.name, sizeof(v->mapped.bar.name), "%s", address);
 	rc = open_group(v, &no_iommu, error);
 	if (!rc)
 		rc = vfio_container_add(v->group_fd, no_iommu, error);
 	if (rc)
 		goto out;
+	v->joined = true;
 	v->device_fd = ioctl(v->group_fd, VFIO_GROUP_GET_DEVICE_FD, address);
 	if (v->device_fd < 0) {
 		rc = -errno;
@@ -365,11 +369,66 @@ int nvme_vfio_open(const char *address, void *arg, struct nvme_bar **ret_bar, st
 		goto out;
 	open_vectors(v);
 	watch_request(v);
-	*ret_bar = &v->bar;
+	*ret_bar = &v->mapped.bar;
 	return 0;
 out:
-	vfio_close(&v->bar);
+	vfio_close(&v->mapped.bar);
 	return rc;
+}
+
+/* --- whichever driver has it ---------------------------------------------------------------------- */
+
+/* An IOMMU that translates would stop what a function under uio does. */
+static bool is_translated(const char *function)
+{
+	char path[128], type[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/iommu_group/type", function);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	if (!fgets(type, sizeof(type), f))
+		*type = '\0';
+	fclose(f);
+	return strncmp(type, "identity", 8) != 0;
+}
+
+static int uio_function_open(const char *address, const char *function, struct nvme_bar **ret_bar, struct nvme_error *error)
+{
+	int rc;
+
+	if (is_translated(function)) {
+		nvme_error_set(error, -ENOTSUP, 0, "%s: there is an IOMMU: bind it to vfio-pci instead of uio_pci_generic", address);
+		return -ENOTSUP;
+	}
+	rc = vfio_physical(error);
+	return rc ? rc : uio_bar_open(address, function, "/dev", ret_bar, error);
+}
+
+int nvme_vfio_open(const char *address, void *arg, struct nvme_bar **ret_bar, struct nvme_error *error)
+{
+	char function[64], path[128], link[256];
+	ssize_t n;
+
+	if (!nvme_vfio_is_address(address)) {
+		nvme_error_set(error, -EINVAL, 0, "%s is no PCI address, such as 0000:01:00.0", address);
+		return -EINVAL;
+	}
+	snprintf(function, sizeof(function), "/sys/bus/pci/devices/%s", address);
+	if (access(function, F_OK)) {
+		nvme_error_set(error, -ENOENT, 0, "there is no PCI function %s", address);
+		return -ENOENT;
+	}
+	snprintf(path, sizeof(path), "%s/driver", function);
+	n = readlink(path, link, sizeof(link) - 1);
+	link[n > 0 ? n : 0] = '\0';
+	if (strstr(link, "vfio"))
+		return vfio_bar_open(address, ret_bar, error);
+	if (strstr(link, "uio_pci_generic"))
+		return uio_function_open(address, function, ret_bar, error);
+	nvme_error_set(error, -ENODEV, 0, "%s is not bound to vfio-pci: see ferrule host status and ferrule host setup", address);
+	return -ENODEV;
 }
 
 bool nvme_vfio_is_address(const char *text)

@@ -20,8 +20,8 @@
 
 struct region {
 	uintptr_t start;
-	size_t len;	     /* atomic; 0: gone */
-	size_t page_bytes;
+	size_t len; /* atomic; 0: gone */
+	size_t page_bytes, piece_bytes; /* pieces: what the IOMMU has it in */
 	uint64_t *physical; /* of each page; NULL: the IOMMU has it at its virtual address */
 };
 
@@ -29,7 +29,8 @@ static struct region regions[REGIONS_MAX];
 static unsigned nr_regions; /* atomic */
 static pthread_mutex_t regions_lock = PTHREAD_MUTEX_INITIALIZER;
 static int container = -1;
-static bool container_no_iommu, watching;
+static unsigned nr_groups; /* a container without any loses its type, and all that was mapped */
+static bool physical, watching; /* physical: devices know memory by its physical addresses */
 static int map_error;
 
 /* In pieces of so many bytes: what may be given back in part has to be mapped in parts. */
@@ -79,13 +80,15 @@ static int region_append(const struct region *region)
 
 static void region_add(uintptr_t start, size_t len, size_t page_bytes)
 {
-	struct region region = {.start = start, .len = len, .page_bytes = page_bytes};
-	int rc;
+	struct region region = {.start = start, .len = len, .page_bytes = page_bytes, .piece_bytes = page_bytes};
+	int rc = 0;
 
-	if (container_no_iommu)
+	if (!watching)
+		region.piece_bytes = len; /* what is there from the beginning stays whole */
+	if (physical)
 		rc = look_up_pages(&region, len);
-	else /* what is there from the beginning stays whole */
-		rc = map_iommu(start, len, watching ? page_bytes : len);
+	else if (nr_groups)
+		rc = map_iommu(start, len, region.piece_bytes);
 	if (!rc)
 		rc = region_append(&region);
 	if (rc) {
@@ -104,6 +107,7 @@ static void region_keep(const struct region *region, uintptr_t from, size_t len)
 		return;
 	rest.start = from;
 	rest.len = len;
+	rest.piece_bytes = region->page_bytes;
 	if (rest.physical)
 		rest.physical += (from - region->start) / region->page_bytes;
 	if (region_append(&rest))
@@ -124,7 +128,7 @@ static void region_remove(uintptr_t start, size_t len)
 		region_keep(&was, start + len, was.len - (start - was.start) - len);
 		__atomic_store_n(&regions[i].len, 0, __ATOMIC_RELEASE);
 	}
-	if (!container_no_iommu && ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap))
+	if (!physical && nr_groups && ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap))
 		log_warning("memory at %lx stays mapped for PCIe drives: %s", (unsigned long)start, strerror(errno));
 }
 
@@ -169,24 +173,52 @@ static int container_open(struct nvme_error *error)
 	return 0;
 }
 
-static int container_begin(bool no_iommu, struct nvme_error *error)
+/* The first function decides how devices know our memory; what it finds wrong stays so for the process. */
+static int watch_memory(bool by_physical, struct nvme_error *error)
 {
-	int type = no_iommu ? VFIO_NOIOMMU_IOMMU : VFIO_TYPE1v2_IOMMU;
-	int rc;
+	int rc = 0;
 
-	if (ioctl(container, VFIO_SET_IOMMU, type)) {
-		nvme_error_set(error, -errno, 0, "VFIO does not give us its IOMMU: %s", strerror(errno));
-		return error->err;
+	if (watching && by_physical != physical) {
+		nvme_error_set(error, -EINVAL, 0, "drives with and without an IOMMU do not go together in one process");
+		return -EINVAL;
 	}
-	container_no_iommu = no_iommu;
-	rc = dma_watch(region_changed, NULL);
-	watching = true;
+	if (!watching) {
+		physical = by_physical;
+		rc = dma_watch(region_changed, NULL);
+		watching = true;
+	}
 	if (rc)
 		map_error = rc;
 	if (map_error)
 		nvme_error_set(error, map_error, 0, "PCIe drives need DMA memory that they can reach: %s%s", strerror(-map_error),
-			       no_iommu ? "; without an IOMMU that is hugepages, and takes root" : "");
+			       physical ? "; without an IOMMU that is hugepages, and takes root" : "");
 	return map_error;
+}
+
+int vfio_physical(struct nvme_error *error)
+{
+	return watch_memory(true, error);
+}
+
+/* For the container's first group, and for the first after all had left. */
+static int container_begin(bool no_iommu, struct nvme_error *error)
+{
+	int rc = 0;
+
+	if (ioctl(container, VFIO_SET_IOMMU, no_iommu ? VFIO_NOIOMMU_IOMMU : VFIO_TYPE1v2_IOMMU)) {
+		nvme_error_set(error, -errno, 0, "VFIO does not give us its IOMMU: %s", strerror(errno));
+		return error->err;
+	}
+	pthread_mutex_lock(&regions_lock);
+	nr_groups = 1;
+	for (unsigned i = 0; i < nr_regions && !physical && !rc; i++)
+		rc = map_iommu(regions[i].start, regions[i].len, regions[i].piece_bytes);
+	pthread_mutex_unlock(&regions_lock);
+	if (!rc)
+		return 0;
+	nvme_error_set(error, rc, 0, "DMA memory cannot be made known to PCIe drives again: %s", strerror(-rc));
+	nr_groups = 0;
+	return rc;
 }
 
 int vfio_container_add(int group_fd, bool no_iommu, struct nvme_error *error)
@@ -195,17 +227,27 @@ int vfio_container_add(int group_fd, bool no_iommu, struct nvme_error *error)
 
 	if (rc)
 		return rc;
-	if (watching && no_iommu != container_no_iommu) {
-		nvme_error_set(error, -EINVAL, 0, "drives with and without an IOMMU do not go together in one process");
-		return -EINVAL;
-	}
+	if (watching && no_iommu != physical)
+		return watch_memory(no_iommu, error);
 	if (ioctl(group_fd, VFIO_GROUP_SET_CONTAINER, &container)) {
 		nvme_error_set(error, -errno, 0, "its IOMMU group does not join the container: %s", strerror(errno));
 		return error->err;
 	}
-	if (!watching)
-		return container_begin(no_iommu, error);
-	if (map_error)
-		nvme_error_set(error, map_error, 0, "DMA memory could not be mapped: %s", strerror(-map_error));
-	return map_error;
+	if (nr_groups)
+		nr_groups++;
+	else
+		rc = container_begin(no_iommu, error);
+	if (rc)
+		return rc;
+	rc = watch_memory(no_iommu, error);
+	if (rc)
+		vfio_container_left();
+	return rc;
+}
+
+void vfio_container_left(void)
+{
+	pthread_mutex_lock(&regions_lock);
+	nr_groups--;
+	pthread_mutex_unlock(&regions_lock);
 }
