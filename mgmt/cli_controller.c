@@ -75,9 +75,10 @@ const struct cli_verb cli_controller_verbs[] = {
 	  .method = "bdev_nvme_get_controller_health_info" },
 
 	{ "host", "status", "shows this machine's hugepages, IOMMU and NVMe drives; asks no daemon", { { 0 } }, .run = cli_host_status },
-	{ "host", "setup", "reserves hugepages and gives drives to vfio-pci; --dry-run shows what would be done",
+	{ "host", "setup", "reserves hugepages and gives drives to a driver for user space; --dry-run shows what would be done",
 	  { { "ADDRESS", CLI_ARG_STRING, "address", false, "of one drive, such as 0000:01:00.0; default: all that nobody uses" },
 	    { "--hugepages", CLI_ARG_BYTES, "hugepages", false, "memory in hugepages of 2 MiB on each NUMA node" },
+	    { "--driver", CLI_ARG_STRING, "driver", false, "vfio-pci (default); uio_pci_generic where there is no VFIO" },
 	    { "--dry-run", CLI_ARG_FLAG, "dry_run", false, "changes nothing" } },
 	  .run = cli_host_setup },
 	{ "host", "reset", "gives drives back to the kernel's driver",

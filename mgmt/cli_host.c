@@ -1,6 +1,6 @@
 /*
  * ferrule host: shows what a machine has for drives of our own (hugepages, an IOMMU, NVMe drives and who uses them), gives drives
- * to vfio-pci, and gives them back.  With --dry-run each write that would be made is shown instead.
+ * to vfio-pci (or uio_pci_generic, the last resort), and gives them back.  With --dry-run each write that would be made is shown instead.
  */
 #include <errno.h>
 #include <limits.h>
@@ -177,10 +177,16 @@ static int bind(const struct host_drive *drive, const char *override, bool dry_r
 	return rc ? rc : write_text("/sys/bus/pci/drivers_probe", drive->address, dry_run);
 }
 
-/* Whether it is to be given to vfio-pci.  *ret_failed: it was asked for by name and cannot be. */
-static bool may_take(const struct host_drive *drive, bool named, bool *ret_failed)
+/* A driver that keeps a drive for user space. */
+static bool is_ours(const char *driver)
 {
-	if (!strncmp(drive->driver, "vfio", 4))
+	return !strncmp(driver, "vfio", 4) || !strcmp(driver, "uio_pci_generic");
+}
+
+/* Whether it is to be given to the driver.  *ret_failed: it was asked for by name and cannot be. */
+static bool may_take(const struct host_drive *drive, const char *driver, bool named, bool *ret_failed)
+{
+	if (!strcmp(drive->driver, driver))
 		return false;
 	if (!*drive->used)
 		return true;
@@ -193,8 +199,8 @@ static bool may_take(const struct host_drive *drive, bool named, bool *ret_faile
 	return false;
 }
 
-/* Runs what() on the drive that is named, or on all. */
-static int each_drive(json_t *args, bool give, bool dry_run)
+/* Gives the drive that is named, or all that nobody uses, to the driver; "": back to the kernel's. */
+static int each_drive(json_t *args, const char *driver, bool dry_run)
 {
 	const char *address = json_string_value(json_object_get(args, "address"));
 	struct host_drive *drives = calloc(HOST_MAX_DRIVES, sizeof(*drives));
@@ -207,12 +213,12 @@ static int each_drive(json_t *args, bool give, bool dry_run)
 		if (address && strcmp(address, drive->address))
 			continue;
 		found = true;
-		if (give ? !may_take(drive, address, &failed) : strncmp(drive->driver, "vfio", 4) != 0)
+		if (*driver ? !may_take(drive, driver, address, &failed) : !is_ours(drive->driver))
 			continue;
-		if (bind(drive, give ? "vfio-pci" : "", dry_run))
+		if (bind(drive, driver, dry_run))
 			failed = true;
 		else if (!dry_run)
-			printf("%s: %s\n", drive->address, give ? "given to vfio-pci" : "given back to the kernel");
+			printf("%s: given %s%s\n", drive->address, *driver ? "to " : "back to the kernel", driver);
 	}
 	free(drives);
 	if (!found) {
@@ -222,23 +228,43 @@ static int each_drive(json_t *args, bool give, bool dry_run)
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* What it means to have drives so on this machine. */
+static int check_driver(const char *driver, bool dry_run)
+{
+	bool vfio = !strcmp(driver, "vfio-pci");
+	char path[64];
+
+	if (!vfio && strcmp(driver, "uio_pci_generic")) {
+		cli_error("--driver is vfio-pci or uio_pci_generic");
+		return -EINVAL;
+	}
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s", driver);
+	if (!exists(path) && !dry_run) {
+		cli_error("%s is not loaded: modprobe %s", driver, driver);
+		return -ENODEV;
+	}
+	if (!vfio && host_has_iommu(root()))
+		printf("uio_pci_generic beside an IOMMU: drives work only where it lets everything through (iommu=pt); vfio-pci is better\n");
+	else if (!vfio)
+		printf("uio_pci_generic: a drive can write to any memory of this machine, and has no interrupts: a core polls\n");
+	else if (!host_has_iommu(root()))
+		printf("no IOMMU: %s\n", iommu_text());
+	return 0;
+}
+
 int cli_host_setup(struct cli *cli, json_t *args, const struct cli_verb *verb)
 {
 	bool dry_run = json_is_true(json_object_get(args, "dry_run"));
 	json_t *hugepages = json_object_get(args, "hugepages");
+	const char *driver = json_string_value(json_object_get(args, "driver"));
 
+	driver = driver ? driver : "vfio-pci";
 	if (hugepages && set_hugepages((uint64_t)json_integer_value(hugepages), dry_run))
 		return EXIT_FAILURE;
-	if (!exists("/sys/bus/pci/drivers/vfio-pci") && !dry_run) {
-		cli_error("vfio-pci is not loaded: modprobe vfio-pci");
-		return EXIT_FAILURE;
-	}
-	if (!host_has_iommu(root()))
-		printf("no IOMMU: %s\n", iommu_text());
-	return each_drive(args, true, dry_run);
+	return check_driver(driver, dry_run) ? EXIT_FAILURE : each_drive(args, driver, dry_run);
 }
 
 int cli_host_reset(struct cli *cli, json_t *args, const struct cli_verb *verb)
 {
-	return each_drive(args, false, json_is_true(json_object_get(args, "dry_run")));
+	return each_drive(args, "", json_is_true(json_object_get(args, "dry_run")));
 }

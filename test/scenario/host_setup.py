@@ -86,6 +86,19 @@ class Host(ferrule.Case):
         self.assertIn("on top of it", self.host("host", "setup", "0000:03:00.0", code=1))
         self.assertIn("no NVMe drive", self.host("host", "setup", "0000:09:00.0", code=1))
 
+    def test_uio_is_the_last_resort(self):
+        self.assertIn("modprobe uio_pci_generic", self.host("host", "setup", "--driver", "uio_pci_generic", code=1))
+        self.assertIn("vfio-pci or", self.host("host", "setup", "--driver", "nvme", code=1))
+        os.makedirs(self.root + "/sys/bus/pci/drivers/uio_pci_generic")
+        out = self.host("host", "setup", "0000:01:00.0", "--driver", "uio_pci_generic")
+        self.assertIn("any memory", out)
+        self.assertIn("0000:01:00.0: given to uio_pci_generic", out)
+        self.assertEqual(self.read("/sys/bus/pci/devices/0000:01:00.0/driver_override"), "uio_pci_generic")
+        self.drive("0000:06:00.0", "uio_pci_generic", None)
+        self.assertNotIn("06:00.0", self.host("host", "setup", "0000:06:00.0", "--driver", "uio_pci_generic"))
+        self.assertIn("0000:06:00.0: given back", self.host("host", "reset", "0000:06:00.0"))
+        self.assertIn("mounted at /data", self.host("host", "setup", "0000:02:00.0", "--driver", "uio_pci_generic", code=1))
+
     def test_reset_gives_drives_back(self):
         self.assertIn("given back", self.host("host", "reset"))
         self.assertEqual(self.read("/sys/bus/pci/devices/0000:04:00.0/driver_override"), "\n")
