@@ -34,6 +34,9 @@ struct nvme_bar_ops {
 	/* The function's address of a byte of our memory, good to the end of its 4 KiB page.  False: memory that the function
 	 * cannot reach.  Any thread. */
 	bool (*dma_addr)(struct nvme_bar *bar, const void *va, uint64_t *ret_addr);
+	/* Memory of the function's in one of its BARs, mapped until the bar is closed, and its address on the bus (0: none that means
+	 * only this to the function).  NULL: it cannot be.  The same part each time.  The op may be NULL.  App thread. */
+	uint8_t *(*map_memory)(struct nvme_bar *bar, unsigned bir, uint64_t offset, uint64_t len, uint64_t *ret_bus_addr);
 	/* From now on an interrupt of irq->vector wakes the current thread's reactor, once.  One that came before counts.
 	 * Armed twice is armed once. */
 	void (*irq_arm)(struct nvme_bar *bar, struct nvme_irq *irq);

@@ -55,9 +55,13 @@ enum nvme_property {
 	NVME_PROP_CC = 0x14,
 	NVME_PROP_CSTS = 0x1c,
 	NVME_PROP_NSSR = 0x20,
-	NVME_PROP_AQA = 0x24, /* these three of PCIe alone */
+	NVME_PROP_AQA = 0x24, /* from here on of PCIe alone, but for CRTO */
 	NVME_PROP_ASQ = 0x28, /* 8 bytes */
 	NVME_PROP_ACQ = 0x30, /* 8 bytes */
+	NVME_PROP_CMBLOC = 0x38,
+	NVME_PROP_CMBSZ = 0x3c,
+	NVME_PROP_CMBMSC = 0x50, /* 8 bytes */
+	NVME_PROP_CMBSTS = 0x58,
 	NVME_PROP_CRTO = 0x68,
 };
 
@@ -78,8 +82,19 @@ enum nvme_property {
 #define NVME_CAP_CSS_IOCSS    (1ull << 43) /* I/O command sets named by CNS 1Ch */
 #define NVME_CAP_MPSMIN_SHIFT 48
 #define NVME_CAP_MPSMAX_SHIFT 52
+#define NVME_CAP_CMBS         (1ull << 57) /* the buffer's addresses are given by CMBMSC */
 #define NVME_CAP_CRWMS        (1ull << 59)
 #define NVME_CAP_CRIMS        (1ull << 60)
+
+#define NVME_CMBLOC_BIR(loc)  ((loc)&7)
+#define NVME_CMBLOC_OFST(loc) ((loc) >> 12) /* in units of CMBSZ.SZU */
+#define NVME_CMBSZ_SQS	      (1u << 0)	    /* submission queues may be in it */
+#define NVME_CMBSZ_SZU(size)  (((size) >> 8) & 0xf) /* units of 4 KiB << 4 times this */
+#define NVME_CMBSZ_SZ(size)   ((size) >> 12)
+#define NVME_CMBMSC_CRE	      (1ull << 0) /* CMBLOC and CMBSZ are shown */
+#define NVME_CMBMSC_CMSE      (1ull << 1) /* and the addresses from CBA on mean it */
+#define NVME_CMBMSC_CBA_MASK  (~4095ull)
+#define NVME_CMBSTS_CBAI      (1u << 0) /* that CBA will not do */
 
 #define NVME_CC_EN           0x1u
 #define NVME_CC_CSS(cc)      (((cc) >> 4) & 0x7)

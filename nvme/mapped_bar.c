@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -36,6 +37,41 @@ void mapped_write64(struct nvme_bar *bar, uint32_t offset, uint64_t value)
 {
 	mapped_write32(bar, offset, (uint32_t)value);
 	mapped_write32(bar, offset + 4, (uint32_t)(value >> 32));
+}
+
+uint8_t *mapped_bar_memory(struct mapped_bar *mapped, int fd, uint64_t at, unsigned bir, uint64_t offset, uint64_t len)
+{
+	void *memory;
+
+	if (mapped->memory) /* a controller has one buffer, and does not move it */
+		return bir == mapped->memory_bir && offset == mapped->memory_offset && len <= mapped->memory_len ? mapped->memory
+														  : NULL;
+	memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)at);
+	if (memory == MAP_FAILED)
+		return NULL;
+	mapped->memory = memory;
+	mapped->memory_len = len;
+	mapped->memory_bir = bir;
+	mapped->memory_offset = offset;
+	return memory;
+}
+
+uint64_t mapped_bar_bus_addr(const char *function, unsigned bir)
+{
+	unsigned long long addr = 0;
+	char path[300], line[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/resource", function);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	for (unsigned i = 0; i <= bir; i++) {
+		if (!fgets(line, sizeof(line), f) || sscanf(line, "%llx", &addr) != 1)
+			addr = 0;
+	}
+	fclose(f);
+	return addr;
 }
 
 /* --- functions that vanish ------------------------------------------------------------------------ */
@@ -106,10 +142,20 @@ int mapped_bar_watch(struct mapped_bar *mapped, void *at, size_t len)
 	return rc ? rc : -ENOSPC;
 }
 
-void mapped_bar_unwatch(const struct mapped_bar *mapped)
+static void unwatch(const struct mapped_bar *mapped)
 {
 	for (unsigned i = 0; i < WATCHES_MAX; i++) {
 		if (watches[i].mapped == mapped)
 			__atomic_store_n(&watches[i].mapped, NULL, __ATOMIC_RELEASE);
 	}
+}
+
+void mapped_bar_unmap(struct mapped_bar *mapped)
+{
+	unwatch(mapped);
+	if (mapped->memory)
+		munmap(mapped->memory, mapped->memory_len);
+	if (mapped->map)
+		munmap(mapped->map, mapped->map_len);
+	mapped->map = mapped->memory = NULL;
 }

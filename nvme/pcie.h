@@ -25,6 +25,8 @@ struct pcie_ctrlr {
 	bool sgl;		  /* it takes SGLs */
 	bool enabled;
 	uint32_t *shadow, *event; /* Doorbell Buffer Config: one page each; NULL: it has none */
+	uint8_t *cmb;		  /* the controller memory buffer, for submission queues */
+	uint64_t cmb_addr, cmb_len; /* len 0: there is none */
 	struct fiber_mutex mutex; /* disabling, one at a time */
 };
 
@@ -60,6 +62,7 @@ struct pcie_qpair {
 	struct nvme_irq irq;
 	bool has_irq;
 	bool created; /* the controller knows it */
+	bool in_cmb;  /* sq is the controller's memory */
 };
 
 static inline struct pcie_qpair *pcie_of(struct nvme_qpair *qpair)
@@ -89,6 +92,12 @@ int pcie_qpair_alloc(struct nvme_ctrlr *ctrlr, uint16_t qid, uint32_t size, stru
 void pcie_qpair_go(struct pcie_qpair *qpair); /* LIVE, and polled from now on */
 /* Contiguous for the function, page-aligned, zeroed; NULL: no such memory. */
 void *pcie_dma_alloc(struct nvme_bar *bar, size_t len, uint64_t *ret_addr);
+
+/* pcie_cmb.c; on the controller's thread but for pcie_cmb_write() */
+void pcie_cmb_find(struct nvme_ctrlr *ctrlr);
+void pcie_cmb_place(struct pcie_qpair *qpair); /* moves its submission queue there, if there is room */
+int pcie_cmb_leave(struct pcie_qpair *qpair);  /* and back: 0 or -ENOMEM */
+void pcie_cmb_write(union nvme_cmd *to, const union nvme_cmd *cmd);
 
 /* pcie_ctrlr.c */
 bool pcie_stop_dma_later(struct nvme_ctrlr *ctrlr); /* any thread with a queue; false: no memory, try again */

@@ -220,6 +220,7 @@ static fiber_fn int enable(struct nvme_ctrlr *ctrlr, uint32_t admin_queue_size, 
 			       strerror(-rc));
 		return rc;
 	}
+	pcie_cmb_find(ctrlr);
 	rc = make_admin(ctrlr, admin_queue_size, error);
 	if (rc)
 		return rc;
@@ -302,6 +303,30 @@ static int refused(struct nvme_ctrlr *ctrlr, int rc, const char *what, uint16_t 
 	return error->err;
 }
 
+static fiber_fn int send_create_sq(struct pcie_qpair *qpair)
+{
+	union nvme_cmd cmd = {.opcode = NVME_ADMIN_CREATE_IO_SQ};
+
+	cmd.queue.qid = qpair->q.qid;
+	cmd.queue.qsize = (uint16_t)(qpair->size - 1);
+	cmd.queue.flags = NVME_QUEUE_CONTIGUOUS;
+	cmd.queue.vector_or_cqid = qpair->q.qid;
+	cmd.prp1 = qpair->sq_addr;
+	return nvme_execute(qpair->q.ctrlr->admin, &cmd, NULL, 0, NULL);
+}
+
+/* In the controller's memory, if it has some; one that it does not want there goes into ours. */
+static fiber_fn int create_sq(struct pcie_qpair *qpair)
+{
+	int rc;
+
+	pcie_cmb_place(qpair);
+	rc = send_create_sq(qpair);
+	if (rc <= 0 || !qpair->in_cmb || pcie_cmb_leave(qpair))
+		return rc;
+	return send_create_sq(qpair);
+}
+
 /* On the controller's thread.  Source: NVM Express Base 2.0, 5.4 and 5.5. */
 static fiber_fn int create_queues(void *arg)
 {
@@ -325,11 +350,7 @@ static fiber_fn int create_queues(void *arg)
 		qpair->created = rc < 0;
 		return refused(ctrlr, rc, "completion", qpair->q.qid, call->error);
 	}
-	cmd.opcode = NVME_ADMIN_CREATE_IO_SQ;
-	cmd.queue.flags = NVME_QUEUE_CONTIGUOUS;
-	cmd.queue.vector_or_cqid = qpair->q.qid;
-	cmd.prp1 = qpair->sq_addr;
-	rc = nvme_execute(ctrlr->admin, &cmd, NULL, 0, NULL);
+	rc = create_sq(qpair);
 	if (!rc)
 		return 0;
 	refused(ctrlr, rc, "submission", qpair->q.qid, call->error);

@@ -89,7 +89,10 @@ static void flush_queue(struct nvme_qpair *q)
 			refuse(qpair, req);
 			continue;
 		}
-		memcpy(&qpair->sq[qpair->sq_tail], &req->cmd, sizeof(req->cmd));
+		if (unlikely(qpair->in_cmb))
+			pcie_cmb_write(&qpair->sq[qpair->sq_tail], &req->cmd);
+		else
+			memcpy(&qpair->sq[qpair->sq_tail], &req->cmd, sizeof(req->cmd));
 		if (++qpair->sq_tail == qpair->size)
 			qpair->sq_tail = 0;
 		any = true;
@@ -276,7 +279,8 @@ static void free_queue(struct nvme_qpair *q)
 {
 	struct pcie_qpair *qpair = pcie_of(q);
 
-	dma_free(qpair->sq);
+	if (!qpair->in_cmb)
+		dma_free(qpair->sq);
 	dma_free(qpair->cq);
 	dma_free(qpair->pages);
 	free(qpair->slots);

@@ -85,6 +85,8 @@ static int start(uint32_t queue_size)
 {
 	int rc = nvme_ctrlr_connect(&opts, &ctrlr, &error);
 
+	if (!rc)
+		nvme_ctrlr_nr_io_queues(ctrlr);
 	return rc ? rc : nvme_qpair_connect(ctrlr, 1, queue_size, &qpair, &error);
 }
 
@@ -321,6 +323,63 @@ SIM_TEST(vectors_of_any_pieces_are_moved_with_sgls)
 	odd_vectors();
 	soft_get_counters(drive, &c);
 	ck_assert_uint_eq(c.nr_sgl, 6); /* three for each set of dwords that do not fit: pages are PRPs, odd bytes are bounced */
+	stop();
+}
+
+static void in_the_buffer(unsigned nr_want)
+{
+	struct soft_counters c;
+
+	start_ok(64);
+	write_and_read_back(0);
+	submit_many(300, NVME_IO_WRITE, data);
+	wait_many();
+	ck_assert(!memcmp(soft_ns_data(drive, 1), data, 300 * 4096));
+	soft_get_counters(drive, &c);
+	ck_assert_uint_eq(c.nr_cmb_queues, nr_want);
+	stop();
+}
+
+SIM_TEST(submission_queues_are_in_the_controllers_memory_where_it_has_some)
+{
+	sopts.cmb_bytes = 1u << 20;
+	in_the_buffer(1);
+}
+
+SIM_TEST(a_controller_memory_buffer_of_the_old_kind_is_known_by_its_address_on_the_bus)
+{
+	sopts.cmb_bytes = 1u << 20;
+	sopts.cmb_old = true;
+	in_the_buffer(1);
+}
+
+SIM_TEST(a_buffer_that_is_too_small_for_all_serves_some_queues)
+{
+	struct nvme_qpair *others[2];
+	struct soft_counters c;
+
+	sopts.cmb_bytes = 20 * 1024;
+	start_ok(256);
+	for (uint16_t i = 0; i < 2; i++)
+		ck_assert_msg(!nvme_qpair_connect(ctrlr, (uint16_t)(i + 2), 256, &others[i], &error), "%s", error.text);
+	write_and_read_back(0);
+	soft_get_counters(drive, &c);
+	ck_assert_uint_eq(c.nr_cmb_queues, 1);
+	for (unsigned i = 0; i < 2; i++)
+		nvme_qpair_disconnect(others[i]);
+	stop();
+}
+
+SIM_TEST(a_queue_that_the_controller_does_not_want_in_its_memory_is_in_ours)
+{
+	const struct soft_fault refused = {.kind = SOFT_STATUS, .admin = true, .opcode = NVME_ADMIN_CREATE_IO_SQ, .count = 1,
+					   .arg = NVME_SC_CMB_INVALID};
+
+	sopts.cmb_bytes = 1u << 20;
+	plug();
+	soft_fault_add(drive, &refused);
+	ck_assert_msg(!start(64), "%s", error.text);
+	write_and_read_back(0);
 	stop();
 }
 
@@ -708,6 +767,10 @@ int main(void)
 		shadow_doorbells_save_most_of_the_real_ones,
 		vectors_of_any_pieces_are_moved_with_prps,
 		vectors_of_any_pieces_are_moved_with_sgls,
+		submission_queues_are_in_the_controllers_memory_where_it_has_some,
+		a_controller_memory_buffer_of_the_old_kind_is_known_by_its_address_on_the_bus,
+		a_buffer_that_is_too_small_for_all_serves_some_queues,
+		a_queue_that_the_controller_does_not_want_in_its_memory_is_in_ours,
 		shutdown_is_told_to_the_drive_and_flushes_it,
 		a_compare_that_fails_says_so,
 		a_namespace_that_comes_is_told_of_and_listed,

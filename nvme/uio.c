@@ -84,10 +84,7 @@ static void uio_close(struct nvme_bar *bar)
 		config_command(u, 0, PCI_COMMAND_MASTER);
 		close(u->config_fd);
 	}
-	if (u->mapped.map) {
-		mapped_bar_unwatch(&u->mapped);
-		munmap(u->mapped.map, u->mapped.map_len);
-	}
+	mapped_bar_unmap(&u->mapped);
 	if (u->uio_fd >= 0)
 		close(u->uio_fd);
 	free(u);
@@ -102,12 +99,37 @@ static fiber_fn void no_irq_release(struct nvme_bar *bar, struct nvme_irq *irq)
 {
 }
 
+static uint8_t *uio_map_memory(struct nvme_bar *bar, unsigned bir, uint64_t offset, uint64_t len, uint64_t *ret_bus_addr)
+{
+	struct uio_bar *u = uio_of(bar);
+	char path[PATH_MAX];
+	bool is_new = !u->mapped.memory;
+	uint8_t *memory = NULL;
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/resource%u", u->function, bir);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	if (!fstat(fd, &st) && offset <= (uint64_t)st.st_size && len <= (uint64_t)st.st_size - offset)
+		memory = mapped_bar_memory(&u->mapped, fd, offset, bir, offset, len);
+	close(fd);
+	if (memory && is_new && mapped_bar_watch(&u->mapped, memory, len))
+		memory = NULL;
+	*ret_bus_addr = mapped_bar_bus_addr(u->function, bir) + offset;
+	if (*ret_bus_addr == offset)
+		*ret_bus_addr = 0;
+	return memory;
+}
+
 static const struct nvme_bar_ops uio_ops = {
 	.read32 = mapped_read32,
 	.read64 = mapped_read64,
 	.write32 = mapped_write32,
 	.write64 = mapped_write64,
 	.dma_addr = vfio_dma_addr,
+	.map_memory = uio_map_memory,
 	.irq_arm = no_irq_arm,
 	.irq_release = no_irq_release,
 	.stop = uio_stop,

@@ -169,6 +169,37 @@ START_TEST(a_function_that_vanishes_reads_all_ones_and_is_gone)
 }
 END_TEST
 
+START_TEST(memory_of_another_bar_is_mapped_once_and_has_its_address_on_the_bus)
+{
+	uint64_t bus_addr;
+	uint8_t *memory;
+	char path[256];
+	FILE *f;
+
+	open_bar();
+	ck_assert_ptr_null(bar->ops->map_memory(bar, 2, 8192, 4096, &bus_addr));
+	make_file(function, "resource2", 16384);
+	path_of(function, "resource", path);
+	f = fopen(path, "w");
+	fputs("0x00000000fe000000 0x00000000fe003fff 0x0000000000140204\n0x0 0x0 0x0\n0x00000000fe800000 0x00000000fe803fff 0x14220c\n", f);
+	fclose(f);
+	ck_assert_ptr_null(bar->ops->map_memory(bar, 2, 8192, 8193, &bus_addr));
+	memory = bar->ops->map_memory(bar, 2, 8192, 8192, &bus_addr);
+	ck_assert_ptr_nonnull(memory);
+	ck_assert_uint_eq(bus_addr, 0xfe802000);
+	ck_assert_ptr_eq(bar->ops->map_memory(bar, 2, 8192, 8192, &bus_addr), memory);
+	memory[8191] = 7;
+	read_file("resource2", 16383, path, 1);
+	ck_assert_int_eq(path[0], 7);
+	path_of(function, "resource2", path);
+	ck_assert(!truncate(path, 0));
+	memory[0] = 1; /* into nothing */
+	ck_assert(nvme_bar_removed(bar));
+	bar->ops->close(bar);
+	remove_function();
+}
+END_TEST
+
 static void stop_body(void *arg)
 {
 	char path[256], text[2] = "";
@@ -290,6 +321,7 @@ int main(void)
 	tcase_add_test(tcase, a_function_has_one_owner);
 	tcase_add_test(tcase, what_is_missing_is_told);
 	tcase_add_test(tcase, a_function_that_vanishes_reads_all_ones_and_is_gone);
+	tcase_add_test(tcase, memory_of_another_bar_is_mapped_once_and_has_its_address_on_the_bus);
 	tcase_add_test(tcase, stopping_resets_the_function_or_takes_the_bus_from_it);
 	tcase_add_test_raise_signal(tcase, a_bus_error_elsewhere_is_one, SIGBUS);
 	tcase_add_test(tcase, the_msix_table_is_found_through_the_capabilities);

@@ -26,7 +26,7 @@ struct vfio_bar {
 	struct mapped_bar mapped;
 	int group_fd, device_fd;
 	uint64_t config_offset;
-	bool can_reset, joined;
+	bool can_reset, joined, no_iommu;
 	int vectors[VECTORS_MAX]; /* eventfds */
 	int request_fd;
 	struct ring_op request_op;
@@ -252,8 +252,7 @@ static void vfio_close(struct nvme_bar *bar)
 	}
 	if (v->msix_map)
 		munmap(v->msix_map, v->msix_map_len);
-	if (v->mapped.map)
-		munmap(v->mapped.map, v->mapped.map_len);
+	mapped_bar_unmap(&v->mapped);
 	if (v->device_fd >= 0)
 		close(v->device_fd);
 	if (v->joined)
@@ -267,12 +266,31 @@ static void vfio_close(struct nvme_bar *bar)
 		vfio_free(v);
 }
 
+/* A bus address means the function's memory to the function alone as long as none of our memory has it.  Behind an IOMMU our
+ * memory has its virtual addresses, and none of those that DMA memory gets is below 4 GiB. */
+static uint8_t *vfio_map_memory(struct nvme_bar *bar, unsigned bir, uint64_t offset, uint64_t len, uint64_t *ret_bus_addr)
+{
+	struct vfio_region_info region = {.argsz = sizeof(region), .index = VFIO_PCI_BAR0_REGION_INDEX + bir};
+	struct vfio_bar *v = vfio_of(bar);
+	char function[128];
+
+	if (bir > 5 || ioctl(v->device_fd, VFIO_DEVICE_GET_REGION_INFO, &region) || offset > region.size ||
+	    len > region.size - offset)
+		return NULL;
+	snprintf(function, sizeof(function), "/sys/bus/pci/devices/%s", bar->name);
+	*ret_bus_addr = mapped_bar_bus_addr(function, bir) + offset;
+	if (*ret_bus_addr == offset || (!v->no_iommu && *ret_bus_addr + len > 1ull << 32))
+		*ret_bus_addr = 0;
+	return mapped_bar_memory(&v->mapped, v->device_fd, region.offset + offset, bir, offset, len);
+}
+
 static const struct nvme_bar_ops vfio_ops = {
 	.read32 = mapped_read32,
 	.read64 = mapped_read64,
 	.write32 = mapped_write32,
 	.write64 = mapped_write64,
 	.dma_addr = vfio_dma_addr,
+	.map_memory = vfio_map_memory,
 	.irq_arm = irq_arm,
 	.irq_release = irq_release,
 	.stop = vfio_stop,
@@ -342,7 +360,6 @@ static int open_group(struct vfio_bar *v, bool *ret_no_iommu, struct nvme_error 
 static int vfio_bar_open(const char *address, struct nvme_bar **ret_bar, struct nvme_error *error)
 {
 	struct vfio_bar *v = calloc(1, sizeof(*v));
-	bool no_iommu;
 	int rc;
 
 	if (!v) {
@@ -352,9 +369,9 @@ static int vfio_bar_open(const char *address, struct nvme_bar **ret_bar, struct 
 	v->group_fd = v->device_fd = v->request_fd = -1;
 	v->mapped.bar.ops = &vfio_ops;
 	snprintf(v->mapped.bar.name, sizeof(v->mapped.bar.name), "%s", address);
-	rc = open_group(v, &no_iommu, error);
+	rc = open_group(v, &v->no_iommu, error);
 	if (!rc)
-		rc = vfio_container_add(v->group_fd, no_iommu, error);
+		rc = vfio_container_add(v->group_fd, v->no_iommu, error);
 	if (rc)
 		goto out;
 	v->joined = true;

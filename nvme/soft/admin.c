@@ -137,6 +137,7 @@ static uint16_t create_queue(struct soft_drive *drive, const union nvme_cmd *cmd
 	uint16_t qid = cmd->queue.qid, other = cmd->queue.vector_or_cqid;
 	uint32_t size = cmd->queue.qsize + 1u;
 	struct soft_queue *q = is_sq ? drive->sq : drive->cq;
+	void *memory;
 
 	if (!qid || qid > drive->opts.nr_io_queues || q[qid].used)
 		return NVME_SC_INVALID_QID | NVME_SC_DNR;
@@ -148,8 +149,11 @@ static uint16_t create_queue(struct soft_drive *drive, const union nvme_cmd *cmd
 		soft_host_error(drive, "queue %u at %llx", qid, (unsigned long long)cmd->prp1);
 		return NVME_SC_INVALID_FIELD | NVME_SC_DNR;
 	}
+	memory = soft_queue_memory(drive, cmd->prp1, size * (uint64_t)(is_sq ? sizeof(union nvme_cmd) : sizeof(struct nvme_cqe)));
+	if (!memory)
+		return NVME_SC_CMB_INVALID | NVME_SC_DNR;
 	__atomic_store_n(&drive->doorbells[2 * qid + !is_sq], 0, __ATOMIC_RELAXED);
-	q[qid] = (struct soft_queue){.used = true, .size = (uint16_t)size, .addr = cmd->prp1, .phase = 1};
+	q[qid] = (struct soft_queue){.used = true, .size = (uint16_t)size, .addr = (uintptr_t)memory, .phase = 1};
 	if (is_sq) {
 		q[qid].cqid = other;
 	} else {

@@ -13,6 +13,7 @@
 #define SOFT_NR_DOORBELLS  (2 * SOFT_MAX_QUEUES)
 #define SOFT_MAX_IRQS	   32u
 #define SOFT_MAX_XFER_IOVS 1024u
+#define SOFT_CMB_BUS_ADDR  0xfe800000ull
 
 struct soft_ns {
 	uint64_t nr_blocks; /* 0: there is none */
@@ -63,6 +64,8 @@ struct soft_drive {
 	/* its own thread's */
 	uint32_t aqa;
 	uint64_t asq, acq;
+	uint64_t cmbmsc;
+	uint8_t *cmb;
 	struct soft_queue sq[SOFT_MAX_QUEUES], cq[SOFT_MAX_QUEUES];
 	uint64_t epoch; /* goes up with each reset */
 	struct list commands;
@@ -101,6 +104,9 @@ static inline void *soft_dma(uint64_t addr) /* addresses are the host's own */
 {
 	return (void *)(uintptr_t)addr; /* NOLINT(performance-no-int-to-ptr) */
 }
+
+/* The host's memory at an address, or the drive's own that the address means; NULL: it means nothing. */
+void *soft_queue_memory(struct soft_drive *drive, uint64_t addr, uint64_t len);
 
 /* soft_queue.c */
 void soft_process(struct soft_drive *drive); /* fetches and begins everything that the doorbells announce */

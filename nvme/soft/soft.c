@@ -128,7 +128,39 @@ static void kick(struct soft_drive *drive)
 static uint64_t cap(const struct soft_drive *drive)
 {
 	return (uint64_t)(drive->opts.max_entries - 1) | NVME_CAP_CQR | (uint64_t)CAP_TO << NVME_CAP_TO_SHIFT |
-	       (uint64_t)drive->opts.dstrd << NVME_CAP_DSTRD_SHIFT | NVME_CAP_CSS_NVM;
+	       (uint64_t)drive->opts.dstrd << NVME_CAP_DSTRD_SHIFT | NVME_CAP_CSS_NVM |
+	       (drive->opts.cmb_bytes && !drive->opts.cmb_old ? NVME_CAP_CMBS : 0);
+}
+
+/* CMBLOC: BAR 2, from 8 KiB on.  Shown always, or when CMBMSC asks for it. */
+static uint32_t cmb_register(const struct soft_drive *drive, uint32_t offset)
+{
+	if (!drive->opts.cmb_bytes || (!drive->opts.cmb_old && !(drive->cmbmsc & NVME_CMBMSC_CRE)))
+		return 0;
+	return offset == NVME_PROP_CMBLOC ? 2u << 12 | 2u : drive->opts.cmb_bytes / 4096 << 12 | NVME_CMBSZ_SQS;
+}
+
+/* The bus address of the buffer of a drive that knows no CMBMSC is nobody's memory. */
+void *soft_queue_memory(struct soft_drive *drive, uint64_t addr, uint64_t len)
+{
+	uint64_t base = drive->opts.cmb_old ? SOFT_CMB_BUS_ADDR : drive->cmbmsc & NVME_CMBMSC_CBA_MASK;
+	bool enabled = drive->opts.cmb_old || (drive->cmbmsc & NVME_CMBMSC_CMSE);
+
+	if (!drive->cmb)
+		return soft_dma(addr);
+	if (enabled && addr >= base && addr - base < drive->opts.cmb_bytes) {
+		if (len > drive->opts.cmb_bytes - (addr - base)) {
+			soft_host_error(drive, "a queue leads past the controller memory buffer");
+			return NULL;
+		}
+		drive->counters.nr_cmb_queues++;
+		return drive->cmb + (addr - base);
+	}
+	if (addr - (uintptr_t)drive->cmb < drive->opts.cmb_bytes) {
+		soft_host_error(drive, "the controller memory buffer was not named so: CMBMSC %llx", (unsigned long long)drive->cmbmsc);
+		return NULL;
+	}
+	return soft_dma(addr);
 }
 
 static uint64_t soft_read64(struct nvme_bar *bar, uint32_t offset)
@@ -167,6 +199,9 @@ static uint32_t soft_read32(struct nvme_bar *bar, uint32_t offset)
 		return __atomic_load_n(&drive->csts, __ATOMIC_ACQUIRE);
 	case NVME_PROP_AQA:
 		return drive->aqa;
+	case NVME_PROP_CMBLOC:
+	case NVME_PROP_CMBSZ:
+		return cmb_register(drive, offset);
 	}
 	return 0;
 }
@@ -179,6 +214,8 @@ static void soft_write64(struct nvme_bar *bar, uint32_t offset, uint64_t value)
 		drive->asq = value;
 	else if (offset == NVME_PROP_ACQ)
 		drive->acq = value;
+	else if (offset == NVME_PROP_CMBMSC)
+		drive->cmbmsc = value;
 }
 
 static void soft_write32(struct nvme_bar *bar, uint32_t offset, uint32_t value)
@@ -271,6 +308,16 @@ static fiber_fn void soft_irq_release(struct nvme_bar *bar, struct nvme_irq *irq
 	pthread_mutex_unlock(&drive->irq_mutex);
 }
 
+static uint8_t *soft_map_memory(struct nvme_bar *bar, unsigned bir, uint64_t offset, uint64_t len, uint64_t *ret_bus_addr)
+{
+	struct soft_drive *drive = drive_of(bar);
+
+	if (bir != 2 || offset != 8192 || len > drive->opts.cmb_bytes)
+		soft_host_error(drive, "BAR %u at %llu for the controller memory buffer", bir, (unsigned long long)offset);
+	*ret_bus_addr = SOFT_CMB_BUS_ADDR;
+	return drive->cmb;
+}
+
 /* --- plugging ----------------------------------------------------------------------------------- */
 
 /* A function level reset: all of it is off, and it may be enabled again. */
@@ -286,7 +333,7 @@ static fiber_fn int soft_stop(struct nvme_bar *bar)
 	drive->cc = 0;
 	set_csts(drive, 0);
 	drive->aqa = 0;
-	drive->asq = drive->acq = 0;
+	drive->asq = drive->acq = drive->cmbmsc = 0;
 	return 0;
 }
 
@@ -304,6 +351,7 @@ static const struct nvme_bar_ops soft_bar_ops = {
 	.write32 = soft_write32,
 	.write64 = soft_write64,
 	.dma_addr = soft_dma_addr,
+	.map_memory = soft_map_memory,
 	.irq_arm = soft_irq_arm,
 	.irq_release = soft_irq_release,
 	.stop = soft_stop,
@@ -315,7 +363,7 @@ struct nvme_bar *soft_plug(struct soft_drive *drive, const char *name)
 	assert(!drive->plugged && thread_current() == drive->thread);
 	soft_reset(drive);
 	drive->cc = drive->cc_asked = drive->csts = drive->aqa = 0;
-	drive->asq = drive->acq = 0;
+	drive->asq = drive->acq = drive->cmbmsc = 0;
 	drive->stuck = drive->gone = false;
 	memset(drive->irqs, 0, sizeof(drive->irqs));
 	memset(drive->irq_pending, 0, sizeof(drive->irq_pending));
@@ -478,6 +526,8 @@ int soft_create(const struct soft_opts *opts, struct soft_drive **ret_drive)
 	pthread_mutex_init(&drive->irq_mutex, NULL);
 	rc = soft_ns_set(drive, 1, opts->nr_blocks ? opts->nr_blocks : DEFAULT_BLOCKS);
 	drive->changed[0] = 0;
+	if (opts->cmb_bytes && !(drive->cmb = aligned_alloc(SOFT_PAGE, opts->cmb_bytes)))
+		rc = -ENOMEM;
 	if (rc)
 		soft_destroy(drive);
 	else
@@ -531,6 +581,7 @@ void soft_destroy(struct soft_drive *drive)
 		free(drive->ns[i].dirty);
 	}
 	pthread_mutex_destroy(&drive->irq_mutex);
+	free(drive->cmb);
 	free(drive);
 }
 

@@ -30,6 +30,8 @@ struct soft_opts {
 	bool sgl, shadow;	 /* it takes SGLs; it has Doorbell Buffer Config */
 	bool ana;		 /* it reports Asymmetric Namespace Access, optimized at first */
 	bool no_irq;
+	uint32_t cmb_bytes;	 /* of controller memory buffer for submission queues; 0: none */
+	bool cmb_old;		 /* it knows no CMBMSC: its address on the bus means it */
 	uint8_t dstrd;
 	uint64_t latency_us;	 /* of each I/O command */
 	uint64_t jitter_us;	 /* up to so much more, at random: completions come in any order */
@@ -104,6 +106,7 @@ struct soft_counters {
 	uint64_t nr_irqs;
 	uint64_t nr_sgl; /* commands with an SGL */
 	uint64_t nr_stops;
+	uint64_t nr_cmb_queues; /* submission queues made in its buffer */
 };
 
 void soft_get_counters(const struct soft_drive *drive, struct soft_counters *ret_counters);
