@@ -4,12 +4,17 @@
  * A channel has a fiber on its own thread for its whole life: it joins the controller's list on the app thread, which gives it
  * queues on the paths that are up; waits until nobody uses the channel any more; leaves, which takes the queues away; and ends.
  * All passes over the list hold the controller's mutex, so a path's coming or going and a channel's do not cross.
+ *
+ * A controller may have fewer queues than there are threads.  A channel that gets none borrows: its commands go to the thread of
+ * another that has one, as messages, and come back so (nvme_io.c).
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bdev/nvme_internal.h"
+
+#define LOAN_POLL_US 100u
 
 /* --- a queue on a path, made and taken away on the channel's thread ------------------------------ */
 
@@ -60,6 +65,75 @@ static uint16_t qid_take(struct bdev_nvme_path *path)
 	return 0;
 }
 
+/* --- queues that are shared: there are fewer than threads ----------------------------------------- */
+
+struct loan {
+	struct bdev_nvme_channel *nch, *lender;
+	unsigned idx;
+};
+
+static fiber_fn int loan_begins(void *arg)
+{
+	struct loan *loan = arg;
+
+	loan->nch->lenders[loan->idx] = loan->lender;
+	kick(loan->nch);
+	return 0;
+}
+
+/* What is with the lender comes back first: its queue completes it, or fails it. */
+static fiber_fn int loan_ends(void *arg)
+{
+	struct loan *loan = arg;
+
+	loan->nch->lenders[loan->idx] = NULL;
+	while (loan->nch->nr_lent[loan->idx])
+		fiber_sleep(LOAN_POLL_US);
+	return 0;
+}
+
+/* The channel with a queue on the path that has the fewest borrowers; NULL: none has one. */
+static struct bdev_nvme_channel *find_lender(const struct bdev_nvme_path *path)
+{
+	struct bdev_nvme_channel *best = NULL;
+	struct list *it;
+
+	list_for_each(it, &path->ctrlr->channels) {
+		struct bdev_nvme_channel *c = list_entry(it, struct bdev_nvme_channel, link);
+
+		if (c->qids[path->idx] && (!best || c->nr_borrowers[path->idx] < best->nr_borrowers[path->idx]))
+			best = c;
+	}
+	return best;
+}
+
+static fiber_fn void borrow(struct bdev_nvme_channel *nch, struct bdev_nvme_path *path)
+{
+	struct loan loan = { .nch = nch, .lender = find_lender(path), .idx = path->idx };
+
+	if (nch->lent_by[path->idx])
+		return;
+	if (!loan.lender) { /* one of those that have no queue yet may get one */
+		path->queues_missing = true;
+		fiber_cond_signal(&path->asked);
+		return;
+	}
+	nch->lent_by[path->idx] = loan.lender;
+	loan.lender->nr_borrowers[path->idx]++;
+	thread_call_fiber(nch->thread, loan_begins, &loan);
+}
+
+static fiber_fn void give_back(struct bdev_nvme_channel *nch, unsigned idx)
+{
+	struct loan loan = { .nch = nch, .idx = idx };
+
+	if (!nch->lent_by[idx])
+		return;
+	thread_call_fiber(nch->thread, loan_ends, &loan);
+	nch->lent_by[idx]->nr_borrowers[idx]--;
+	nch->lent_by[idx] = NULL;
+}
+
 static fiber_fn void channel_connect(struct bdev_nvme_channel *nch, struct bdev_nvme_path *path)
 {
 	struct queue_call call = { .nch = nch, .path = path };
@@ -69,14 +143,18 @@ static fiber_fn void channel_connect(struct bdev_nvme_channel *nch, struct bdev_
 		return;
 	call.qid = qid_take(path);
 	if (!call.qid) {
-		log_warning("%s: path %u has only %u I/O queues: a thread is left without", nch->ctrlr->name, path->idx,
-			    path->nr_queues);
+		if (!path->shares)
+			log_notice("%s: path %u has only %u I/O queues: threads share them", nch->ctrlr->name, path->idx,
+				   path->nr_queues);
+		path->shares = true;
+		borrow(nch, path);
 		return;
 	}
 	rc = thread_call_fiber(nch->thread, connect_queue, &call);
 	if (!rc) {
 		nch->qids[path->idx] = call.qid;
 		nch->refused = false;
+		give_back(nch, path->idx);
 		return;
 	}
 	path->qid_used[call.qid] = 0;
@@ -85,12 +163,14 @@ static fiber_fn void channel_connect(struct bdev_nvme_channel *nch, struct bdev_
 	if (!nch->refused)
 		log_warning("%s: an I/O queue cannot be made: %s", nch->ctrlr->name, call.error.text);
 	nch->refused = true;
+	borrow(nch, path);
 }
 
 static fiber_fn void channel_disconnect(struct bdev_nvme_channel *nch, struct bdev_nvme_path *path)
 {
 	struct queue_call call = { .nch = nch, .path = path };
 
+	give_back(nch, path->idx);
 	if (!nch->qids[path->idx])
 		return;
 	thread_call_fiber(nch->thread, disconnect_queue, &call);
@@ -110,6 +190,8 @@ fiber_fn void bdev_nvme_channels_disconnect(struct bdev_nvme_path *path)
 {
 	struct list *it;
 
+	list_for_each(it, &path->ctrlr->channels)
+		give_back(list_entry(it, struct bdev_nvme_channel, link), path->idx);
 	list_for_each(it, &path->ctrlr->channels)
 		channel_disconnect(list_entry(it, struct bdev_nvme_channel, link), path);
 }
@@ -163,6 +245,18 @@ static fiber_fn int join(void *arg)
 	return 0;
 }
 
+static fiber_fn void take_from_borrowers(struct bdev_nvme_channel *nch, unsigned idx)
+{
+	struct list *it;
+
+	list_for_each(it, &nch->ctrlr->channels) {
+		struct bdev_nvme_channel *c = list_entry(it, struct bdev_nvme_channel, link);
+
+		if (c->lent_by[idx] == nch)
+			give_back(c, idx);
+	}
+}
+
 static fiber_fn int leave(void *arg)
 {
 	struct bdev_nvme_channel *nch = arg;
@@ -170,10 +264,16 @@ static fiber_fn int leave(void *arg)
 
 	fiber_lock(&ctrlr->mutex);
 	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++) {
+		take_from_borrowers(nch, i);
 		if (ctrlr->paths[i])
 			channel_disconnect(nch, ctrlr->paths[i]);
 	}
 	list_del(&nch->link);
+	/* Those who shared its queue have the next one, or its own. */
+	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++) {
+		if (ctrlr->paths[i] && ctrlr->paths[i]->accepting && ctrlr->paths[i]->shares)
+			bdev_nvme_channels_connect(ctrlr->paths[i]);
+	}
 	fiber_unlock(&ctrlr->mutex);
 	return 0;
 }

@@ -36,6 +36,7 @@ struct bdev_nvme_path {
 	bool accepting; /* channels get queues on it; under the controller's mutex */
 	/* asked of the fiber */
 	bool failed, removed, reset_asked, rescan_asked, end_asked;
+	bool shares; /* some channels had no queue of their own on it, which was said; under the controller's mutex */
 	bool queues_missing, look_again; /* a channel got no queue; a namespace did not answer: tried again in a second */
 	struct fiber_cond asked;
 	struct fiber_cond changed; /* state, nr_tries */
@@ -84,6 +85,11 @@ struct bdev_nvme_channel {
 	struct thread *thread;
 	struct nvme_qpair *qpairs[BDEV_NVME_MAX_PATHS];
 	uint16_t qids[BDEV_NVME_MAX_PATHS]; /* app thread's */
+	/* Whose queue takes our commands while we have none of our own: more threads than queues share.  The second is the app
+	 * thread's, who also counts those that borrow from us. */
+	struct bdev_nvme_channel *lenders[BDEV_NVME_MAX_PATHS], *lent_by[BDEV_NVME_MAX_PATHS];
+	unsigned nr_lent[BDEV_NVME_MAX_PATHS]; /* our commands that are with the lender */
+	unsigned nr_borrowers[BDEV_NVME_MAX_PATHS];
 	unsigned last_path;
 	struct list free;	/* bdev_nvme_request.link */
 	struct list parked;	/* requests that wait for a path, or for a while */
@@ -105,7 +111,7 @@ struct bdev_nvme_ns_channel {
 };
 
 /*
- * One command of an operation.  States: free; in flight; parked, until a path is usable or its time is up.
+ * One command of an operation.  States: free; in flight, perhaps with a lender; parked, until a path is usable or its time is up.
  */
 struct bdev_nvme_request {
 	struct nvme_request req;
@@ -114,6 +120,8 @@ struct bdev_nvme_request {
 	struct bdev_nvme_ns *ns;
 	struct bdev_io *io;
 	unsigned path, nr_retries, nr_losses;
+	struct bdev_nvme_channel *lender; /* while it is with one */
+	uint32_t lent_status;
 	uint64_t parked_us; /* since when nothing took it; 0: it was taken */
 	struct iovec iov[BDEV_NVME_IOVS];
 	struct nvme_dsm_range range; /* of DSM: the request's memory is DMA memory */

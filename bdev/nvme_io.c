@@ -24,8 +24,9 @@ static struct bdev_nvme_io *io_state(struct bdev_io *io)
 
 static bool usable(const struct bdev_nvme_channel *nch, const struct bdev_nvme_ns *ns, unsigned i, uint8_t access)
 {
-	return nch->qpairs[i] && nvme_qpair_is_live(nch->qpairs[i]) &&
-	       __atomic_load_n(&ns->access[i], __ATOMIC_RELAXED) == access;
+	bool there = nch->qpairs[i] ? nvme_qpair_is_live(nch->qpairs[i]) : nch->lenders[i] != NULL;
+
+	return there && __atomic_load_n(&ns->access[i], __ATOMIC_RELAXED) == access;
 }
 
 /* The path for the next command; -1: none can take it now.  Optimized ones come first; failover stays with the one it has. */
@@ -65,6 +66,55 @@ static void park(struct bdev_nvme_request *rq, uint64_t delay_us)
 		timer_arm(&nch->park_timer, delay_us);
 }
 
+/* --- with a lender: a command goes to the thread that has a queue, and comes back with its status ----------- */
+
+#define LENT_NOT_TAKEN (1u << 16) /* no status: the lender had no queue either */
+
+static void lent_back(void *arg)
+{
+	struct bdev_nvme_request *rq = arg;
+
+	rq->nch->nr_lent[rq->path]--;
+	rq->lender = NULL;
+	rq->req.done = command_done;
+	if (rq->lent_status & LENT_NOT_TAKEN)
+		park(rq, PARK_US);
+	else
+		command_done(&rq->req, (uint16_t)rq->lent_status);
+}
+
+/* On the lender's thread. */
+static void lent_done(struct nvme_request *req, uint16_t status)
+{
+	struct bdev_nvme_request *rq = container_of(req, struct bdev_nvme_request, req);
+
+	rq->lent_status = status;
+	thread_send(rq->nch->thread, lent_back, rq);
+}
+
+static void lent_arrived(void *arg)
+{
+	struct bdev_nvme_request *rq = arg;
+	struct nvme_qpair *qpair = rq->lender->qpairs[rq->path];
+
+	if (qpair && nvme_qpair_is_live(qpair)) {
+		nvme_qpair_submit(qpair, &rq->req);
+		return;
+	}
+	rq->lent_status = LENT_NOT_TAKEN;
+	thread_send(rq->nch->thread, lent_back, rq);
+}
+
+static void lend(struct bdev_nvme_request *rq)
+{
+	struct bdev_nvme_channel *nch = rq->nch;
+
+	rq->lender = nch->lenders[rq->path];
+	rq->req.done = lent_done;
+	nch->nr_lent[rq->path]++;
+	thread_send(rq->lender->thread, lent_arrived, rq);
+}
+
 static void send_command(struct bdev_nvme_request *rq)
 {
 	int path = pick_path(rq->nch, rq->ns);
@@ -74,7 +124,10 @@ static void send_command(struct bdev_nvme_request *rq)
 		return;
 	}
 	rq->path = (unsigned)path;
-	nvme_qpair_submit(rq->nch->qpairs[path], &rq->req);
+	if (likely(rq->nch->qpairs[path] != NULL))
+		nvme_qpair_submit(rq->nch->qpairs[path], &rq->req);
+	else
+		lend(rq);
 }
 
 static void io_finish(struct bdev_io *io);

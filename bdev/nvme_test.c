@@ -783,6 +783,83 @@ static int on_other_thread(void *arg)
 	return 0;
 }
 
+/* All at once, on threads for which the drive has no queue; resets come between. */
+static unsigned nr_sharing;
+
+static void sharing_thread(void *arg)
+{
+	on_other_thread(arg);
+	__atomic_fetch_sub(&nr_sharing, 1, __ATOMIC_RELEASE);
+}
+
+static void sharing_body(void)
+{
+	struct thread *threads[5];
+	struct soft_counters c;
+
+	sopts.nr_io_queues = 1;
+	attach(); /* this thread has it, and keeps it */
+	for (unsigned round = 0; round < 3; round++) {
+		nr_sharing = 5;
+		for (unsigned i = 0; i < 5; i++) {
+			threads[i] = thread_create("io", i % runtime_nr_reactors());
+			ck_assert_int_eq(fiber_spawn(threads[i], "io", sharing_thread, (void *)(uintptr_t)(i * 64)), 0);
+		}
+		for (unsigned i = 0; round == 1 && i < 3; i++) {
+			fiber_sleep(300);
+			ck_assert_int_eq(bdev_nvme_reset("Nvme0"), 0);
+		}
+		while (__atomic_load_n(&nr_sharing, __ATOMIC_ACQUIRE))
+			fiber_sleep(100);
+		for (unsigned i = 0; i < 5; i++)
+			thread_exit(threads[i]);
+	}
+	soft_get_counters(drive, &c);
+	ck_assert_uint_ge(c.nr_io, 3 * 5 * 40);
+	shut();
+}
+
+START_TEST(more_threads_than_queues_share_them)
+{
+	test_body = sharing_body;
+	for (uint64_t seed = 1; seed < 9; seed++)
+		run_sim(seed, 2, world, NULL);
+}
+END_TEST
+
+START_TEST(more_os_threads_than_queues_share_them)
+{
+	test_body = sharing_body;
+	run_real("0,1", world, NULL);
+}
+END_TEST
+
+/* The one that has the drive's only queue goes while others use it: they have it from then on. */
+static void lender_leaves_body(void)
+{
+	struct thread *other = thread_create("io", 0);
+
+	sopts.nr_io_queues = 1;
+	attach();
+	nr_sharing = 1;
+	ck_assert_int_eq(fiber_spawn(other, "io", sharing_thread, (void *)(uintptr_t)64), 0);
+	fiber_sleep(400);
+	bdev_channel_put(ch);
+	ch = NULL;
+	while (__atomic_load_n(&nr_sharing, __ATOMIC_ACQUIRE))
+		fiber_sleep(100);
+	thread_exit(other);
+	shut();
+}
+
+START_TEST(a_queue_that_was_shared_goes_to_those_who_are_left)
+{
+	test_body = lender_leaves_body;
+	for (uint64_t seed = 1; seed < 9; seed++)
+		run_sim(seed, 2, world, NULL);
+}
+END_TEST
+
 static void threads_body(void)
 {
 	struct thread *threads[3];
@@ -848,6 +925,9 @@ int main(void)
 		health_is_read_from_the_drive,
 		each_thread_has_queues_of_its_own,
 		each_os_thread_has_queues_of_its_own,
+		more_threads_than_queues_share_them,
+		more_os_threads_than_queues_share_them,
+		a_queue_that_was_shared_goes_to_those_who_are_left,
 	};
 	Suite *suite = suite_create("nvme bdev");
 	TCase *tcase = tcase_create("nvme");
