@@ -83,6 +83,7 @@ static const char *const names[BLOB_MUTANT_NR] = {
 	[BLOB_MUTANT_NODE_GOES_DIRTY] = "node-goes-dirty",
 	[BLOB_MUTANT_NODE_GOES_EARLY] = "node-goes-early",
 	[BLOB_MUTANT_NODE_COMES_SETTLED] = "node-comes-settled",
+	[BLOB_MUTANT_METADATA_CLUSTER_EARLY] = "metadata-cluster-early",
 };
 
 const char *blob_mutant_name(enum blob_mutant mutant)

@@ -66,6 +66,7 @@ enum blob_mutant {
 	BLOB_MUTANT_NODE_GOES_DIRTY, /* a node leaves the map cache though no checkpoint has what changed in it */
 	BLOB_MUTANT_NODE_GOES_EARLY, /* a node leaves the map cache before the checkpoint that has it is durable */
 	BLOB_MUTANT_NODE_COMES_SETTLED, /* a node that comes back is written in place below before the end of its sharing is durable */
+	BLOB_MUTANT_METADATA_CLUSTER_EARLY, /* a checkpoint that is running takes places in a cluster that its counts do not have */
 	BLOB_MUTANT_NR
 };
 

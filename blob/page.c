@@ -257,14 +257,20 @@ uint64_t pages_free(const struct store *s)
 	return s->free_slots[0].nr < s->free_slots[1].nr ? s->free_slots[0].nr : s->free_slots[1].nr;
 }
 
+/* They are taken last: a checkpoint that is running has what it needs without them, and its counts do not have the cluster. */
 int slots_add_cluster(struct store *s, uint32_t cluster, unsigned class)
 {
 	struct u64_vec *vec = &s->free_slots[class];
+	uint32_t nr = s->slots_a_cluster;
+	uint64_t *at;
 
-	if (vec_reserve(vec, vec->nr + s->slots_a_cluster))
+	if (vec_reserve(vec, vec->nr + nr))
 		return -ENOMEM;
-	for (uint32_t i = s->slots_a_cluster; i-- > 0;)
-		vec->v[vec->nr++] = cluster_page(s, cluster) + i;
+	at = vec->v + (BLOB_MUTANT(METADATA_CLUSTER_EARLY) ? vec->nr : 0);
+	memmove(at + nr, at, (vec->v + vec->nr - at) * sizeof(*at));
+	for (uint32_t i = 0; i < nr; i++)
+		at[i] = cluster_page(s, cluster) + nr - 1 - i;
+	vec->nr += nr;
 	return 0;
 }
 
