@@ -172,6 +172,7 @@ static void crash_destroy(struct bdev *bdev)
 	struct crash_bdev *c = container_of(bdev, struct crash_bdev, bdev);
 
 	c->disk->in_flight = NULL;
+	c->disk->bdev = NULL;
 	bdev_destroy_done(bdev);
 	free(c);
 }
@@ -183,6 +184,14 @@ static const struct bdev_ops crash_ops = {
 	.channel_ctx_size = sizeof(struct crash_bdev *),
 	.supported = 1u << BDEV_READ | 1u << BDEV_WRITE | 1u << BDEV_FLUSH | 1u << BDEV_UNMAP | 1u << BDEV_WRITE_ZEROES,
 };
+
+void crash_disk_show(struct crash_disk *disk, uint64_t nr_blocks)
+{
+	assert(nr_blocks <= disk->opts.nr_blocks);
+	disk->nr_shown = nr_blocks;
+	if (disk->bdev)
+		bdev_notify_resize(disk->bdev, nr_blocks);
+}
 
 int bdev_crash_create(const char *name, struct crash_disk *disk, struct bdev **ret_bdev)
 {
@@ -203,7 +212,7 @@ int bdev_crash_create(const char *name, struct crash_disk *disk, struct bdev **r
 	c->bdev.product_name = "Crash disk";
 	c->bdev.module = "crash";
 	c->bdev.block_size = disk->opts.block_size;
-	c->bdev.nr_blocks = disk->opts.nr_blocks;
+	c->bdev.nr_blocks = disk->nr_shown ? disk->nr_shown : disk->opts.nr_blocks;
 	c->bdev.write_unit_blocks = disk->opts.atomic_blocks;
 	c->bdev.continuity = 1; /* who takes its power away clears what is kept */
 	c->bdev.has_write_cache = !disk->opts.write_through;
@@ -215,6 +224,7 @@ int bdev_crash_create(const char *name, struct crash_disk *disk, struct bdev **r
 		return rc;
 	}
 	disk->in_flight = &c->in_flight;
+	disk->bdev = &c->bdev;
 	if (ret_bdev)
 		*ret_bdev = &c->bdev;
 	return 0;

@@ -34,6 +34,9 @@ struct crash_disk_opts {
 struct crash_disk *crash_disk_create(const struct crash_disk_opts *opts);
 void crash_disk_destroy(struct crash_disk *disk);
 
+/* The disk has so many blocks from now on, of the nr_blocks that it was made with; its bdev tells.  Thread: app. */
+void crash_disk_show(struct crash_disk *disk, uint64_t nr_blocks);
+
 /* Shows the disk as a bdev, product "Crash disk"; one at a time.  Thread: app. */
 int bdev_crash_create(const char *name, struct crash_disk *disk, struct bdev **ret_bdev);
 

@@ -341,6 +341,7 @@ static void power_on(struct crash_disk *disk)
 	disk->first_entry = disk->next_entry;
 	disk->arena_head = disk->arena_tail = 0;
 	disk->in_flight = NULL;
+	disk->bdev = NULL;
 	disk->cut = false;
 	disk->cut_at = 0;
 	disk->on_event = NULL;
@@ -385,6 +386,7 @@ void crash_disk_process_died(struct crash_disk *disk, uint64_t seed)
 	}
 	disk->next_entry = kept;
 	disk->in_flight = NULL;
+	disk->bdev = NULL;
 	disk->on_event = NULL;
 	pthread_mutex_init(&disk->mutex, NULL);
 }
@@ -485,6 +487,8 @@ void crash_disk_copy(struct crash_disk *to, const struct crash_disk *from)
 	to->captured_head = from->captured_head;
 	to->captured_seq = from->captured_seq;
 	to->in_flight = NULL;
+	to->bdev = NULL;
+	to->nr_shown = from->nr_shown;
 	to->on_event = NULL;
 	to->on_write = NULL;
 	to->tape = NULL;
@@ -502,6 +506,7 @@ enum crash_fate crash_disk_remains(struct crash_disk *to, struct crash_disk *fro
 		page_rehash(from, i);
 	pages_copy(to, from, false);
 	to->opts = from->opts;
+	to->nr_shown = from->nr_shown;
 	to->seq = from->seq;
 	to->nr_events = from->nr_events;
 	to->rng = seed;

@@ -43,6 +43,8 @@ struct crash_disk {
 	enum crash_lie (*on_write)(const struct bdev_io *io, uint64_t *ret_offset_blocks, void *arg); /* process-local */
 	void *on_write_arg;
 	struct list *in_flight; /* the bdev's, process-local */
+	struct bdev *bdev;	/* process-local; NULL: not shown */
+	uint64_t nr_shown;	/* blocks; 0: all */
 	struct crash_disk_stats stats;
 	uint64_t first_entry, next_entry; /* entries[n % CRASH_NR_ENTRIES] */
 	uint64_t captured_from;		  /* next_entry and arena before a capture */

@@ -324,9 +324,11 @@ int main(int argc, char **argv)
 	nr_bad = run_all(argv[0]);
 	if (opt.failures)
 		printf("%lu operations and allocations were made to fail\n", (unsigned long)witness->nr_failures);
-	printf("%lu calls on volumes, of which %lu snapshots, %lu clones, %lu reverts; %lu lies of the disk\n", (unsigned long)witness->nr_calls,
-	       (unsigned long)witness->nr_snapshots, (unsigned long)witness->nr_clones, (unsigned long)witness->nr_reverts,
-	       (unsigned long)witness->nr_lies);
+	printf("%lu calls on volumes, of which %lu snapshots, %lu clones, %lu of bdevs, %lu reverts, %lu new parents, %lu inflations, %lu shallow "
+	       "copies, %lu growths of stores; %lu lies of the disk\n", (unsigned long)witness->nr_calls,
+	       (unsigned long)witness->nr_snapshots, (unsigned long)witness->nr_clones, (unsigned long)witness->nr_outsides,
+	       (unsigned long)witness->nr_reverts, (unsigned long)witness->nr_set_parents, (unsigned long)witness->nr_inflates,
+	       (unsigned long)witness->nr_copies, (unsigned long)witness->nr_grows, (unsigned long)witness->nr_lies);
 	printf("%lu histories from seed %lu, %lu scripts, %lu phases, %lu crash points, %lu looks (%lu within recoveries, %lu twice, "
 	       "%lu spared), %lu distinct crash states, %.0f s: %u failed\n",
 	       (unsigned long)witness->nr_histories, (unsigned long)opt.first_seed, (unsigned long)witness->nr_scripts,

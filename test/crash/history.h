@@ -14,7 +14,7 @@
 enum lies { LIES_NONE, LIES_LOST, LIES_MISDIRECTED, LIES_ROT };
 
 /* What the operations on volumes are mostly. */
-enum taste { TASTE_ALL, TASTE_FEW, TASTE_SNAPSHOTS, TASTE_ATTRIBUTES };
+enum taste { TASTE_ALL, TASTE_FEW, TASTE_SNAPSHOTS, TASTE_COPIES, TASTE_ATTRIBUTES };
 
 /* What a seed makes of a history; the same in all its phases. */
 struct history {
@@ -60,6 +60,11 @@ void workload_wind_down(void);	   /* nothing new is begun: the rest will not be 
 /* Judges what is left of the last workload, ended or not.  Ends the process when something is wrong. */
 _Noreturn void workload_fail(const char *what);
 
+/* outside.c: a bdev that volumes are cloned from, and one that they are copied to.  In a fiber. */
+int outside_create(uint64_t max_blocks);
+uint64_t outside_blocks(uint64_t max_blocks); /* of 512 bytes: of the one to clone from, which is no whole number of clusters */
+char *outside_target(void);		      /* what the other holds */
+
 /* lies.c */
 void lies_begin(struct history *h); /* of a phase */
 void lies_rot(const struct history *h, struct crash_disk *disk, uint64_t seed); /* of what a power cut left */
@@ -103,7 +108,8 @@ struct scrutiny {
 /* What outlives the children: counts, and where the one at work is. */
 struct witness {
 	uint64_t nr_events, nr_looks, nr_distinct, nr_histories, nr_scripts, nr_phases, nr_nested, nr_again, nr_skipped;
-	uint64_t nr_snapshots, nr_clones, nr_reverts, nr_calls; /* calls: on volumes, of any kind, in work */
+	uint64_t nr_calls; /* on volumes and the store, of any kind, in work; some of them: */
+	uint64_t nr_snapshots, nr_clones, nr_reverts, nr_inflates, nr_set_parents, nr_copies, nr_outsides, nr_grows;
 	uint64_t seed, script, event;
 	unsigned phase, look;
 	bool nested;

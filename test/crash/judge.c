@@ -45,13 +45,13 @@ static bool is_zero(const void *buf)
 }
 
 /* Whether a version is one that this volume may show at all, sometime. */
-static bool belongs(const struct oracle_volume *v, const struct oracle_change *c, uint32_t version)
+static bool belongs(const struct oracle_volume *v, const struct oracle_block *b, const struct oracle_change *c, uint32_t version)
 {
-	if (c->generation == v->generation && version >= v->own_from)
-		return true;
+	if (c->generation == v->generation)
+		return version >= b->from;
 	for (unsigned i = 0; i < v->nr_windows; i++)
 		if (c->generation == v->windows[i].generation && version < v->windows[i].end)
-			return true;
+			return !v->snapshot || c->generation != v->origin || version >= b->from;
 	return false;
 }
 
@@ -83,7 +83,7 @@ static const char *judge_block(const struct oracle *o, unsigned volume, unsigned
 		return complain(o, volume, block, &p, FOREIGN "another block's bytes");
 	if (p.version == least.version && !least.zero)
 		return NULL;
-	if (!belongs(v, c, p.version))
+	if (!belongs(v, b, c, p.version))
 		return complain(o, volume, block, &p, FOREIGN "another volume's bytes");
 	if (p.version <= least.version)
 		return complain(o, volume, block, &p, DURABILITY "older than what must be there");
@@ -107,18 +107,88 @@ static const char *judge_as(const struct oracle *o, unsigned volume, unsigned as
 	return wrong;
 }
 
+/* --- what is being altered --- */
+
+/* A block of a volume by what the other makes of it. */
+static const char *judge_other(const struct oracle *o, unsigned volume, uint32_t block, const char *buf, bool after_crash)
+{
+	const struct oracle_volume *v = &o->volumes[volume];
+	const struct oracle_block *own = &oracle_blocks(o, volume)[block], *other = &oracle_blocks(o, v->altering)[block];
+	struct oracle_least least = { after_crash ? own->floor : own->latest, after_crash ? own->floor_zero : own->latest_zero };
+	struct pattern p;
+
+	if (v->keeps && oracle_in_window(o, v, least.version))
+		return judge_block(o, volume, volume, block, buf, least);
+	memcpy(&p, buf, sizeof(p));
+	if (is_zero(buf) && oracle_in_window(o, v, own->zeroed))
+		return NULL;
+	if (p.magic == PATTERN_MAGIC && p.version < o->next_version && p.generation == v->generation &&
+	    oracle_in_window(o, v, p.version)) {
+		least.version = p.version - 1;
+		return judge_block(o, volume, volume, block, buf, least);
+	}
+	least = (struct oracle_least){ after_crash ? other->floor : other->latest,
+				       after_crash ? other->floor_zero : other->latest_zero };
+	return judge_block(o, volume, v->altering, block, buf, least);
+}
+
+static const char *judge_others(const struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, const char *buf,
+				bool after_crash)
+{
+	const char *wrong = NULL;
+
+	for (uint32_t i = 0; i < nr && !wrong; i++)
+		wrong = judge_other(o, volume, first + i, buf + (uint64_t)i * ORACLE_BLOCK, after_crash);
+	return wrong;
+}
+
+/* By the rules of another parent. */
+static const char *judge_cluster(const struct oracle *o, unsigned volume, uint32_t first, const char *buf, bool after_crash,
+				 bool *ret_goes)
+{
+	enum oracle_rule rule = o->volumes[volume].rules[first / o->cluster_blocks];
+	const char *wrong = NULL;
+
+	*ret_goes = false;
+	if (rule != ORACLE_GOES)
+		wrong = judge_as(o, volume, volume, first, o->cluster_blocks, buf, after_crash);
+	if (rule == ORACLE_STAYS || (rule == ORACLE_EITHER && !wrong))
+		return wrong;
+	*ret_goes = true;
+	return judge_others(o, volume, first, o->cluster_blocks, buf, after_crash);
+}
+
+const char *oracle_judge_altered(const struct oracle *o, unsigned volume, uint32_t first, const void *buf, bool *ret_goes)
+{
+	return judge_cluster(o, volume, first, buf, false, ret_goes);
+}
+
+/* All of a volume as it is once it has been altered. */
+static const char *judge_after(const struct oracle *o, unsigned volume, uint32_t nr, const char *buf, bool after_crash)
+{
+	const char *wrong = NULL;
+	bool goes;
+
+	if (!o->volumes[volume].keeps)
+		return judge_others(o, volume, 0, nr, buf, after_crash);
+	for (uint32_t i = 0; i < nr && !wrong; i += o->cluster_blocks)
+		wrong = judge_cluster(o, volume, i, buf + (uint64_t)i * ORACLE_BLOCK, after_crash, &goes);
+	return wrong;
+}
+
 const char *oracle_judge(const struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, const void *buf,
 			 bool after_crash)
 {
 	const char *wrong = judge_as(o, volume, volume, first, nr, buf, after_crash);
 
-	if (wrong && o->volumes[volume].reverting >= 0 &&
-	    !judge_as(o, volume, o->volumes[volume].reverting, first, nr, buf, after_crash))
+	if (wrong && !first && o->volumes[volume].altering >= 0 && !judge_after(o, volume, nr, buf, after_crash))
 		return NULL;
 	return wrong;
 }
 
-void oracle_read_begin(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, struct oracle_least *least)
+/* --- reads --- */
+
+uint32_t oracle_read_begin(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, struct oracle_least *least)
 {
 	struct oracle_block *b = oracle_blocks(o, volume) + first;
 
@@ -126,19 +196,40 @@ void oracle_read_begin(struct oracle *o, unsigned volume, uint32_t first, uint32
 		b[i].nr_readers++;
 		least[i] = (struct oracle_least){ b[i].latest, b[i].latest_zero };
 	}
+	return o->volumes[volume].altering < 0 ? o->volumes[volume].nr_alterations : UINT32_MAX;
+}
+
+/* While a volume is altered, which of two a read sees is not for us to say: but each block is one that was written there. */
+static const char *judge_by_sight(const struct oracle *o, unsigned volume, uint32_t block, const char *buf)
+{
+	const struct oracle_change *c;
+	struct pattern p;
+
+	memcpy(&p, buf, sizeof(p));
+	if (is_zero(buf))
+		return NULL;
+	if (p.magic != PATTERN_MAGIC || memcmp(buf, buf + sizeof(p), ORACLE_BLOCK - sizeof(p)))
+		return complain(o, volume, block, &p, FOREIGN "foreign or torn bytes");
+	c = &o->changes[p.version < o->next_version ? p.version : 0];
+	if (p.block != block || c->generation != p.generation || block < c->first || block - c->first >= c->nr)
+		return complain(o, volume, block, &p, FOREIGN "another block's bytes");
+	return NULL;
 }
 
 const char *oracle_read_end(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, const struct oracle_least *least,
-			    const void *buf)
+			    uint32_t begun, const void *buf)
 {
+	const struct oracle_volume *v = &o->volumes[volume];
 	struct oracle_block *b = oracle_blocks(o, volume) + first;
+	bool altered = v->altering >= 0 || v->nr_alterations != begun;
 	const char *wrong = NULL;
 
 	for (uint32_t i = 0; i < nr; i++) {
+		const char *at = (const char *)buf + (uint64_t)i * ORACLE_BLOCK;
+
 		b[i].nr_readers--;
 		if (!wrong)
-			wrong = judge_block(o, volume, volume, first + i, (const char *)buf + (uint64_t)i * ORACLE_BLOCK,
-					    least[i]);
+			wrong = altered ? judge_by_sight(o, volume, first + i, at) : judge_block(o, volume, volume, first + i, at, least[i]);
 	}
 	return wrong;
 }
@@ -177,14 +268,14 @@ const char *oracle_judge_snapshot(struct oracle *o, unsigned volume, const void 
 	for (uint32_t n = o->epoch; n < end && n < o->next_version; n++) {
 		const struct oracle_change *c = &o->changes[n];
 
-		if (c->generation != v->origin || !c->completed || c->completed >= newest || c->zero)
+		if (c->generation != v->origin || !c->completed || c->completed >= newest || c->zero || c->vague)
 			continue;
 		for (uint32_t i = c->first; i < c->first + c->nr && i < v->sizes[0]; i++) {
 			const char *at = (const char *)seen + (uint64_t)i * ORACLE_BLOCK;
 			struct pattern p;
 
 			memcpy(&p, at, sizeof(p));
-			if (seen_version(at) < n && !(is_zero(at) && b[i].zeroed > n))
+			if (seen_version(at) < n && n >= b[i].from && !(is_zero(at) && b[i].zeroed > n))
 				return complain(o, volume, i, &p,
 						ATOMIC "the snapshot misses a write that had completed before another in it "
 						       "was issued");
@@ -250,32 +341,62 @@ static bool xattr_is(uint32_t number, const void *xattr, uint32_t len)
 	return oracle_xattr_fill(number, want) == len && !memcmp(want, xattr, len);
 }
 
-const char *oracle_judge_volume(const struct oracle *o, int volume, const char *name, uint64_t blocks, const void *xattr,
-				uint32_t xattr_len)
+static bool flag_is(enum oracle_flag flag, bool is)
+{
+	return flag == ORACLE_MAYBE || (flag == ORACLE_YES) == is;
+}
+
+const char *oracle_judge_volume(const struct oracle *o, int volume, const struct oracle_sight *sight)
 {
 	const struct oracle_volume *v;
 	bool name_ok = false, size_ok = false, xattr_ok = false;
 
 	if (volume < 0) {
-		snprintf(complaint, sizeof(complaint), ATOMIC "volume %s is nobody's: deleted long ago, or never made", name);
+		snprintf(complaint, sizeof(complaint), ATOMIC "volume %s is nobody's: deleted long ago, or never made", sight->name);
 		return complaint;
 	}
 	v = &o->volumes[volume];
 	if (!v->may_be_present) {
-		snprintf(complaint, sizeof(complaint), ATOMIC "volume %s (generation %u) was deleted, and is there", name,
+		snprintf(complaint, sizeof(complaint), ATOMIC "volume %s (generation %u) was deleted, and is there", sight->name,
 			 v->generation);
 		return complaint;
 	}
 	for (unsigned i = 0; i < v->nr_names; i++)
-		name_ok |= !strcmp(name, v->names[i]);
+		name_ok |= !strcmp(sight->name, v->names[i]);
 	for (unsigned i = 0; i < v->nr_sizes; i++)
-		size_ok |= blocks == v->sizes[i];
+		size_ok |= sight->blocks == v->sizes[i];
 	for (unsigned i = 0; i < v->nr_xattrs; i++)
-		xattr_ok |= xattr_is(v->xattrs[i], xattr, xattr_len);
-	if (name_ok && size_ok && xattr_ok)
+		xattr_ok |= xattr_is(v->xattrs[i], sight->xattr, sight->xattr_len);
+	if (name_ok && size_ok && xattr_ok && flag_is(v->read_only, sight->read_only) &&
+	    (v->snapshot || flag_is(v->thick, sight->thick)))
 		return NULL;
-	snprintf(complaint, sizeof(complaint), ATOMIC "volume %s of %lu blocks should be %s of %lu, or %s of %lu%s", name,
-		 (unsigned long)blocks, v->names[0], (unsigned long)v->sizes[0], v->names[v->nr_names - 1],
-		 (unsigned long)v->sizes[v->nr_sizes - 1], xattr_ok ? "" : "; its attribute is none of those it was given");
+	snprintf(complaint, sizeof(complaint), ATOMIC "volume %s of %lu blocks%s%s should be %s of %lu, or %s of %lu, %s, %s%s", sight->name,
+		 (unsigned long)sight->blocks, sight->thick ? ", thick" : "", sight->read_only ? ", read-only" : "", v->names[0],
+		 (unsigned long)v->sizes[0], v->names[v->nr_names - 1], (unsigned long)v->sizes[v->nr_sizes - 1],
+		 flag_is(v->thick, true) ? "thick" : "thin", flag_is(v->read_only, true) ? "read-only" : "writable",
+		 xattr_ok ? "" : "; its attribute is none of those it was given");
+	return complaint;
+}
+
+/* A few are the store's own; it grows by more at a time. */
+bool oracle_store_fits(uint64_t disk_clusters, uint64_t nr_clusters)
+{
+	return nr_clusters <= disk_clusters && disk_clusters - nr_clusters < 8;
+}
+
+const char *oracle_judge_store(const struct oracle *o, const char *name, uint64_t nr_clusters)
+{
+	const struct oracle_store *s = &o->store;
+	bool name_ok = false, size_ok = false;
+
+	for (unsigned i = 0; i < s->nr_names; i++)
+		name_ok |= !strcmp(name, s->names[i]);
+	for (unsigned i = 0; i < s->nr_sizes; i++)
+		size_ok |= oracle_store_fits(s->sizes[i] / o->cluster_blocks, nr_clusters);
+	if (name_ok && size_ok)
+		return NULL;
+	snprintf(complaint, sizeof(complaint), ATOMIC "store %s of %lu clusters should be %s or %s, of %lu or %lu", name,
+		 (unsigned long)nr_clusters, s->names[0], s->names[s->nr_names - 1], (unsigned long)(s->sizes[0] / o->cluster_blocks),
+		 (unsigned long)(s->sizes[s->nr_sizes - 1] / o->cluster_blocks));
 	return complaint;
 }

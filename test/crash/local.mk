@@ -1,7 +1,7 @@
 # The crash laboratory: `make check-crash`, in full or with CRASH=quick.
-CRASH_SOURCES = %D%/crash_lab.c %D%/history.c %D%/history.h %D%/kept.c %D%/kept.h %D%/damage.c %D%/lies.c %D%/image.c %D%/image.h \
-	%D%/workload.c %D%/script.c %D%/ops.c %D%/ops.h \
-	%D%/verify.c %D%/oracle.c %D%/judge.c %D%/oracle.h
+CRASH_SOURCES = %D%/crash_lab.c %D%/history.c %D%/history.h %D%/lab.h %D%/look.c %D%/making.c %D%/failures.c %D%/outside.c %D%/kept.c %D%/kept.h %D%/damage.c %D%/lies.c %D%/image.c %D%/image.h \
+	%D%/workload.c %D%/script.c %D%/ops.c %D%/ops_copies.c %D%/ops.h \
+	%D%/verify.c %D%/oracle.c %D%/oracle_copies.c %D%/judge.c %D%/oracle.h
 CRASH = full
 CRASH_SECONDS_quick = 20
 CRASH_SECONDS_full = 300

@@ -119,6 +119,7 @@ fiber_fn bool op_read(const struct range *r, char *buf)
 {
 	uint32_t per = work.slots[r->slot].per;
 	struct oracle_least least[OPS_MAX_IO_BLOCKS];
+	uint32_t begun;
 	struct iovec iov[8];
 	struct bdev_io io = { .op = BDEV_READ, .iov = iov, .offset_blocks = r->first / per, .nr_blocks = r->nr / per };
 	struct bdev_channel *ch = use(r->slot);
@@ -127,10 +128,10 @@ fiber_fn bool op_read(const struct range *r, char *buf)
 
 	if (!ch)
 		return false;
-	oracle_read_begin(work.h->oracle, r->slot, r->first, r->nr, least);
+	begun = oracle_read_begin(work.h->oracle, r->slot, r->first, r->nr, least);
 	io.iovcnt = scatter(iov, buf, (size_t)r->nr * ORACLE_BLOCK);
 	rc = submit(ch, &io);
-	wrong = oracle_read_end(work.h->oracle, r->slot, r->first, r->nr, least, buf);
+	wrong = oracle_read_end(work.h->oracle, r->slot, r->first, r->nr, least, begun, buf);
 	if (!has_failed("read", rc, false) && wrong)
 		workload_fail(wrong);
 	unuse(r->slot, ch);
@@ -155,7 +156,8 @@ fiber_fn void op_change(const struct range *r, char *buf, enum bdev_op op, unsig
 		io.iovcnt = scatter(iov, buf, (size_t)r->nr * ORACLE_BLOCK);
 	}
 	rc = submit(ch, &io);
-	has_failed("change", rc, true);
+	if (rc != -EROFS || work.h->oracle->volumes[r->slot].read_only == ORACLE_NO) /* it may just have become so */
+		has_failed("change", rc, true);
 	oracle_change_end(work.h->oracle, version, rc == 0, flags & BDEV_IO_FUA);
 	mark(r, false);
 	unuse(r->slot, ch);
@@ -210,14 +212,50 @@ uint64_t cluster_blocks(void)
 	return info.cluster_size_bytes / ORACLE_BLOCK;
 }
 
-static void new_name(char *name, char kind)
+bool slot_idle(unsigned i)
+{
+	const struct slot *s = &work.slots[i];
+
+	return s->desc && !s->closing && !s->controlled;
+}
+
+int slot_snapshot_of(unsigned i, bool newest)
+{
+	const struct oracle_volume *all = work.h->oracle->volumes;
+	int found = -1;
+
+	for (unsigned k = 0; k < ORACLE_MAX_VOLUMES; k++)
+		if (slot_idle(k) && all[k].snapshot && all[k].origin == all[i].generation &&
+		    (found < 0 || (all[k].generation > all[found].generation) == newest))
+			found = k;
+	return found;
+}
+
+bool slot_is_free(unsigned i)
+{
+	return !work.slots[i].desc && !work.slots[i].controlled && !work.h->oracle->volumes[i].used;
+}
+
+bool slot_frozen(unsigned i)
+{
+	return work.h->oracle->volumes[i].snapshot || work.h->oracle->volumes[i].read_only != ORACLE_NO;
+}
+
+int slot_free(void)
+{
+	for (int k = ORACLE_MAX_VOLUMES - 1; k > 1; k--)
+		if (slot_is_free(k))
+			return k;
+	return -1;
+}
+
+void slot_new_name(char *name, char kind)
 {
 	snprintf(name, ORACLE_NAME_MAX, "%c%05lu-%03u", kind, (unsigned long)++work.h->oracle->next_name,
 		 work.h->oracle->next_generation);
 }
 
-/* Names the call while it lasts, should it hang. */
-static fiber_fn void call_begin(unsigned i, const char *what)
+fiber_fn void call_begin(unsigned i, const char *what)
 {
 	while (work.slots[i].controlled)
 		fiber_sleep(5);
@@ -227,8 +265,7 @@ static fiber_fn void call_begin(unsigned i, const char *what)
 		work.h->oracle->parents_vague = true;
 }
 
-/* False: nobody knows whether it was done.  The volume then is left alone, and the oracle permits either. */
-static bool call_end(unsigned i, int rc, bool may_lack_space)
+bool call_end(unsigned i, int rc, bool may_lack_space)
 {
 	const char *what = work.volume_call;
 	bool failed = has_failed(what ? what : "a call on a volume", rc, may_lack_space);
@@ -248,8 +285,8 @@ fiber_fn void op_create(unsigned i, uint64_t clusters, bool thin)
 	struct lvol *lvol;
 	int rc;
 
-	new_name(name, 'v');
-	oracle_create_begin(h->oracle, i, name, clusters * cluster_blocks());
+	slot_new_name(name, 'v');
+	oracle_create_begin(h->oracle, i, name, clusters * cluster_blocks(), !thin);
 	uuid_copy(opts.uuid, h->oracle->volumes[i].uuid);
 	opts.name = name;
 	opts.size_bytes = clusters * cluster_blocks() * ORACLE_BLOCK;
@@ -280,7 +317,7 @@ fiber_fn void op_rename(unsigned i)
 	int rc;
 
 	call_begin(i, "rename");
-	new_name(name, 'r');
+	slot_new_name(name, 'r');
 	oracle_rename_begin(work.h->oracle, i, name);
 	rc = lvol_rename(work.slots[i].lvol, name);
 	if (call_end(i, rc, false))
@@ -300,8 +337,7 @@ fiber_fn void op_xattr(unsigned i)
 		oracle_xattr_end(work.h->oracle, i, true);
 }
 
-/* Waits until nothing is in flight beyond the new end. */
-static fiber_fn void wait_tail(unsigned i, uint64_t blocks)
+fiber_fn void slot_wait_tail(unsigned i, uint64_t blocks)
 {
 	const struct oracle_block *all = oracle_blocks(work.h->oracle, i);
 
@@ -321,7 +357,7 @@ fiber_fn void op_resize(unsigned i, uint64_t clusters)
 	old = s->usable;
 	if (blocks < old) {
 		s->usable = blocks;
-		wait_tail(i, blocks);
+		slot_wait_tail(i, blocks);
 	}
 	oracle_resize_begin(work.h->oracle, i, blocks);
 	rc = lvol_resize(s->lvol, blocks * ORACLE_BLOCK);
@@ -331,148 +367,61 @@ fiber_fn void op_resize(unsigned i, uint64_t clusters)
 	s->usable = rc ? old : blocks;
 }
 
-/* --- snapshots --- */
-
-bool slot_idle(unsigned i)
+fiber_fn void op_set_read_only(unsigned i)
 {
-	const struct slot *s = &work.slots[i];
-
-	return s->desc && !s->closing && !s->controlled;
-}
-
-int slot_snapshot_of(unsigned i, bool newest)
-{
-	const struct oracle_volume *all = work.h->oracle->volumes;
-	int found = -1;
-
-	for (unsigned k = 0; k < ORACLE_MAX_VOLUMES; k++)
-		if (slot_idle(k) && all[k].snapshot && all[k].origin == all[i].generation &&
-		    (found < 0 || (all[k].generation > all[found].generation) == newest))
-			found = k;
-	return found;
-}
-
-static int free_slot(void)
-{
-	for (int k = ORACLE_MAX_VOLUMES - 1; k > 1; k--)
-		if (!work.slots[k].desc && !work.slots[k].controlled && !work.h->oracle->volumes[k].used)
-			return k;
-	return -1;
-}
-
-static fiber_fn void judge_snapshot(unsigned i)
-{
-	uint32_t nr = work.h->oracle->volumes[i].sizes[0], n;
-	char *buf = aligned_alloc(4096, (size_t)nr * ORACLE_BLOCK);
-	const char *wrong;
-	bool seen = true;
-
-	for (uint32_t b = 0; b < nr; b += n) {
-		n = nr - b < OPS_MAX_IO_BLOCKS ? nr - b : OPS_MAX_IO_BLOCKS;
-		seen &= op_read(&(struct range){ i, b, n }, buf + (size_t)b * ORACLE_BLOCK);
-	}
-	wrong = seen ? oracle_judge_snapshot(work.h->oracle, i, buf) : NULL;
-	if (wrong)
-		workload_fail(wrong);
-	free(buf);
-}
-
-static fiber_fn int take(unsigned from, unsigned to, bool snapshot, struct lvol **ret_lvol)
-{
-	struct lvol_copy_opts opts = { 0 };
-	char name[ORACLE_NAME_MAX];
-
-	new_name(name, snapshot ? 's' : 'c');
-	oracle_take_begin(work.h->oracle, to, from, snapshot, name);
-	opts.name = name;
-	uuid_copy(opts.uuid, work.h->oracle->volumes[to].uuid);
-	return snapshot ? lvol_snapshot(work.slots[from].lvol, &opts, ret_lvol) :
-			  lvol_clone(work.slots[from].lvol, &opts, ret_lvol);
-}
-
-static fiber_fn void take_into_slot(unsigned from, bool snapshot)
-{
-	struct lvol *lvol;
-	int to, rc;
-
-	call_begin(from, snapshot ? "snapshot" : "clone");
-	to = free_slot();
-	if (to < 0 || !oracle_can_take(work.h->oracle, from)) {
-		call_end(from, 0, true);
-		return;
-	}
-	rc = take(from, to, snapshot, &lvol);
-	if (!call_end(from, rc, true))
-		return;
-	oracle_take_end(work.h->oracle, to, rc == 0);
-	if (!rc) {
-		slot_open(to, lvol);
-		witness->nr_snapshots += snapshot;
-		witness->nr_clones += !snapshot;
-	}
-	if (rc || !snapshot)
-		return;
-	/* Nobody else reads it before it is known what it caught. */
-	work.slots[to].controlled = work.slots[to].closing = true;
-	judge_snapshot(to);
-	work.slots[to].controlled = work.slots[to].closing = false;
-}
-
-fiber_fn void op_snapshot(unsigned i)
-{
-	take_into_slot(i, true);
-}
-
-fiber_fn void op_clone(unsigned i)
-{
-	take_into_slot(i, false);
-}
-
-fiber_fn void op_revert(unsigned i, unsigned snapshot)
-{
-	struct slot *s = &work.slots[i];
 	int rc;
 
-	call_begin(i, "revert");
-	call_begin(snapshot, "revert");
-	work.nr_calls--; /* one call, on two */
-	s->closing = true; /* nothing is in flight: what a write would do to which of the two is not for us to say */
-	while (s->nr_users)
-		fiber_sleep(5);
-	oracle_revert_begin(work.h->oracle, i, snapshot);
-	rc = lvol_revert(s->lvol, work.slots[snapshot].lvol);
-	work.slots[snapshot].controlled = false;
-	s->closing = false;
-	if (!call_end(i, rc, true)) {
-		s->usable = 0;
-		return;
-	}
-	oracle_revert_end(work.h->oracle, i, rc == 0);
-	witness->nr_reverts += rc == 0;
-	s->usable = work.h->oracle->volumes[i].sizes[0];
+	call_begin(i, "set read-only");
+	oracle_read_only_begin(work.h->oracle, i);
+	rc = lvol_set_read_only(work.slots[i].lvol);
+	if (call_end(i, rc, false))
+		oracle_read_only_end(work.h->oracle, i, true);
 }
 
-/* Its parent is open meanwhile, and not to be deleted. */
-fiber_fn void op_decouple(unsigned i)
-{
-	struct lvol *parent;
-	struct lvol_info info;
-	int rc, slot = -1;
+/* --- the store --- */
 
-	call_begin(i, "decouple");
-	parent = lvol_parent(work.slots[i].lvol);
-	if (parent) {
-		lvol_get_info(parent, &info);
-		slot = oracle_find(work.h->oracle, info.uuid);
-	}
-	if (slot < 0 || !slot_idle(slot)) {
-		call_end(i, 0, false);
+static fiber_fn void store_call_begin(const char *what)
+{
+	while (work.store_controlled)
+		fiber_sleep(5);
+	work.store_controlled = true;
+	work.volume_call = what;
+}
+
+static bool store_call_end(int rc)
+{
+	work.store_controlled = has_failed(work.volume_call ? work.volume_call : "a call on the store", rc, false);
+	work.volume_call = NULL;
+	witness->nr_calls++;
+	return !work.store_controlled;
+}
+
+fiber_fn void op_rename_store(void)
+{
+	char name[ORACLE_NAME_MAX];
+	int rc;
+
+	store_call_begin("rename the store");
+	slot_new_name(name, 'p');
+	oracle_store_rename_begin(work.h->oracle, name);
+	rc = lvol_store_rename(lvol_store_first(), name);
+	if (store_call_end(rc))
+		oracle_store_rename_end(work.h->oracle, true);
+}
+
+fiber_fn void op_grow_store(void)
+{
+	const struct history *h = work.h;
+	uint64_t all = h->disk_opts.nr_blocks, now = h->oracle->store.disk_blocks, more = all / 8 + cluster_blocks() / 2;
+	int rc;
+
+	store_call_begin("grow the store");
+	now = all - now < 2 * more ? all : now + more;
+	oracle_store_grow_begin(h->oracle, now);
+	crash_disk_show(h->disk, now);
+	rc = lvol_store_grow(lvol_store_first());
+	if (!store_call_end(rc))
 		return;
-	}
-	work.slots[slot].controlled = true;
-	oracle_decouple_begin(work.h->oracle, i);
-	rc = lvol_decouple(work.slots[i].lvol);
-	work.slots[slot].controlled = false;
-	if (call_end(i, rc, false))
-		oracle_decouple_end(work.h->oracle, i, rc == 0);
+	oracle_store_grow_end(h->oracle, true);
+	witness->nr_grows++;
 }

@@ -30,6 +30,7 @@ struct work {
 	unsigned nr_waiting[BDEV_NR_OPS];
 	const char *volume_call;
 	unsigned nr_calls; /* operations on volumes under way */
+	bool store_controlled, copying; /* an operation on the store is under way; there is one bdev to copy to */
 };
 
 extern struct work work;
@@ -61,7 +62,26 @@ fiber_fn void op_snapshot(unsigned i);
 fiber_fn void op_clone(unsigned i); /* of the snapshot in slot i */
 fiber_fn void op_revert(unsigned i, unsigned snapshot);
 fiber_fn void op_decouple(unsigned i);
+fiber_fn void op_set_parent(unsigned i, unsigned snapshot);
+fiber_fn void op_inflate(unsigned i);
+fiber_fn void op_set_read_only(unsigned i);
+fiber_fn void op_clone_outside(unsigned i); /* slot i is free */
+fiber_fn void op_shallow_copy(unsigned i);  /* of what cannot be written */
+fiber_fn void op_rename_store(void);
+fiber_fn void op_grow_store(void); /* with its disk, if that can */
 int slot_snapshot_of(unsigned i, bool newest); /* -1: it has none */
+bool slot_is_free(unsigned i);
+bool slot_frozen(unsigned i); /* a snapshot, or read-only */
 bool slot_idle(unsigned i); /* a volume is there, and no operation on it is under way */
+
+
+/* between ops.c and ops_copies.c */
+/* Names the call while it lasts, should it hang. */
+fiber_fn void call_begin(unsigned i, const char *what);
+/* False: nobody knows whether it was done.  The volume then is left alone, and the oracle permits either. */
+bool call_end(unsigned i, int rc, bool may_lack_space);
+void slot_new_name(char *name, char kind);
+int slot_free(void); /* -1: none */
+fiber_fn void slot_wait_tail(unsigned i, uint64_t blocks); /* until nothing is in flight beyond a new end */
 
 #endif

@@ -30,11 +30,12 @@ struct oracle *oracle_create(uint32_t max_blocks, uint32_t max_changes)
 {
 	struct oracle *o = make(max_blocks, max_changes);
 
-	o->next_version = 1;
-	o->next_generation = 1;
 	o->next_xattr = 1;
 	o->may_lack_store = true;
-	o->moment = 1;
+	o->changes[ORACLE_OUTSIDE] = (struct oracle_change){ .volume = ORACLE_MAX_VOLUMES, .generation = ORACLE_OUTSIDE, .nr = max_blocks,
+							      .issued = 1, .completed = 1, .durable = true };
+	o->next_version = o->next_generation = ORACLE_OUTSIDE + 1;
+	o->moment = 2;
 	return o;
 }
 
@@ -91,6 +92,7 @@ uint64_t oracle_hash(const struct oracle *o)
 {
 	uint64_t h = o->next_version + ((uint64_t)o->epoch << 32) + o->may_lack_store + 2 * o->power_lost;
 
+	h = hash(h, &o->store, sizeof(o->store));
 	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++) {
 		const struct oracle_volume *v = &o->volumes[i];
 
@@ -125,10 +127,10 @@ static void harden(struct oracle *o, uint32_t version)
 	struct oracle_block *blocks = oracle_blocks(o, c->volume);
 
 	c->durable = true;
-	if (o->volumes[c->volume].generation != c->generation || version < o->volumes[c->volume].own_from)
+	if (o->volumes[c->volume].generation != c->generation || c->vague)
 		return;
 	for (uint32_t b = c->first; b < c->first + c->nr; b++) {
-		if (blocks[b].floor > version)
+		if (blocks[b].floor > version || version < blocks[b].from)
 			continue;
 		blocks[b].floor = version;
 		blocks[b].floor_zero = c->zero;
@@ -143,6 +145,8 @@ void oracle_change_end(struct oracle *o, uint32_t version, bool ok, bool durable
 	if (!ok || o->volumes[c->volume].generation != c->generation)
 		return; /* any part of it may be there */
 	c->completed = o->moment++;
+	if (c->vague)
+		return; /* it may have come before what replaced it */
 	for (uint32_t b = c->first; b < c->first + c->nr; b++) {
 		if (blocks[b].latest > version)
 			continue;
@@ -187,9 +191,9 @@ void oracle_flush_end(struct oracle *o, uint64_t moment)
 			harden_inherited(o, i);
 }
 
-void oracle_fill(const struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, uint32_t version, void *buf)
+static void fill(uint32_t generation, uint32_t first, uint32_t nr, uint32_t version, void *buf)
 {
-	struct pattern p = { PATTERN_MAGIC, o->volumes[volume].generation, 0, version }, *to = buf;
+	struct pattern p = { PATTERN_MAGIC, generation, 0, version }, *to = buf;
 
 	for (uint32_t b = first; b < first + nr; b++) {
 		p.block = b;
@@ -198,9 +202,19 @@ void oracle_fill(const struct oracle *o, unsigned volume, uint32_t first, uint32
 	}
 }
 
+void oracle_fill(const struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, uint32_t version, void *buf)
+{
+	fill(o->volumes[volume].generation, first, nr, version, buf);
+}
+
+void oracle_fill_outside(uint32_t first, uint32_t nr, void *buf)
+{
+	fill(ORACLE_OUTSIDE, first, nr, ORACLE_OUTSIDE, buf);
+}
+
 /* --- volumes --- */
 
-static struct oracle_volume *volume_init(struct oracle *o, unsigned volume, const char *name, uint64_t blocks)
+struct oracle_volume *oracle_volume_init(struct oracle *o, unsigned volume, const char *name, uint64_t blocks)
 {
 	struct oracle_volume *v = &o->volumes[volume];
 
@@ -214,18 +228,28 @@ static struct oracle_volume *volume_init(struct oracle *o, unsigned volume, cons
 	memset(v->uuid, 0x42, sizeof(v->uuid));
 	memcpy(v->uuid, &v->generation, sizeof(v->generation));
 	v->nr_names = v->nr_sizes = v->nr_xattrs = v->nr_parents = 1;
-	v->reverting = v->taken_from = -1;
+	v->thick = v->read_only = ORACLE_NO;
+	v->altering = v->taken_from = -1;
 	return v;
 }
 
-void oracle_create_begin(struct oracle *o, unsigned volume, const char *name, uint64_t blocks)
+void oracle_create_begin(struct oracle *o, unsigned volume, const char *name, uint64_t blocks, bool thick)
 {
 	struct oracle_block *b = oracle_blocks(o, volume);
 
-	volume_init(o, volume, name, blocks);
+	oracle_volume_init(o, volume, name, blocks)->thick = thick ? ORACLE_YES : ORACLE_NO;
 	memset(b, 0, o->max_blocks * sizeof(*b));
 	for (unsigned i = 0; i < o->max_blocks; i++)
 		b[i].floor_zero = b[i].latest_zero = true;
+}
+
+void oracle_create_outside_begin(struct oracle *o, unsigned volume, const char *name, uint64_t blocks, uint64_t outside_blocks)
+{
+	struct oracle_block *b = oracle_blocks(o, volume);
+
+	oracle_create_begin(o, volume, name, blocks, false);
+	for (unsigned i = 0; i < outside_blocks; i++)
+		b[i] = (struct oracle_block){ .floor = ORACLE_OUTSIDE, .latest = ORACLE_OUTSIDE };
 }
 
 void oracle_create_end(struct oracle *o, unsigned volume, bool ok)
@@ -235,19 +259,6 @@ void oracle_create_end(struct oracle *o, unsigned volume, bool ok)
 	o->volumes[volume].used = ok;
 }
 
-static void parent_may(struct oracle_volume *v, uint32_t parent)
-{
-	v->parents[1] = parent;
-	v->nr_parents = 2;
-}
-
-static void parent_is(struct oracle_volume *v, bool ok)
-{
-	if (ok && v->nr_parents == 2)
-		v->parents[0] = v->parents[1];
-	v->nr_parents = 1;
-}
-
 void oracle_delete_begin(struct oracle *o, unsigned volume)
 {
 	struct oracle_volume *v = &o->volumes[volume];
@@ -255,7 +266,7 @@ void oracle_delete_begin(struct oracle *o, unsigned volume)
 	v->may_be_absent = true;
 	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++)
 		if (o->volumes[i].used && o->volumes[i].parents[0] == v->generation)
-			parent_may(&o->volumes[i], v->parents[0]);
+			oracle_parent_may(&o->volumes[i], v->parents[0]);
 }
 
 void oracle_delete_end(struct oracle *o, unsigned volume, bool ok)
@@ -263,21 +274,7 @@ void oracle_delete_end(struct oracle *o, unsigned volume, bool ok)
 	oracle_create_end(o, volume, !ok);
 	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++)
 		if (o->volumes[i].used && o->volumes[i].parents[0] == o->volumes[volume].generation)
-			parent_is(&o->volumes[i], ok);
-}
-
-void oracle_decouple_begin(struct oracle *o, unsigned volume)
-{
-	struct oracle_volume *v = &o->volumes[volume];
-
-	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++)
-		if (o->volumes[i].used && o->volumes[i].generation == v->parents[0])
-			parent_may(v, o->volumes[i].parents[0]);
-}
-
-void oracle_decouple_end(struct oracle *o, unsigned volume, bool ok)
-{
-	parent_is(&o->volumes[volume], ok);
+			oracle_parent_is(&o->volumes[i], ok);
 }
 
 void oracle_rename_begin(struct oracle *o, unsigned volume, const char *name)
@@ -319,6 +316,16 @@ void oracle_resize_end(struct oracle *o, unsigned volume, bool ok)
 		oracle_change_end(o, oracle_change_begin(o, volume, v->sizes[0], old - v->sizes[0], true), true, true);
 }
 
+void oracle_read_only_begin(struct oracle *o, unsigned volume)
+{
+	o->volumes[volume].read_only = ORACLE_MAYBE;
+}
+
+void oracle_read_only_end(struct oracle *o, unsigned volume, bool ok)
+{
+	o->volumes[volume].read_only = ok ? ORACLE_YES : ORACLE_NO;
+}
+
 uint32_t oracle_xattr_begin(struct oracle *o, unsigned volume)
 {
 	struct oracle_volume *v = &o->volumes[volume];
@@ -356,91 +363,39 @@ uint32_t oracle_xattr_number(const void *value, uint32_t len)
 	return number;
 }
 
-/* --- snapshots --- */
+/* --- the store --- */
 
-bool oracle_can_take(const struct oracle *o, unsigned origin)
+void oracle_store_init(struct oracle *o, const char *name, uint64_t disk_blocks)
 {
-	const struct oracle_volume *v = &o->volumes[origin];
-
-	return v->nr_windows + !v->snapshot <= ORACLE_MAX_WINDOWS && v->nr_sizes == 1 && v->reverting < 0;
+	snprintf(o->store.names[0], ORACLE_NAME_MAX, "%s", name);
+	o->store.sizes[0] = o->store.disk_blocks = disk_blocks;
+	o->store.nr_names = o->store.nr_sizes = 1;
 }
 
-void oracle_take_begin(struct oracle *o, unsigned volume, unsigned origin, bool snapshot, const char *name)
+void oracle_store_rename_begin(struct oracle *o, const char *name)
 {
-	const struct oracle_volume *from = &o->volumes[origin];
-	struct oracle_volume *v = volume_init(o, volume, name, from->sizes[0]);
-	struct oracle_block *b = oracle_blocks(o, volume);
-
-	memcpy(v->windows, from->windows, sizeof(v->windows));
-	v->nr_windows = from->nr_windows;
-	if (!from->snapshot)
-		v->windows[v->nr_windows++] = (struct oracle_window){ from->generation, UINT32_MAX };
-	v->snapshot = snapshot;
-	v->origin = from->generation;
-	v->own_from = o->next_version;
-	v->taken_from = origin;
-	v->parents[0] = snapshot ? from->parents[0] : from->generation;
-	if (snapshot)
-		parent_may(&o->volumes[origin], v->generation);
-	memcpy(b, oracle_blocks(o, origin), o->max_blocks * sizeof(*b));
-	for (uint32_t i = 0; i < o->max_blocks; i++) {
-		b[i].busy = false;
-		b[i].nr_readers = 0;
-	}
+	snprintf(o->store.names[1], ORACLE_NAME_MAX, "%s", name);
+	o->store.nr_names = 2;
 }
 
-void oracle_take_end(struct oracle *o, unsigned volume, bool ok)
+void oracle_store_rename_end(struct oracle *o, bool ok)
 {
-	struct oracle_volume *v = &o->volumes[volume];
-	struct oracle_block *b = oracle_blocks(o, volume), *from = oracle_blocks(o, v->taken_from);
-
-	oracle_create_end(o, volume, ok);
-	if (v->snapshot)
-		parent_is(&o->volumes[v->taken_from], ok);
-	if (v->nr_windows && v->windows[v->nr_windows - 1].end == UINT32_MAX)
-		v->windows[v->nr_windows - 1].end = o->next_version;
-	for (uint32_t i = 0; i < v->sizes[0]; i++) {
-		/* What was zeroed while it was taken, it may have caught. */
-		if (from[i].zeroed > b[i].zeroed)
-			b[i].zeroed = from[i].zeroed;
-		/* What is in a snapshot is durable with it. */
-		if (v->snapshot && ok) {
-			b[i].floor = b[i].latest;
-			b[i].floor_zero = b[i].latest_zero;
-		}
-	}
-	v->taken_from = -1;
+	if (ok)
+		memcpy(o->store.names[0], o->store.names[1], ORACLE_NAME_MAX);
+	o->store.nr_names = 1;
 }
 
-void oracle_revert_begin(struct oracle *o, unsigned volume, unsigned snapshot)
+void oracle_store_grow_begin(struct oracle *o, uint64_t disk_blocks)
 {
-	struct oracle_volume *v = &o->volumes[volume];
-
-	v->reverting = snapshot;
-	v->sizes[1] = o->volumes[snapshot].sizes[0];
-	v->nr_sizes = 2;
-	parent_may(v, o->volumes[snapshot].generation);
+	o->store.sizes[1] = o->store.disk_blocks = disk_blocks;
+	o->store.nr_sizes = 2;
 }
 
-void oracle_revert_end(struct oracle *o, unsigned volume, bool ok)
+void oracle_store_grow_end(struct oracle *o, bool ok)
 {
-	struct oracle_volume *v = &o->volumes[volume], *snap = &o->volumes[v->reverting];
-	struct oracle_block *b = oracle_blocks(o, volume);
-
-	v->nr_sizes = 1;
-	parent_is(v, ok);
-	if (ok) {
-		memcpy(b, oracle_blocks(o, v->reverting), o->max_blocks * sizeof(*b));
-		for (uint32_t i = 0; i < o->max_blocks; i++) {
-			b[i].busy = false;
-			b[i].nr_readers = 0;
-		}
-		memcpy(v->windows, snap->windows, sizeof(v->windows));
-		v->nr_windows = snap->nr_windows;
-		v->own_from = o->next_version;
-		v->sizes[0] = snap->sizes[0];
-	}
-	v->reverting = -1;
+	if (ok)
+		o->store.sizes[0] = o->store.sizes[1];
+	o->store.nr_sizes = 1;
 }
 
 /* --- after a recovery --- */
@@ -463,22 +418,32 @@ void oracle_rebase_parents(struct oracle *o, const bool *present, const int *par
 	o->parents_vague = false;
 }
 
-void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, uint64_t blocks, uint32_t xattr_number,
-			  const void *seen)
+/* Of its sizes the one that makes so many clusters. */
+void oracle_rebase_store(struct oracle *o, const char *name, uint64_t nr_clusters)
+{
+	snprintf(o->store.names[0], ORACLE_NAME_MAX, "%s", name);
+	if (o->store.nr_sizes == 2 && oracle_store_fits(o->store.sizes[1] / o->cluster_blocks, nr_clusters))
+		o->store.sizes[0] = o->store.sizes[1];
+	o->store.nr_names = o->store.nr_sizes = 1;
+}
+
+void oracle_rebase_volume(struct oracle *o, unsigned volume, const struct oracle_sight *sight, const void *seen)
 {
 	struct oracle_volume *v = &o->volumes[volume];
 	struct oracle_block *all = oracle_blocks(o, volume);
 
 	v->used = v->may_be_present = seen != NULL;
 	v->may_be_absent = !seen;
-	v->reverting = v->taken_from = -1;
+	v->altering = v->taken_from = -1;
 	v->nr_windows = 0;
 	if (!seen)
 		return;
-	snprintf(v->names[0], ORACLE_NAME_MAX, "%s", name);
+	snprintf(v->names[0], ORACLE_NAME_MAX, "%s", sight->name);
 	v->nr_names = v->nr_sizes = v->nr_xattrs = 1;
-	v->sizes[0] = blocks;
-	v->xattrs[0] = xattr_number;
+	v->sizes[0] = sight->blocks;
+	v->xattrs[0] = oracle_xattr_number(sight->xattr, sight->xattr_len);
+	v->thick = sight->thick ? ORACLE_YES : ORACLE_NO;
+	v->read_only = sight->read_only ? ORACLE_YES : ORACLE_NO;
 	for (uint32_t i = 0; i < o->max_blocks; i++) {
 		struct oracle_block *b = &all[i];
 		const char *buf = (const char *)seen + (uint64_t)i * ORACLE_BLOCK;
@@ -486,7 +451,8 @@ void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, u
 
 		b->busy = false;
 		b->nr_readers = 0;
-		b->floor_zero = i >= blocks || is_zero(buf);
+		b->from = 0;
+		b->floor_zero = i >= sight->blocks || is_zero(buf);
 		if (b->floor_zero) {
 			if (b->zeroed > b->floor)
 				b->floor = b->zeroed;

@@ -19,11 +19,14 @@
 #define ORACLE_MAX_WINDOWS 6u
 #define ORACLE_NAME_MAX	   32u
 #define ORACLE_XATTR_MAX   1900u
+#define ORACLE_MAX_CLUSTERS 16u /* of a volume that is given another parent */
+#define ORACLE_OUTSIDE	   1u  /* generation and version of the bytes of the bdev that volumes are cloned from */
 
 struct oracle_block {
 	uint32_t floor;	 /* version that is durable */
 	uint32_t latest; /* version of the newest completed change: what a read gives while nothing crashes */
 	uint32_t zeroed; /* newest issued version that zeroes; 0 counts: never written */
+	uint32_t from;	 /* the volume's own versions (a snapshot's: its origin's) count from here on: others were reverted */
 	bool floor_zero, latest_zero;
 	bool busy;	    /* a change is in flight */
 	uint8_t nr_readers; /* a read is */
@@ -33,6 +36,11 @@ struct oracle_block {
 struct oracle_window {
 	uint32_t generation, end;
 };
+
+enum oracle_flag { ORACLE_NO, ORACLE_YES, ORACLE_MAYBE };
+
+/* What another parent makes of a cluster: it stays as it is, goes over to the new parent's, or either. */
+enum oracle_rule { ORACLE_EITHER, ORACLE_STAYS, ORACLE_GOES };
 
 struct oracle_volume {
 	bool used, snapshot;
@@ -44,10 +52,14 @@ struct oracle_volume {
 	uint32_t xattrs[2];  /* numbers; 0: none */
 	uint32_t parents[2]; /* generations; 0: none */
 	unsigned nr_names, nr_sizes, nr_xattrs, nr_parents;
-	uint32_t own_from; /* its own versions from here on count: what came before was reverted */
+	enum oracle_flag thick, read_only; /* thick: not of snapshots */
 	struct oracle_window windows[ORACLE_MAX_WINDOWS];
 	unsigned nr_windows;
-	int reverting;	/* slot of the snapshot it may show instead; -1: none */
+	int altering;	     /* slot of the snapshot that it may show instead; -1: none */
+	bool keeps;	     /* not all of that: as the rules say, by cluster, and with all that is written meanwhile */
+	uint8_t rules[ORACLE_MAX_CLUSTERS];
+	uint64_t altered_at; /* the moment: changes not complete then are in either */
+	uint32_t nr_alterations; /* begun, and ended */
 	int taken_from; /* slot of the volume that it is being taken from; -1: it is taken */
 	uint32_t origin; /* generation of the volume it was taken from */
 };
@@ -56,10 +68,20 @@ struct oracle_change {
 	uint32_t volume, generation, first, nr;
 	uint64_t issued, completed; /* moments; completed 0: not (with success) */
 	bool zero, durable;
+	bool vague; /* it may have come before what replaced it */
+};
+
+struct oracle_store {
+	char names[2][ORACLE_NAME_MAX];
+	uint64_t sizes[2]; /* blocks of its disk that it knows of */
+	unsigned nr_names, nr_sizes;
+	uint64_t disk_blocks; /* that the disk has */
 };
 
 struct oracle {
 	uint32_t max_blocks, max_changes;
+	uint32_t cluster_blocks;
+	struct oracle_store store;
 	bool may_lack_store, may_have_store;
 	bool parents_vague; /* since the last recovery several operations at once have changed them: they are not judged */
 	bool power_lost; /* since the last recovery; otherwise what has completed is there, durable or not */
@@ -93,8 +115,20 @@ void oracle_flush_end(struct oracle *o, uint64_t moment);
 /* Fills nr blocks with what version puts there. */
 void oracle_fill(const struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, uint32_t version, void *buf);
 
+/* The same of the bdev that volumes are cloned from. */
+void oracle_fill_outside(uint32_t first, uint32_t nr, void *buf);
+
+/* The store. */
+void oracle_store_init(struct oracle *o, const char *name, uint64_t disk_blocks);
+void oracle_store_rename_begin(struct oracle *o, const char *name);
+void oracle_store_rename_end(struct oracle *o, bool ok);
+void oracle_store_grow_begin(struct oracle *o, uint64_t disk_blocks); /* the disk has grown */
+void oracle_store_grow_end(struct oracle *o, bool ok);
+
 /* Volumes.  begin before the call, end after it. */
-void oracle_create_begin(struct oracle *o, unsigned volume, const char *name, uint64_t blocks);
+void oracle_create_begin(struct oracle *o, unsigned volume, const char *name, uint64_t blocks, bool thick);
+/* One that shows the first outside_blocks of the other bdev. */
+void oracle_create_outside_begin(struct oracle *o, unsigned volume, const char *name, uint64_t blocks, uint64_t outside_blocks);
 void oracle_create_end(struct oracle *o, unsigned volume, bool ok);
 void oracle_delete_begin(struct oracle *o, unsigned volume);
 void oracle_delete_end(struct oracle *o, unsigned volume, bool ok);
@@ -102,6 +136,8 @@ void oracle_rename_begin(struct oracle *o, unsigned volume, const char *name);
 void oracle_rename_end(struct oracle *o, unsigned volume, bool ok);
 void oracle_resize_begin(struct oracle *o, unsigned volume, uint64_t blocks);
 void oracle_resize_end(struct oracle *o, unsigned volume, bool ok);
+void oracle_read_only_begin(struct oracle *o, unsigned volume);
+void oracle_read_only_end(struct oracle *o, unsigned volume, bool ok);
 uint32_t oracle_xattr_begin(struct oracle *o, unsigned volume); /* the new attribute's number */
 void oracle_xattr_end(struct oracle *o, unsigned volume, bool ok);
 uint32_t oracle_xattr_fill(uint32_t number, void *buf); /* its value, at most ORACLE_XATTR_MAX bytes; returns its length */
@@ -109,21 +145,29 @@ uint32_t oracle_xattr_fill(uint32_t number, void *buf); /* its value, at most OR
 bool oracle_can_take(const struct oracle *o, unsigned origin);
 void oracle_take_begin(struct oracle *o, unsigned volume, unsigned origin, bool snapshot, const char *name);
 void oracle_take_end(struct oracle *o, unsigned volume, bool ok);
-/* A volume goes back to a snapshot of its, while nothing is in flight to it. */
+/* A volume goes back to a snapshot of its.  Nothing beyond the lesser of both sizes is in flight. */
 void oracle_revert_begin(struct oracle *o, unsigned volume, unsigned snapshot);
 void oracle_revert_end(struct oracle *o, unsigned volume, bool ok);
 /* Its parent's parent becomes its parent. */
 void oracle_decouple_begin(struct oracle *o, unsigned volume);
 void oracle_decouple_end(struct oracle *o, unsigned volume, bool ok);
+/* A snapshot of its size becomes its parent.  seen: all of it afterwards, with nothing in flight; NULL: it was refused. */
+bool oracle_can_be_parent(const struct oracle *o, unsigned volume, unsigned snapshot);
+void oracle_set_parent_begin(struct oracle *o, unsigned volume, unsigned snapshot);
+const char *oracle_set_parent_end(struct oracle *o, unsigned volume, const void *seen);
+/* It becomes thick, and has no parent. */
+void oracle_inflate_begin(struct oracle *o, unsigned volume);
+void oracle_inflate_end(struct oracle *o, unsigned volume, bool ok);
 
 /* What a block must hold at least: taken before a read under which changes may be in flight. */
 struct oracle_least {
 	uint32_t version;
 	bool zero;
 };
-void oracle_read_begin(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, struct oracle_least *least);
+/* Returns what read_end wants to know. */
+uint32_t oracle_read_begin(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, struct oracle_least *least);
 const char *oracle_read_end(struct oracle *o, unsigned volume, uint32_t first, uint32_t nr, const struct oracle_least *least,
-			    const void *buf);
+			    uint32_t begun, const void *buf);
 /*
  * Judging.  after_crash: against what must have survived; otherwise against what has completed.  Returns NULL when all is
  * well, else what is wrong and which invariant that breaks, in a static buffer.
@@ -136,14 +180,32 @@ const char *oracle_judge_snapshot(struct oracle *o, unsigned volume, const void 
 int oracle_find(const struct oracle *o, const uuid_t uuid); /* the slot of the volume with this UUID; -1: none, now or ever */
 /* parents: by slot, for those that are present: the slot of its parent; -1: none. */
 const char *oracle_judge_parents(const struct oracle *o, const bool *present, const int *parents);
-const char *oracle_judge_volume(const struct oracle *o, int volume, const char *name, uint64_t blocks, const void *xattr,
-				uint32_t xattr_len);
+/* One cluster of a volume that is altered.  *ret_goes: it is the other's, and not as it was. */
+const char *oracle_judge_altered(const struct oracle *o, unsigned volume, uint32_t first, const void *buf, bool *ret_goes);
+/* What a volume says of itself. */
+struct oracle_sight {
+	const char *name;
+	uint64_t blocks;
+	const void *xattr;
+	uint32_t xattr_len;
+	bool thick, read_only;
+};
+const char *oracle_judge_volume(const struct oracle *o, int volume, const struct oracle_sight *sight);
+const char *oracle_judge_store(const struct oracle *o, const char *name, uint64_t nr_clusters);
 
 /* After a recovery: what is seen now is what is.  seen: contents of the volume's blocks, or NULL for a volume not there. */
-void oracle_rebase_volume(struct oracle *o, unsigned volume, const char *name, uint64_t blocks, uint32_t xattr_number,
-			  const void *seen);
+void oracle_rebase_volume(struct oracle *o, unsigned volume, const struct oracle_sight *sight, const void *seen);
+void oracle_rebase_store(struct oracle *o, const char *name, uint64_t nr_clusters);
 void oracle_rebase_parents(struct oracle *o, const bool *present, const int *parents);
 void oracle_rebase_end(struct oracle *o);
 uint32_t oracle_xattr_number(const void *value, uint32_t len); /* 0: none */
+
+/* between the oracle's files */
+bool oracle_store_fits(uint64_t disk_clusters, uint64_t nr_clusters);
+struct oracle_volume *oracle_volume_init(struct oracle *o, unsigned volume, const char *name, uint64_t blocks);
+void oracle_parent_may(struct oracle_volume *v, uint32_t parent);
+void oracle_parent_is(struct oracle_volume *v, bool ok);
+/* Whether a version of the volume's own was not complete when its alteration began. */
+bool oracle_in_window(const struct oracle *o, const struct oracle_volume *v, uint32_t version);
 
 #endif

@@ -40,7 +40,7 @@ static void change(unsigned slot, char *buf, enum bdev_op op, unsigned flags, ui
 {
 	struct range r;
 
-	if (place(&r, slot, first_eighth, nr_eighths))
+	if (place(&r, slot, first_eighth, nr_eighths) && !slot_frozen(slot))
 		op_change(&r, buf, op, flags);
 }
 
@@ -124,13 +124,13 @@ static void rename_it(unsigned slot, char *buf)
 
 static void shrink(unsigned slot, char *buf)
 {
-	if (slot_idle(slot))
+	if (slot_idle(slot) && !slot_frozen(slot))
 		op_resize(slot, 1);
 }
 
 static void grow(unsigned slot, char *buf)
 {
-	if (slot_idle(slot))
+	if (slot_idle(slot) && !slot_frozen(slot))
 		op_resize(slot, work.h->max_blocks / cluster_blocks());
 }
 
@@ -147,13 +147,13 @@ static void checkpoint(unsigned slot, char *buf)
 
 static void snapshot(unsigned slot, char *buf)
 {
-	if (slot_idle(slot))
+	if (slot_idle(slot) && !slot_frozen(slot))
 		op_snapshot(slot);
 }
 
 static void clone_newest(unsigned slot, char *buf)
 {
-	int i = slot_snapshot_of(slot, true);
+	int i = slot_idle(slot) && slot_frozen(slot) ? (int)slot : slot_snapshot_of(slot, true);
 
 	if (i >= 0)
 		op_clone(i);
@@ -163,7 +163,7 @@ static void revert_oldest(unsigned slot, char *buf)
 {
 	int i = slot_snapshot_of(slot, false);
 
-	if (i >= 0 && slot_idle(slot))
+	if (i >= 0 && slot_idle(slot) && !slot_frozen(slot))
 		op_revert(slot, i);
 }
 
@@ -177,8 +177,68 @@ static void delete_oldest(unsigned slot, char *buf)
 
 static void decouple(unsigned slot, char *buf)
 {
-	if (slot_idle(slot))
+	if (slot_idle(slot) && !slot_frozen(slot))
 		op_decouple(slot);
+}
+
+static void inflate(unsigned slot, char *buf)
+{
+	if (slot_idle(slot) && !slot_frozen(slot))
+		op_inflate(slot);
+}
+
+/* The other volume's newest snapshot, or its own that is not its parent. */
+static void set_parent(unsigned slot, char *buf)
+{
+	int i = slot_snapshot_of(!slot, true);
+
+	if (i < 0 || !slot_idle(slot) || slot_frozen(slot) || !oracle_can_be_parent(work.h->oracle, slot, i))
+		i = slot_snapshot_of(slot, false);
+	if (i >= 0 && slot_idle(slot) && !slot_frozen(slot) && oracle_can_be_parent(work.h->oracle, slot, i))
+		op_set_parent(slot, i);
+}
+
+static void read_only(unsigned slot, char *buf)
+{
+	if (slot_idle(slot) && !slot_frozen(slot))
+		op_set_read_only(slot);
+}
+
+/* In its place, where there is none. */
+static void clone_outside(unsigned slot, char *buf)
+{
+	int i = slot_is_free(slot) ? (int)slot : slot_free();
+
+	if (i >= 0)
+		op_clone_outside(i);
+}
+
+static void copy(unsigned slot, char *buf)
+{
+	int i = slot_idle(slot) && slot_frozen(slot) ? (int)slot : slot_snapshot_of(slot, true);
+
+	if (i >= 0)
+		op_shallow_copy(i);
+}
+
+/* To one that can be written, of the clones that there are. */
+static void write_clone(unsigned slot, char *buf)
+{
+	for (unsigned i = ORACLE_MAX_VOLUMES - 1; i > 1; i--)
+		if (slot_idle(i) && !slot_frozen(i)) {
+			change(i, buf, BDEV_WRITE, 0, 3 + slot, slot);
+			return;
+		}
+}
+
+static void grow_store(unsigned slot, char *buf)
+{
+	op_grow_store();
+}
+
+static void rename_store(unsigned slot, char *buf)
+{
+	op_rename_store();
 }
 
 static const struct step steps[] = {
@@ -189,7 +249,9 @@ static const struct step steps[] = {
 	{ "rename", rename_it, true },		 { "shrink", shrink, true },		{ "grow", grow, true },
 	{ "attribute", attribute, true },	 { "checkpoint", checkpoint, true },	{ "snapshot", snapshot, true },
 	{ "clone", clone_newest, true },	 { "revert", revert_oldest, true },	{ "delete-snapshot", delete_oldest, true },
-	{ "decouple", decouple, true },
+	{ "decouple", decouple, true },		 { "inflate", inflate, true },		{ "set-parent", set_parent, true },
+	{ "read-only", read_only, true },	 { "clone-outside", clone_outside, true }, { "shallow-copy", copy, true },
+	{ "write-clone", write_clone, false },	 { "grow-store", grow_store, true },	{ "rename-store", rename_store, true },
 };
 
 #define NR_STEPS (sizeof(steps) / sizeof(steps[0]))

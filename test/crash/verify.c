@@ -156,20 +156,24 @@ static const char *judge_one(struct history *h, struct lvol *lvol, bool after_cr
 	struct bdev_channel *ch;
 	struct lvol_info info;
 	uint64_t nr = bdev->nr_blocks * bdev->block_size / ORACLE_BLOCK;
-	const void *xattr = NULL;
 	uint32_t xattr_number;
+	struct oracle_sight sight = { .name = info.name, .blocks = nr };
+	struct blob_info blob;
 	uint16_t xattr_len;
 	const char *wrong;
 	int slot;
 
 	lvol_get_info(lvol, &info);
 	slot = oracle_find(h->oracle, info.uuid);
-	if (lvol_get_xattr(lvol, "lab", &xattr, &xattr_len))
-		xattr_len = 0;
-	wrong = oracle_judge_volume(h->oracle, slot, info.name, nr, xattr, xattr_len);
+	sight.thick = !info.thin;
+	blob_get_info(store_find_blob_uuid(lvol_store_blobstore(lvol_store_first()), info.uuid), &blob);
+	sight.read_only = blob.read_only; /* not for the store's sake */
+	if (!lvol_get_xattr(lvol, "lab", &sight.xattr, &xattr_len))
+		sight.xattr_len = xattr_len;
+	wrong = oracle_judge_volume(h->oracle, slot, &sight);
 	if (wrong)
 		return wrong;
-	xattr_number = oracle_xattr_number(xattr, xattr_len);
+	xattr_number = oracle_xattr_number(sight.xattr, sight.xattr_len);
 	present[slot] = true;
 	parents[slot] = parent_slot(h, lvol);
 	if (bdev_open_bdev(bdev, false, NULL, NULL, &desc))
@@ -185,7 +189,7 @@ static const char *judge_one(struct history *h, struct lvol *lvol, bool after_cr
 	if (!wrong)
 		wrong = oracle_judge(h->oracle, slot, 0, nr, buf, after_crash);
 	if (!wrong && rebase)
-		oracle_rebase_volume(h->oracle, slot, info.name, nr, xattr_number, buf);
+		oracle_rebase_volume(h->oracle, slot, &sight, buf);
 	if (!answer)
 		return wrong;
 	/* The order of volumes is the store's, and the same for the same store. */
@@ -195,13 +199,27 @@ static const char *judge_one(struct history *h, struct lvol *lvol, bool after_cr
 	return wrong;
 }
 
+static const char *verify_store(struct history *h, bool rebase)
+{
+	struct lvol_store_info info;
+	struct store_info blobs;
+	const char *wrong;
+
+	lvol_store_get_info(lvol_store_first(), &info);
+	store_get_info(lvol_store_blobstore(lvol_store_first()), &blobs);
+	wrong = oracle_judge_store(h->oracle, info.name, blobs.nr_clusters);
+	if (!wrong && rebase)
+		oracle_rebase_store(h->oracle, info.name, blobs.nr_clusters);
+	return wrong;
+}
+
 const char *verify_volumes(struct history *h, bool after_crash, bool rebase, uint64_t *ret_answer)
 {
 	char *buf = aligned_alloc(4096, h->oracle->max_blocks * ORACLE_BLOCK);
 	bool present[ORACLE_MAX_VOLUMES] = { false };
 	int parents[ORACLE_MAX_VOLUMES];
 	struct lvol_store *store = lvol_store_first();
-	const char *wrong = NULL;
+	const char *wrong = verify_store(h, rebase);
 	struct lvol *lvol;
 
 	if (ret_answer)
@@ -218,7 +236,7 @@ const char *verify_volumes(struct history *h, bool after_crash, bool rebase, uin
 				 v->names[0], v->generation);
 			wrong = problem;
 		} else if (rebase && v->used) {
-			oracle_rebase_volume(h->oracle, i, "", 0, 0, NULL);
+			oracle_rebase_volume(h->oracle, i, NULL, NULL);
 		}
 	}
 	if (!wrong)
@@ -355,7 +373,8 @@ void verify_main(void *arg)
 
 	const char *wrong = "the disk cannot be shown";
 
-	if (!bdev_crash_create("disk", v->h->disk, NULL))
+	crash_disk_show(v->h->disk, v->h->oracle->store.disk_blocks);
+	if (!outside_create(v->h->max_blocks) && !bdev_crash_create("disk", v->h->disk, NULL))
 		wrong = look(v);
 	if (wrong)
 		v->failed(v->fate, wrong);

@@ -96,7 +96,9 @@ static void io_main(void *arg)
 
 static uint64_t random_clusters(void)
 {
-	return 1 + sim_rand() % (work.h->max_blocks / cluster_blocks());
+	uint64_t most = work.h->max_blocks / cluster_blocks();
+
+	return work.h->taste == TASTE_COPIES && sim_rand() % 8 ? most : 1 + sim_rand() % most;
 }
 
 /* What was cut off must not be seen again. */
@@ -109,14 +111,29 @@ static fiber_fn void shrink_and_grow(unsigned i)
 
 /* Of a hundred operations on a volume, and on a snapshot, how many are what. */
 static const struct mix {
-	unsigned delete, resize, rename, xattr, snapshot, decouple, revert;
-	unsigned delete_snapshot, clone;
+	unsigned delete, resize, rename, xattr, snapshot, decouple, revert, set_parent, inflate, read_only;
+	unsigned delete_frozen, clone, copy;
+	unsigned outside, store; /* of a hundred new volumes; of a hundred operations of any kind */
 } mixes[] = {
-	[TASTE_ALL] = { 15, 15, 10, 10, 20, 5, 15, 30, 40 },
-	[TASTE_FEW] = { 20, 20, 5, 5, 5, 0, 0, 40, 5 },
-	[TASTE_SNAPSHOTS] = { 3, 3, 0, 2, 70, 3, 10, 50, 15 },
-	[TASTE_ATTRIBUTES] = { 3, 5, 15, 70, 3, 0, 1, 30, 10 },
+	[TASTE_ALL] = { 12, 12, 8, 8, 18, 5, 12, 12, 8, 2, 30, 35, 10, 20, 1 },
+	[TASTE_FEW] = { 20, 20, 5, 5, 5, 0, 0, 0, 2, 0, 40, 5, 0, 10, 0 },
+	[TASTE_SNAPSHOTS] = { 3, 3, 0, 2, 63, 3, 10, 7, 0, 0, 50, 15, 0, 0, 0 },
+	[TASTE_COPIES] = { 4, 0, 0, 0, 28, 8, 20, 25, 7, 3, 22, 45, 20, 20, 1 },
+	[TASTE_ATTRIBUTES] = { 3, 5, 15, 60, 3, 0, 1, 1, 1, 1, 30, 10, 0, 10, 3 },
 };
+
+/* Any snapshot that will do. */
+static fiber_fn void control_parent(unsigned i)
+{
+	for (unsigned n = 0, k = sim_rand(); n < ORACLE_MAX_VOLUMES; n++, k++) {
+		unsigned snapshot = k % ORACLE_MAX_VOLUMES;
+
+		if (slot_idle(snapshot) && oracle_can_be_parent(work.h->oracle, i, snapshot)) {
+			op_set_parent(i, snapshot);
+			return;
+		}
+	}
+}
 
 static fiber_fn void control_volume(unsigned i, unsigned what)
 {
@@ -135,33 +152,57 @@ static fiber_fn void control_volume(unsigned i, unsigned what)
 		op_snapshot(i);
 	else if ((what -= mix->snapshot) < mix->decouple)
 		op_decouple(i);
-	else if (what - mix->decouple < mix->revert && snapshot >= 0)
+	else if ((what -= mix->decouple) < mix->revert && snapshot >= 0)
 		op_revert(i, snapshot);
+	else if ((what -= mix->revert) < mix->set_parent)
+		control_parent(i);
+	else if ((what -= mix->set_parent) < mix->inflate)
+		op_inflate(i);
+	else if (what - mix->inflate < mix->read_only)
+		op_set_read_only(i);
 }
 
-static fiber_fn void control_snapshot(unsigned i, unsigned what)
+static fiber_fn void control_frozen(unsigned i, unsigned what)
 {
 	const struct mix *mix = &mixes[work.h->taste];
 
-	if (what < mix->delete_snapshot)
+	if (what < mix->delete_frozen)
 		op_delete(i);
-	else if ((what -= mix->delete_snapshot) < mix->clone)
+	else if ((what -= mix->delete_frozen) < mix->clone)
 		op_clone(i);
-	else if ((what -= mix->clone) < 5)
+	else if ((what -= mix->clone) < mix->copy)
+		op_shallow_copy(i);
+	else if ((what -= mix->copy) < 5)
 		op_rename(i);
 	else if (what < 10)
 		op_xattr(i);
 }
 
+static fiber_fn void control_store(void)
+{
+	if (work.store_controlled)
+		return;
+	if (sim_rand() % 2)
+		op_rename_store();
+	else
+		op_grow_store();
+}
+
 static void control_main(void *arg)
 {
+	const unsigned nr_made = work.h->taste == TASTE_COPIES ? 3 : 6; /* the others are copies of something */
+
 	while (work.ops_left) {
 		unsigned i = sim_rand() % ORACLE_MAX_VOLUMES, what = sim_rand() % 100;
 
-		if (!work.slots[i].desc && !work.slots[i].controlled && i < 6 && !work.h->oracle->volumes[i].used)
+		if (sim_rand() % 100 < mixes[work.h->taste].store)
+			control_store();
+		else if (slot_is_free(i) && i < nr_made && what < mixes[work.h->taste].outside)
+			op_clone_outside(i);
+		else if (slot_is_free(i) && i < nr_made)
 			op_create(i, random_clusters(), sim_rand() % 4);
-		else if (slot_idle(i) && work.h->oracle->volumes[i].snapshot)
-			control_snapshot(i, what);
+		else if (slot_idle(i) && slot_frozen(i))
+			control_frozen(i, what);
 		else if (slot_idle(i))
 			control_volume(i, what);
 		fiber_sleep(sim_rand() % work.h->control_pause_us);
@@ -265,7 +306,8 @@ void workload_main(void *arg)
 	memset(&work, 0, sizeof(work));
 	work.h = h;
 	winding_down = false;
-	if (bdev_crash_create("disk", h->disk, NULL))
+	crash_disk_show(h->disk, h->oracle->store.disk_blocks);
+	if (outside_create(h->max_blocks) || bdev_crash_create("disk", h->disk, NULL))
 		workload_fail("the disk cannot be shown");
 	if (w->phase == 0)
 		begin_store(h);
