@@ -29,3 +29,10 @@ check_PROGRAMS += %D%/rdma/conn_test
 check_PROGRAMS += %D%/rdma/initiator_test
 %C%_rdma_initiator_test_SOURCES = %D%/rdma/initiator_test.c %D%/rdma/world_test.h
 %C%_rdma_initiator_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
+
+# One table, over each transport.
+check_PROGRAMS += %D%/tcp/conformance_test %D%/rdma/conformance_test
+%C%_tcp_conformance_test_SOURCES = %D%/conformance_test.c %D%/conformance_host.c %D%/conformance_host.h %D%/wire.h %D%/tcp/wire.c %D%/tcp/raw_host.c %D%/tcp/raw_host.h
+%C%_tcp_conformance_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
+%C%_rdma_conformance_test_SOURCES = %D%/conformance_test.c %D%/conformance_host.c %D%/conformance_host.h %D%/wire.h %D%/rdma/wire.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h
+%C%_rdma_conformance_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)

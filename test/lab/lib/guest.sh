@@ -16,6 +16,9 @@ connect() {
     return 1
 }
 
+# nic: the name of the guest's network interface.
+nic() { ls /sys/class/net | grep -v '^lo$' | head -1; }
+
 # wait_block DEVICE [tries]: a plain file of that name would swallow writes and look well.
 wait_block() {
     local i

@@ -1,7 +1,7 @@
 # Functions for scenarios; `enter` sources this first.  A scenario runs in network, process and mount namespaces of its own, so
 # it may use any port, and nothing it starts outlives it.
 #
-# Variables: T scratch folder, SHARE the guest's /lab, OUT logs that are kept, BUILD the build folder, RPC the daemon's
+# Variables: T scratch folder, SHARE the guest's /lab (of the guest that is spoken to, see guest_pick), OUT logs that are kept, BUILD the build folder, RPC the daemon's
 # socket, LIB this folder, NQN a name to use, TARGET_PID the daemon (empty: none is meant to be running).
 
 PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH # the distribution's own tools first
@@ -11,6 +11,8 @@ RPC=$T/rpc.sock
 NQN=nqn.2026-11.io.ferrule:lab
 TARGET_PID=
 NET=slirp
+GUEST= GUESTS=()
+declare -A LABVM_PIDS
 
 # fail REASON...: ends the scenario.  The first reason given is the one that is told.
 fail() {
@@ -51,25 +53,50 @@ tap_up() {
     LISTEN=10.0.2.2
 }
 
+# bridge_up: the same, for several guests, each with a tap of its own (tap0, tap1, ... in the order of booting) on one bridge.
+bridge_up() {
+    ip link add br0 type bridge || fail "no bridge here"
+    ip addr add 10.0.2.2/24 dev br0
+    ip -6 addr add fd00:fe::2/64 dev br0 nodad
+    ip link set br0 up
+    NET=bridge
+    LISTEN=10.0.2.2
+}
+
+# guest_pick [NAME]: whom guest_boot boots, and whom guest, guest_off and the others speak to from now on.  The first needs no name.
+# The guests booted first, second, ... are 10.0.2.15, 10.0.2.16, ... and fd00:fe::15, fd00:fe::16, ...
+guest_pick() {
+    GUEST=${1:-}
+    SHARE=$T/share$GUEST
+}
+
 # guest_boot [-c cpus] [-m MiB] [-i] [-- QEMU ARGUMENTS]: boots a guest and waits for its agent.
 guest_boot() {
-    local i cpus=2 mem=1024 net=user,id=n0 iommu=()
+    local i cpus=2 mem=1024 net=user,id=n0 nr=${#GUESTS[@]} tap=tap${#GUESTS[@]} iommu=()
     while [ $# -gt 0 ]; do
         case $1 in -i) iommu=(-i); shift ;; -c) cpus=$2; shift 2 ;; -m) mem=$2; shift 2 ;; --) shift; break ;; esac
     done
-    [ $NET = slirp ] || net=tap,id=n0,ifname=tap0,script=no,downscript=no
+    [ $NET = slirp ] || net=tap,id=n0,ifname=$tap,script=no,downscript=no
+    if [ $NET = bridge ]; then
+        ip tuntap add "$tap" mode tap
+        ip link set "$tap" up master br0
+    fi
+    GUESTS+=("$GUEST")
     mkdir -p "$SHARE/q"
     cp "$LIB/agent" "$LIB/guest.sh" "$LIB/rpc.py" "$SHARE/"
-    rm -f "$SHARE"/q/* "$T/qemu.pid"
-    "$LIB/../labvm" -d "$LAB_IMAGE" -s "$SHARE" -x agent -t 7200 -m "$mem" -c "$cpus" -n "$net" -l "$OUT/guest.log" -p "$T/qemu.pid" \
-        "${iommu[@]}" -- "$@" > /dev/null 2> "$OUT/qemu.err" &
-    LABVM_PID=$!
+    rm -f "$SHARE"/q/* "$T/qemu$GUEST.pid"
+    "$LIB/../labvm" -d "$LAB_IMAGE" -s "$SHARE" -x agent -t 7200 -m "$mem" -c "$cpus" -n "$net" -e "52:54:00:12:34:$((56 + nr))" \
+        -k "lab.addr=10.0.2.$((15 + nr))/24" -l "$OUT/guest$GUEST.log" -p "$T/qemu$GUEST.pid" \
+        "${iommu[@]}" -- "$@" > /dev/null 2> "$OUT/qemu$GUEST.err" &
+    LABVM_PIDS[_$GUEST]=$!
     for i in $(seq 3000); do
-        [ -e "$SHARE/q/ready" ] && return
-        kill -0 "$LABVM_PID" 2> /dev/null || break
+        [ -e "$SHARE/q/ready" ] && break
+        kill -0 "${LABVM_PIDS[_$GUEST]}" 2> /dev/null ||
+            fail "the guest does not come up: $(tail -1 "$OUT/guest$GUEST.log") $(tail -1 "$OUT/qemu$GUEST.err")"
+        [ "$i" -lt 3000 ] || fail "the guest's agent does not start"
         sleep 0.1
     done
-    fail "the guest does not come up: $(tail -1 "$OUT/guest.log") $(tail -1 "$OUT/qemu.err")"
+    [ "$nr" = 0 ] || guest "n=\$(nic); ip -6 addr del fd00:fe::15/64 dev \$n; ip -6 addr add fd00:fe::$((15 + nr))/64 dev \$n nodad"
 }
 
 # guest_bg NAME SCRIPT: runs shell text in the guest (with guest.sh, -eu, pipefail) and comes back at once.
@@ -86,7 +113,7 @@ guest_wait() {
     name=$1
     local end=$((SECONDS + secs))
     while [ ! -e "$SHARE/q/$name.rc" ]; do
-        kill -0 "$(cat "$T/qemu.pid" 2> /dev/null)" 2> /dev/null || fail "the guest died: $(tail -1 "$OUT/guest.log")"
+        kill -0 "$(cat "$T/qemu$GUEST.pid" 2> /dev/null)" 2> /dev/null || fail "the guest died: $(tail -1 "$OUT/guest$GUEST.log")"
         [ $SECONDS -lt $end ] || fail "the guest's command did not end in $secs s: $(tail -1 "$SHARE/q/$name.out" 2> /dev/null)"
         sleep 0.05
     done
@@ -107,14 +134,14 @@ guest() {
 guest_off() {
     local rc=0
     : > "$SHARE/q/off.go"
-    wait "$LABVM_PID" || rc=$?
-    [ $rc = 0 ] || fail "the guest ended with status $rc: $(tail -1 "$OUT/guest.log")"
+    wait "${LABVM_PIDS[_$GUEST]}" || rc=$?
+    [ $rc = 0 ] || fail "the guest ended with status $rc: $(tail -1 "$OUT/guest$GUEST.log")"
 }
 
 # guest_cut: the guest's power fails.
 guest_cut() {
-    kill -9 "$(cat "$T/qemu.pid")"
-    wait "$LABVM_PID" || true
+    kill -9 "$(cat "$T/qemu$GUEST.pid")"
+    wait "${LABVM_PIDS[_$GUEST]}" || true
 }
 
 # recorded_disk NAME:MIB:FILL...: makes $T/disk, for a guest whose drive is recorded in $T/log, in parts: those named, each full

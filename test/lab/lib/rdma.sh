@@ -11,8 +11,7 @@ rdma_up() {
         load="lsmod | grep -q '^siw ' || insmod /lab/siw.ko"
     fi
     guest "modprobe -a crc32_generic crc32_pclmul crc32c_generic libcrc32c ib_uverbs rdma_ucm nvme-rdma; $load
-        nic=\$(ls /sys/class/net | grep -v lo | head -1)
-        rdma link add rdma0 type $type netdev \$nic
+        rdma link add rdma0 type $type netdev \$(nic)
         for i in \$(seq 100); do rdma link show | grep -q 'state ACTIVE' && exit 0; sleep 0.1; done
         rdma link show; exit 1" || fail "no RDMA device in the guest"
 }
