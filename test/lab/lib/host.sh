@@ -1,8 +1,9 @@
 # Functions for scenarios; `enter` sources this first.  A scenario runs in network, process and mount namespaces of its own, so
 # it may use any port, and nothing it starts outlives it.
 #
-# Variables: T scratch folder, SHARE the guest's /lab (of the guest that is spoken to, see guest_pick), OUT logs that are kept, BUILD the build folder, RPC the daemon's
-# socket, LIB this folder, NQN a name to use, TARGET_PID the daemon (empty: none is meant to be running).
+# Variables: T scratch folder, SHARE the guest's /lab (of the guest that is spoken to, see guest_pick), OUT logs that are kept,
+# BUILD the build folder, RPC the daemon's socket, LIB this folder, NQN a name to use, TARGET_PID the daemon (empty: none is
+# meant to be running).
 
 PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH # the distribution's own tools first
 LIB=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
@@ -72,16 +73,18 @@ guest_pick() {
 
 # guest_boot [-c cpus] [-m MiB] [-i] [-- QEMU ARGUMENTS]: boots a guest and waits for its agent.
 guest_boot() {
-    local i cpus=2 mem=1024 net=user,id=n0 nr=${#GUESTS[@]} tap=tap${#GUESTS[@]} iommu=()
+    local i cpus=2 mem=1024 net=user,id=n0 nr=0 tap iommu=()
     while [ $# -gt 0 ]; do
         case $1 in -i) iommu=(-i); shift ;; -c) cpus=$2; shift 2 ;; -m) mem=$2; shift 2 ;; --) shift; break ;; esac
     done
+    while [ $nr -lt ${#GUESTS[@]} ] && [ "${GUESTS[nr]}" != "$GUEST" ]; do nr=$((nr + 1)); done # one that was booted before keeps its place
+    tap=tap$nr
     [ $NET = slirp ] || net=tap,id=n0,ifname=$tap,script=no,downscript=no
-    if [ $NET = bridge ]; then
+    if [ $NET = bridge ] && [ $nr = ${#GUESTS[@]} ]; then
         ip tuntap add "$tap" mode tap
         ip link set "$tap" up master br0
     fi
-    GUESTS+=("$GUEST")
+    GUESTS[nr]=$GUEST
     mkdir -p "$SHARE/q"
     cp "$LIB/agent" "$LIB/guest.sh" "$LIB/rpc.py" "$SHARE/"
     rm -f "$SHARE"/q/* "$T/qemu$GUEST.pid"
