@@ -74,6 +74,7 @@ enum opt_id {
 	O_READ,
 	O_SEQUENTIAL,
 	O_RANDOM,
+	O_ONCE,
 	O_TIME,
 	O_WARMUP,
 	O_OPS,
@@ -115,6 +116,7 @@ static const struct opt {
 	{"read", "PERCENT", O_READ, V_PERF, "share of reads (default 100)"},
 	{"sequential", NULL, O_SEQUENTIAL, V_PERF, "one after the other"},
 	{"random", NULL, O_RANDOM, V_PERF, "anywhere (the default)"},
+	{"once", NULL, O_ONCE, V_PERF, "each place once, in a random order, then end"},
 	{"time", "SECONDS", O_TIME, V_PERF, "how long to measure (default 10)"},
 	{"warmup", "SECONDS", O_WARMUP, V_PERF, "run so long before measuring (default 0)"},
 	{"ops", "N", O_OPS, V_PERF, "end after so many operations"},
@@ -398,6 +400,9 @@ static int set_option(const struct opt *opt, const char *value)
 		return 0;
 	case O_RANDOM:
 		o->sequential = false;
+		return 0;
+	case O_ONCE:
+		o->once = true;
 		return 0;
 	case O_VERIFY:
 		o->verify = true;

@@ -34,7 +34,7 @@ struct cli_nvme_opts {
 	/* perf */
 	uint32_t queue_depth, io_bytes, read_percent, nr_queues;
 	uint64_t seconds, warmup_seconds, nr_ops, range_bytes, seed;
-	bool sequential, verify, progress;
+	bool sequential, once, verify, progress;
 };
 
 fiber_fn int cli_nvme_discover(const struct cli_nvme_opts *opts);

@@ -37,7 +37,7 @@ struct perf_worker {
 	struct perf_op *ops;
 	uint8_t *buffers;
 	uint32_t queue_depth, nr_in_flight;
-	uint64_t rand_state, next_unit, first_unit, nr_units;
+	uint64_t rand_state, next_unit, first_unit, nr_units, end_ticks;
 	uint64_t nr_submitted, nr_bad;
 	uint64_t nr_done[NR_DIRS];
 	struct latency latency[NR_DIRS]; /* ticks */
@@ -97,8 +97,37 @@ static uint64_t next_random(struct perf_worker *w)
 	return w->rand_state * 0x2545f4914f6cdd1dull;
 }
 
+/* Numbers below a power of two, each once: multiplying by odd numbers and shifting can both be undone. */
+static uint64_t permuted(uint64_t x, unsigned bits, uint64_t seed)
+{
+	uint64_t mask = bits < 64 ? (1ull << bits) - 1 : UINT64_MAX;
+
+	x = (x + seed) & mask;
+	for (unsigned i = 0; i < 3; i++) {
+		x ^= x >> (bits + 1) / 2;
+		x = x * 0xbf58476d1ce4e5b9ull & mask;
+	}
+	return x ^ x >> (bits + 1) / 2;
+}
+
+/* Each unit once: numbers that are none of them are passed over, at most as many as there are units. */
+static uint64_t pick_unit_once(struct perf_worker *w)
+{
+	unsigned bits = 1;
+	uint64_t unit;
+
+	while (bits < 63 && 1ull << bits < w->nr_units)
+		bits++;
+	do
+		unit = permuted(w->next_unit++, bits, w->run->opts->seed);
+	while (unit >= w->nr_units);
+	return w->first_unit + unit;
+}
+
 static uint64_t pick_unit(struct perf_worker *w)
 {
+	if (w->run->opts->once && w->run->phase != PHASE_READ_BACK)
+		return pick_unit_once(w);
 	if (!w->run->opts->sequential && w->run->phase != PHASE_READ_BACK)
 		return w->first_unit + (uint64_t)(((unsigned __int128)next_random(w) * w->nr_units) >> 64);
 	uint64_t unit = w->first_unit + w->next_unit;
@@ -258,6 +287,7 @@ static fiber_fn int worker_run(void *arg)
 	if (w->nr_in_flight)
 		fiber_wait(&wait);
 	w->idle = NULL;
+	w->end_ticks = clock_ticks();
 	return 0;
 }
 
@@ -369,6 +399,17 @@ static fiber_fn void wait_phase(struct perf_run *run, const struct perf_calls *c
 		fputc('\n', stderr);
 }
 
+/* When the last of workers that ended by themselves did. */
+static uint64_t last_end(const struct perf_run *run)
+{
+	uint64_t last = run->begin_ticks + 1;
+
+	for (uint32_t i = 0; i < run->opts->nr_queues; i++)
+		if (run->workers[i].end_ticks > last)
+			last = run->workers[i].end_ticks;
+	return last;
+}
+
 static fiber_fn int run_phases(struct perf_run *run)
 {
 	bool show = run->opts->progress || (isatty(2) && !run->opts->json);
@@ -384,7 +425,7 @@ static fiber_fn int run_phases(struct perf_run *run)
 		run->phase = PHASE_MEASURE;
 	}
 	wait_phase(run, &calls, run->opts->seconds, show);
-	run->end_ticks = clock_ticks();
+	run->end_ticks = calls.nr_left ? clock_ticks() : last_end(run);
 	run->phase = PHASE_STOP;
 	finish_all(&calls);
 	if (run->opts->verify && !cli_nvme_interrupted()) {
@@ -429,17 +470,19 @@ static int plan(struct perf_run *run)
 	return 0;
 }
 
-/* Sequential and verified queues each have their own part of the range. */
+/* Queues each have their own part of the range, unless they may meet at random. */
 static int make_workers(struct perf_run *run)
 {
 	const struct cli_nvme_opts *opts = run->opts;
-	bool split = opts->sequential || opts->verify;
+	bool split = opts->sequential || opts->verify || opts->once;
 	uint64_t part = split ? run->nr_units / opts->nr_queues : run->nr_units;
 
 	run->workers = calloc(opts->nr_queues, sizeof(*run->workers));
 	if (!run->workers)
 		return cli_nvme_fail(opts, "no memory");
 	run->ops_per_worker = (opts->nr_ops + opts->nr_queues - 1) / opts->nr_queues;
+	if (opts->once && (!run->ops_per_worker || run->ops_per_worker > part))
+		run->ops_per_worker = part;
 	for (uint32_t i = 0; i < opts->nr_queues; i++) {
 		struct perf_worker *w = &run->workers[i];
 		char name[16];
