@@ -28,6 +28,7 @@ struct lvol_store_create_opts {
 	const char *base_bdev; /* name, alias or UUID */
 	uuid_t uuid;	       /* null: a new one */
 	uint32_t cluster_size_bytes; /* 0: the default, 1 MiB */
+	uint32_t journal_pages;	     /* of 4 KiB; 0: a default */
 	bool overwrite;	       /* a store that is there is lost instead of refused */
 	bool checksums;	       /* CRC32C of each 4 KiB of data, for the store's life */
 };

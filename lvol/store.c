@@ -158,7 +158,7 @@ fiber_fn int lvol_store_create(const struct lvol_store_create_opts *opts, struct
 			       struct blob_reason *reason)
 {
 	struct store_create_opts create = { .name = opts->name, .cluster_size_bytes = opts->cluster_size_bytes,
-					    .overwrite = opts->overwrite,
+					    .journal_pages = opts->journal_pages, .overwrite = opts->overwrite,
 					    .checksums = opts->checksums };
 	struct store_open_opts open = { .event = store_event, .map_cache_bytes = map_cache_bytes, .map_cache_tiny = map_cache_tiny };
 	struct bdev *base = bdev_find(opts->base_bdev);

@@ -115,7 +115,8 @@ static const struct rpc_param create_lvstore_params[] = {
 	{ "clear_method", RPC_STRING, RPC_IGNORED, NULL },
 	{ "num_md_pages_per_cluster_ratio", RPC_U32, RPC_IGNORED, NULL },
 	{ "md_page_size", RPC_U32, RPC_IGNORED, NULL },
-	{ "checksums", RPC_BOOL, 0, NULL }, /* ours */
+	{ "checksums", RPC_BOOL, 0, NULL },    /* ours */
+	{ "journal_pages", RPC_U32, 0, NULL }, /* ours */
 	{ NULL, 0, 0, NULL },
 };
 
@@ -177,6 +178,7 @@ static fiber_fn void create_lvstore(struct rpc_call *call)
 		.base_bdev = rpc_string(call, "bdev_name", ""),
 		.cluster_size_bytes = (uint32_t)rpc_u64(call, "cluster_sz", 0),
 		.checksums = rpc_bool(call, "checksums", false),
+		.journal_pages = (uint32_t)rpc_u64(call, "journal_pages", 0),
 	};
 	uint32_t cluster = opts.cluster_size_bytes;
 	struct blob_reason reason = { "" };
