@@ -31,12 +31,13 @@ static bool pages_fit(const struct store *s, uint32_t nr_pages, enum op_kind kin
 }
 
 /* Each operation admitted may begin one more page. */
-static int admit_journal(struct store *s, enum op_kind kind)
+static int admit_journal(struct store *s, const struct admission *a, enum op_kind kind)
 {
 	struct journal *j = &s->journal;
 	uint64_t used = j->open_seq + 1 - j->start_seq, in_ram = j->open_seq + 1 - j->committed_seq;
-	/* The last eighth is for freeing, so that first writes cannot crowd it out. */
-	uint64_t ring = s->super.journal_pages - (kind == OP_FREEING ? 0 : s->super.journal_pages / 8);
+	/* The last eighth is for freeing, so that first writes cannot crowd it out; half of that for calls. */
+	uint64_t kept = kind == OP_FREEING ? 0 : s->super.journal_pages / (a->control ? 16 : 8);
+	uint64_t ring = s->super.journal_pages - kept;
 
 	if (used + j->nr_admitted + 1 > ring) {
 		if (used > ring / 2 || !j->nr_admitted)
@@ -51,6 +52,15 @@ static int admit_journal(struct store *s, enum op_kind kind)
 	return 0;
 }
 
+/*
+ * What a recovery would have to read, and what cannot leave the map cache, stays bounded.  A call that makes a few pages dirty goes on
+ * where data writes, of which there is no end, wait for a checkpoint.
+ */
+static bool too_dirty(const struct store *s, const struct admission *a)
+{
+	return s->nr_dirty && s->nr_dirty + s->nr_frozen >= (a->control ? 3 : 2) * s->max_dirty;
+}
+
 int admit(struct store *s, struct admission *a, uint32_t nr_pages, enum op_kind kind)
 {
 	int rc = atomic_load(&s->failed);
@@ -59,9 +69,8 @@ int admit(struct store *s, struct admission *a, uint32_t nr_pages, enum op_kind 
 		return rc == -ENODEV ? rc : -EROFS;
 	if (s->stopping)
 		return -ESHUTDOWN;
-	rc = admit_journal(s, kind);
-	/* What a recovery would have to read, and what cannot leave the map cache, stays bounded. */
-	if (!rc && s->nr_dirty + s->nr_frozen >= 2 * s->max_dirty && s->nr_dirty) {
+	rc = admit_journal(s, a, kind);
+	if (!rc && too_dirty(s, a)) {
 		checkpoint_demand(s);
 		rc = -EAGAIN;
 	}

@@ -68,7 +68,8 @@ int alloc_init(struct store *s)
 	s->avail_summary = calloc(s->nr_clusters / 4096 + 1, sizeof(s->avail_summary[0]));
 	s->coming_cap = COMING_MIN;
 	s->coming = malloc(s->coming_cap * sizeof(*s->coming));
-	if (!s->counts || !s->avail || !s->avail_summary || !s->coming)
+	s->spare_entry = malloc(sizeof(*s->spare_entry));
+	if (!s->counts || !s->avail || !s->avail_summary || !s->coming || !s->spare_entry)
 		return -ENOMEM;
 	s->resident_bytes += s->nr_clusters * sizeof(s->counts[0]);
 	s->nr_data_clusters = 0;
@@ -84,12 +85,8 @@ void alloc_destroy(struct store *s)
 	free(s->avail);
 	free(s->avail_summary);
 	free(s->coming);
-	while (s->retired) {
-		struct retired *next = s->retired->next;
-
-		free(s->retired);
-		s->retired = next;
-	}
+	retired_free(s->retired, s->retired_entries);
+	free(s->spare_entry);
 }
 
 void alloc_build_available(struct store *s)

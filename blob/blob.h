@@ -57,7 +57,7 @@ struct store_open_opts {
 	void (*event)(struct store *store, enum store_event event, void *arg); /* on the owner; may be NULL */
 	void *event_arg;
 	bool map_cache_tiny;	  /* for tests: less than 16 MiB is taken at its word */
-	uint64_t map_cache_bytes; /* for nodes of maps, at least 16 MiB; 0: a default, 32 MiB for each TiB of the device */
+	uint64_t map_cache_bytes; /* for nodes of maps, at least 16 MiB; 0: a default, 56 MiB for each TiB of the device */
 	uint64_t checksum_cache_bytes; /* 0: a default, 64 MiB: checksums of 62 GiB of data */
 };
 

@@ -4,8 +4,9 @@
 
 #include "blob/internal.h"
 
-#define NODE_LOADS 64u
-#define LEVEL_ANY  255u
+#define NODE_LOADS  64u
+#define NODES_AHEAD 32u
+#define LEVEL_ANY   255u
 
 /* A node on its way into memory. */
 struct node_load {

@@ -214,7 +214,7 @@ static fiber_fn int write_frozen(struct store *s, uint64_t generation)
 		if (s->writer->status)
 			return s->writer->status;
 		if (++nr % PACE_PAGES == 0 && !urgent(s))
-			pace(s, 2ull * PACE_PAGES * PAGE_BYTES);
+			pace_unless(s, 2ull * PACE_PAGES * PAGE_BYTES, urgent);
 	}
 	return 0;
 }
@@ -396,6 +396,8 @@ void checkpoint_demand(struct store *s)
 	s->ckpt_demanded = true;
 	if (!s->ckpt_running)
 		fiber_cond_signal(&s->ckpt_wake);
+	else
+		pace_hurry(s);
 }
 
 void checkpoint_fiber(void *arg)

@@ -44,6 +44,7 @@ fiber_fn int promise_wait(struct store *s, uint64_t nr)
 	int rc = 0;
 
 	s->nr_space_urgent++;
+	pace_hurry(s);
 	while (!rc && clusters_unpromised(s) < nr) {
 		if (!space_is_coming(s) || nr > s->nr_data_clusters)
 			rc = -ENOSPC;
@@ -87,7 +88,7 @@ static void create_image(struct store *s, const struct blob_create_opts *opts, u
 
 fiber_fn int blob_create(struct store *s, const struct blob_create_opts *opts, struct blob **ret_blob)
 {
-	struct admission admission = {0};
+	struct admission admission = {.control = true};
 	struct external *ext = NULL;
 	struct blob_image image;
 	uint64_t nr_clusters;
@@ -147,7 +148,7 @@ fiber_fn int blob_wait_trimmed(struct blob *b)
 fiber_fn int blob_delete(struct blob *b)
 {
 	struct store *s = b->store;
-	struct admission admission = {0};
+	struct admission admission = {.control = true};
 	int rc;
 
 	if (b->nr_open > b->trimming || b->deleting)
@@ -186,7 +187,7 @@ fiber_fn int blob_delete(struct blob *b)
 fiber_fn int blob_resize(struct blob *b, uint64_t size_bytes)
 {
 	struct store *s = b->store;
-	struct admission admission = {0};
+	struct admission admission = {.control = true};
 	uint64_t nr, old;
 	int rc = size_in_clusters(s, size_bytes, &nr);
 
@@ -245,7 +246,7 @@ fiber_fn int blob_set_attrs(struct blob *b, const struct blob_image *change)
 fiber_fn int blob_rename(struct blob *b, const char *name)
 {
 	struct store *s = b->store;
-	struct admission admission = {0};
+	struct admission admission = {.control = true};
 	struct blob_image image;
 	int rc = blob_check_name(s, name, b);
 
@@ -300,7 +301,7 @@ int blob_xattrs_with(const struct blob *b, const char *key, const void *value, u
 fiber_fn int blob_set_xattr(struct blob *b, const char *key, const void *value, uint16_t value_len)
 {
 	struct store *s = b->store;
-	struct admission admission = {0};
+	struct admission admission = {.control = true};
 	uint8_t xattrs[BLOB_XATTR_MAX];
 	struct blob_image image;
 	int rc;

@@ -83,10 +83,9 @@ uint64_t entry_make(struct store *s, uint32_t own, uint32_t base, bool external,
 
 	if (!mask || mask_is_full(s, mask))
 		return (uint64_t)own << 1 | 1;
-	p = partial_new(s, own, base);
+	p = partial_new(s, own, external ? BASE_EXTERNAL : base);
 	if (!p)
 		return 0;
-	p->external = external;
 	for (uint32_t i = 0; i < s->mask_words; i++)
 		p->mask[i] = mask[i];
 	return (uintptr_t)p;
@@ -96,7 +95,7 @@ void entry_free(struct store *s, uint64_t raw)
 {
 	if (raw && !(raw & 1)) {
 		s->map_bytes -= partial_bytes(s);
-		retire(s, &entry_decode(raw).partial->retired);
+		retire_entry(s, entry_decode(raw).partial);
 	}
 }
 

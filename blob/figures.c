@@ -176,6 +176,17 @@ static bool differs(struct blob *parent, uint64_t index, uint64_t raw)
 	return !leaf || leaf->lost || !entries_same(parent->store, raw, raw_at(parent->store, leaf, index));
 }
 
+/* Entries that are not full lie anywhere: all of a leaf's are fetched at once. */
+static void fetch_entries(const struct store *s, const struct node *leaf)
+{
+	for (uint32_t i = 0; i < node_nr_slots(s, 0); i++) {
+		uint64_t raw = atomic_load_explicit(&leaf->slots[i], memory_order_relaxed);
+
+		if (raw && !(raw & 1))
+			__builtin_prefetch((const void *)(uintptr_t)raw);
+	}
+}
+
 /* --- kept true --- */
 
 void figures_change(struct blob *b, uint64_t index, uint64_t raw, bool gain)
@@ -324,6 +335,16 @@ void figures_share(struct blob *b, const struct blob *from)
 	}
 }
 
+/* More than one at a time, once; then it is waited for alone, so that the walk comes on however small the cache is. */
+static fiber_fn int alone_wait(struct store *s, struct node_wait *miss, uint32_t *ahead_of, struct node **pinned)
+{
+	if (!miss->parent || *ahead_of == miss->id)
+		return node_wait_for(s, miss, pinned);
+	*ahead_of = miss->id;
+	nodes_ahead(s, miss);
+	return 0;
+}
+
 /* Entries that are written in place, counted anew.  A count that was disturbed is a lower bound only if it is no more than what is
  * known: then what is known stays. */
 fiber_fn void figures_recount(struct blob *b)
@@ -332,13 +353,15 @@ fiber_fn void figures_recount(struct blob *b)
 	uint64_t index = 0, end = UINT32_MAX, nr = 0, changes = b->figures.nr_changes + b->map_seq;
 	struct node *leaf, *pinned = NULL;
 	struct node_wait miss;
+	uint32_t ahead_of = 0;
 	int rc = 0;
 
 	while (!rc && (index = alone_next(b, index, end, &leaf, &miss)) < end) {
 		if (miss.id) {
-			rc = node_wait_for(s, &miss, &pinned);
+			rc = alone_wait(s, &miss, &ahead_of, &pinned);
 			continue;
 		}
+		fetch_entries(s, leaf);
 		for (uint32_t i = 0; i < node_nr_slots(s, 0); i++) {
 			struct entry e = entry_decode(leaf->slots[i]);
 
@@ -360,14 +383,16 @@ fiber_fn int blob_exclusive(struct blob *b, uint64_t *ret_clusters)
 	unsigned left = LEAVES_A_TURN;
 	struct node *leaf, *pinned = NULL;
 	struct node_wait miss;
+	uint32_t ahead_of = 0;
 	int rc = 0;
 
 	blob_open(b);
 	while (!rc && (index = alone_next(b, index, end, &leaf, &miss)) < end && !s->stopping) {
 		if (miss.id) {
-			rc = node_wait_for(s, &miss, &pinned);
+			rc = alone_wait(s, &miss, &ahead_of, &pinned);
 			continue;
 		}
+		fetch_entries(s, leaf);
 		for (uint32_t i = 0; i < node_nr_slots(s, 0); i++) {
 			struct entry e = entry_decode(leaf->slots[i]);
 

@@ -15,7 +15,14 @@
 #include "blob/csum.h"
 #include "blob/fill.h"
 
+/* What the map has for a fill's cluster, as long as nobody is waited for. */
+struct found {
+	struct node *leaf;
+	bool shared, settled;
+};
+
 static void fill_space(struct fill *f);
+static void fill_found(struct fill *f, struct found at, const struct entry *old);
 static void fill_admit(struct fill *f);
 static void fill_admitted(struct fill *f);
 static bool edge_needs_read(const struct fill *f, unsigned which);
@@ -125,28 +132,41 @@ static bool fill_map(struct fill *f, void (*again)(struct fill *f))
 	return map_want(f->blob, f->index, &f->node_wait);
 }
 
+static struct found look_up(const struct fill *f)
+{
+	struct found at;
+
+	at.leaf = map_leaf_settled(f->blob, f->index, &at.shared, &at.settled);
+	return at;
+}
+
+static bool is_exclusive(const struct fill *f, struct found at, const struct entry *e)
+{
+	return !at.shared && (!e->own || f->blob->store->counts[e->own] == 1);
+}
+
 static void fill_start(struct fill *f)
 {
 	struct store *s = f->blob->store;
 	uint64_t base = f->index * s->subs_a_cluster;
 	uint64_t first = base + f->in_block / s->blocks_a_sub;
 	uint64_t end = base + (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub + 1;
-	struct node *leaf;
-	bool shared;
-	struct entry e;
 
 	f->state = FILL_LOCK;
 	if (!fill_map(f, fill_start))
 		return;
-	e = map_entry(f->blob, f->index, &leaf, &shared);
-	fill_plan(f, &e, !shared && (!e.own || s->counts[e.own] == 1));
+
+	struct found at = look_up(f);
+	struct entry e = leaf_entry(f->blob, f->index, at.leaf);
+
+	fill_plan(f, &e, is_exclusive(f, at, &e));
 	if (f->copy) {
 		first = base;
 		end = base + s->subs_a_cluster;
 	}
 	range_lock_init(&f->lock, first, end, lock_ready);
 	if (range_lock(f->blob, &f->lock))
-		fill_space(f);
+		fill_found(f, at, &e);
 }
 
 static void write_go_on(struct req *req)
@@ -181,7 +201,7 @@ static void write_go_on(struct req *req)
 		f->own = 0;
 		if (!f->nr_blocks) {
 			req->status = -EINVAL;
-			fifo_push(&s->free_fills, &f->link);
+			fifo_push_first(&s->free_fills, &f->link);
 			break;
 		}
 		req->pos += f->nr_blocks;
@@ -268,7 +288,7 @@ void fill_over(struct fill *f, int status)
 	f->state = FILL_FREE;
 	range_unlock(b, &f->lock);
 	admit_release(s, &f->admission);
-	fifo_push(&s->free_fills, &f->link);
+	fifo_push_first(&s->free_fills, &f->link);
 	fills_hand_out(s);
 	if (status && !req->status)
 		req->status = status;
@@ -350,31 +370,40 @@ static bool must_relock(const struct fill *f)
 static void fill_space(struct fill *f)
 {
 	struct store *s = f->blob->store;
-	uint32_t first = f->in_block / s->blocks_a_sub;
-	uint32_t nr = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub - first + 1;
-	struct node *leaf;
-	bool shared, exclusive, settled;
-	struct entry old;
-	struct fill *o;
 
 	if (s->csum)
 		csum_fill_over(f); /* of the cluster that it had chosen before */
 	f->state = FILL_SPACE;
 	if (!fill_map(f, fill_space))
 		return;
-	old = map_entry(f->blob, f->index, &leaf, &shared);
-	if ((leaf && leaf->lost) || f->index >= f->blob->nr_clusters) {
-		fill_over(f, leaf && leaf->lost ? -EIO : -ERANGE); /* it may have shrunk while we waited */
+
+	struct found at = look_up(f);
+	struct entry old = leaf_entry(f->blob, f->index, at.leaf);
+
+	fill_plan(f, &old, is_exclusive(f, at, &old));
+	fill_found(f, at, &old);
+}
+
+/* It has its lock, and a plan for what the map has now. */
+static void fill_found(struct fill *f, struct found at, const struct entry *old)
+{
+	struct store *s = f->blob->store;
+	uint32_t first = f->in_block / s->blocks_a_sub;
+	uint32_t nr = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub - first + 1;
+	bool exclusive = is_exclusive(f, at, old);
+	struct fill *o;
+
+	f->state = FILL_SPACE;
+	if ((at.leaf && at.leaf->lost) || f->index >= f->blob->nr_clusters) {
+		fill_over(f, at.leaf && at.leaf->lost ? -EIO : -ERANGE); /* it may have shrunk while we waited */
 		return;
 	}
 	/* Kept as it is now: the entry itself may be gone once we have waited. */
-	f->old_own = old.own;
-	f->old_base = old.external ? SOURCE_EXTERNAL : old.base;
-	entry_get_mask(s, &old, f->mask);
-	exclusive = !shared && (!old.own || s->counts[old.own] == 1);
-	fill_plan(f, &old, exclusive);
+	f->old_own = old->own;
+	f->old_base = old->external ? SOURCE_EXTERNAL : old->base;
+	entry_get_mask(s, old, f->mask);
 	f->map_seq = f->blob->map_seq;
-	f->read_own = !exclusive && old.partial && old.own; /* what is planned hangs on what it holds */
+	f->read_own = !exclusive && old->partial && old->own; /* what is planned hangs on what it holds */
 	f->in_place = f->stale = false;
 	if (must_relock(f)) {
 		range_unlock(f->blob, &f->lock);
@@ -386,16 +415,15 @@ static void fill_space(struct fill *f)
 		fill_over(f, 0);
 		return;
 	}
-	(void)map_leaf_settled(f->blob, f->index, &shared, &settled);
-	if (old.own && exclusive && (!settled || !cluster_settled(s, old.own))) {
+	if (old->own && exclusive && (!at.settled || !cluster_settled(s, old->own))) {
 		f->commit.flush = false;
 		f->commit.done = retry_settled;
 		journal_wait_add(s, &f->commit);
 		return;
 	}
-	if (old.own && exclusive) {
-		f->own = old.own;
-		f->in_place = entry_has_range(&old, first, nr);
+	if (old->own && exclusive) {
+		f->own = old->own;
+		f->in_place = entry_has_range(old, first, nr);
 	} else if ((o = sibling(f))) {
 		f->own = o->own;
 		f->own_held = true;
@@ -409,6 +437,7 @@ static void fill_space(struct fill *f)
 		s->stats.nr_space_waits++;
 		f->waiter.retry = retry_space;
 		list_add_tail(&s->space_waiters, &f->waiter.link);
+		pace_hurry(s);
 		journal_demand(s);
 		fiber_cond_signal(&s->free_wake);
 	} else if (!f->own) {
@@ -594,24 +623,18 @@ void fill_go_on(struct fill *f)
 
 /* --- data and record --- */
 
-static bool is_alone(const struct fill *f, uint32_t *ret_own)
-{
-	struct node *leaf;
-	bool shared;
-	struct entry e = map_entry(f->blob, f->index, &leaf, &shared);
-
-	*ret_own = e.own;
-	return e.own && !shared && f->blob->store->counts[e.own] == 1;
-}
-
 /* What a fill read from a shared cluster is of no use any more if that became the blob's own meanwhile: who writes in place asks nobody. */
 static bool has_stale_copy(const struct fill *f)
 {
-	uint32_t own;
-
 	if (!f->read_own || f->own == f->old_own)
 		return false;
-	return f->stale || f->map_seq != f->blob->map_seq || (is_alone(f, &own) && own == f->old_own);
+	if (f->stale || f->map_seq != f->blob->map_seq)
+		return true;
+
+	struct found at = look_up(f);
+	struct entry e = leaf_entry(f->blob, f->index, at.leaf);
+
+	return e.own && e.own == f->old_own && is_exclusive(f, at, &e);
 }
 
 /* A record is about to end what other fills of the same cluster read from: they would not see that it was the blob's own. */
@@ -619,10 +642,7 @@ static void mark_stale(struct fill *f)
 {
 	uint64_t base = f->index * f->blob->store->subs_a_cluster;
 	struct list *it;
-	uint32_t own;
 
-	if (!is_alone(f, &own) || own == f->own)
-		return;
 	list_for_each (it, &f->blob->locks) {
 		struct range_lock *l = list_entry(it, struct range_lock, link);
 
@@ -643,21 +663,29 @@ static void fill_again(struct fill *f)
 	fill_space(f);
 }
 
+/* Whoever else holds the cluster no longer does. */
+static void fill_mapped(struct fill *f)
+{
+	struct fill *o;
+
+	while ((o = sibling(f)) && o->own == f->own)
+		o->own_held = false;
+}
+
 static void fill_record(struct fill *f)
 {
 	struct store *s = f->blob->store;
 	uint32_t first = f->in_block / s->blocks_a_sub;
 	uint32_t nr = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub - first + 1;
-	struct node *leaf;
-	bool shared, had;
-	struct entry e;
+	struct found at = look_up(f);
+	struct entry e = leaf_entry(f->blob, f->index, at.leaf);
+	bool had = e.own == f->own, held = f->own_held;
 
-	mark_stale(f);
-	e = map_entry(f->blob, f->index, &leaf, &shared);
-	journal_begin(s, leaf && !shared ? 32 + s->mask_bytes : 1400 + s->mask_bytes);
-	map_prepare_path(s, f->blob, f->index);
-	e = map_entry(f->blob, f->index, &leaf, &shared);
-	had = e.own == f->own;
+	if (e.own && !had && is_exclusive(f, at, &e))
+		mark_stale(f);
+	journal_begin(s, at.leaf && !at.shared ? 32 + s->mask_bytes : 1400 + s->mask_bytes);
+	if (!at.leaf || at.shared)
+		map_prepare_path(s, f->blob, f->index);
 	if (had || (!e.own && !e.base && !e.external && !e.partial)) {
 		rec_map_fill(s, f->blob, f->index, f->own, first, nr);
 	} else {
@@ -671,20 +699,13 @@ static void fill_record(struct fill *f)
 		rec_map_put(s, f->blob, f->index, f->own, f->new_base, f->new_external, f->mask);
 	}
 	journal_end(s);
-	if (f->own_held && !had) {
+	if (held && !had) {
 		f->blob->nr_held--;
 		blob_promise(f->blob);
 	}
 	f->own_held = false;
-}
-
-/* Whoever else holds the cluster no longer does: it is mapped now. */
-static void fill_recorded(struct fill *f)
-{
-	struct fill *o;
-
-	while ((o = sibling(f)) && o->own == f->own)
-		o->own_held = false;
+	if (held)
+		fill_mapped(f);
 }
 
 /* Its data is written: the record. */
@@ -708,7 +729,6 @@ static void fill_written(struct fill *f)
 	}
 	if (!status && !f->in_place && !BLOB_MUTANT(RECORD_BEFORE_DATA)) {
 		fill_record(f);
-		fill_recorded(f);
 		f->state = FILL_DONE;
 		if (!store_writable(f->blob->store))
 			status = -EIO;
@@ -759,8 +779,6 @@ void fill_write(struct fill *f)
 	f->bio.offset_blocks = cluster_block(s, f->own) + f->in_block - (head >> s->block_shift);
 	f->bio.nr_blocks = f->nr_blocks + ((head + tail) >> s->block_shift);
 	bdev_submit(s->bch, &f->bio);
-	if (BLOB_MUTANT(RECORD_BEFORE_DATA) && !f->in_place) {
+	if (BLOB_MUTANT(RECORD_BEFORE_DATA) && !f->in_place)
 		fill_record(f);
-		fill_recorded(f);
-	}
 }

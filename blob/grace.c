@@ -20,6 +20,28 @@ void retire(struct store *s, struct retired *mem)
 		fiber_cond_signal(&s->free_wake);
 }
 
+/* One is kept for when there is no memory for another. */
+void retire_entry(struct store *s, struct partial *partial)
+{
+	struct retired_entry *r = malloc(sizeof(*r));
+
+	if (!r) {
+		r = s->spare_entry;
+		s->spare_entry = NULL;
+	} else if (!s->spare_entry) {
+		s->spare_entry = malloc(sizeof(*r));
+	}
+	if (!r) {
+		log_error("store %s: no memory to free an entry of a map", s->super.name);
+		return;
+	}
+	r->partial = partial;
+	r->next = s->retired_entries;
+	s->retired_entries = r;
+	if (++s->nr_retired == 256)
+		fiber_cond_signal(&s->free_wake);
+}
+
 static void grace_over(struct store *s)
 {
 	if (atomic_fetch_sub(&s->grace_left, 1) == 1)
@@ -158,19 +180,27 @@ static unsigned take_freed(struct store *s, uint32_t *batch)
 	return nr;
 }
 
-static void free_memory(struct store *s, struct retired *list)
+void retired_free(struct retired *memory, struct retired_entry *entries)
 {
-	while (list) {
-		struct retired *next = list->next;
+	while (memory) {
+		struct retired *next = memory->next;
 
-		free(list);
-		list = next;
+		free(memory);
+		memory = next;
+	}
+	while (entries) {
+		struct retired_entry *next = entries->next;
+
+		free(entries->partial);
+		free(entries);
+		entries = next;
 	}
 }
 
 static fiber_fn void free_round(struct store *s, uint32_t *batch)
 {
 	struct retired *memory = BLOB_MUTANT(FREE_UNDER_READ) ? NULL : s->retired;
+	struct retired_entry *entries = BLOB_MUTANT(FREE_UNDER_READ) ? NULL : s->retired_entries;
 	unsigned nr;
 
 	/* Nobody waits a second for space because nobody asks for a commit. */
@@ -178,10 +208,11 @@ static fiber_fn void free_round(struct store *s, uint32_t *batch)
 		journal_demand(s);
 	nr = take_freed(s, batch);
 	s->retired = NULL;
+	s->retired_entries = NULL;
 	s->nr_retired = 0;
 	if (!BLOB_MUTANT(FREE_UNDER_READ))
 		grace_wait(s);
-	free_memory(s, memory);
+	retired_free(memory, entries);
 	unmap_clusters(s, batch, nr);
 	if (!(BLOB_MUTANT(UNMAP_RACES_REUSE) && s->can_unmap))
 		for (unsigned i = 0; i < nr; i++)

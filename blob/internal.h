@@ -27,6 +27,7 @@
 #define REQ_IOVS	18u
 #define NR_FILLS	256u
 #define UNSHARED_BUCKETS 65536u
+#define LOCK_BUCKETS	1024u
 #define FILL_IOVS	36u
 #define PUNCH_FIBERS	16u
 #define ZERO_BYTES	65536u
@@ -43,12 +44,18 @@ struct retired {
 
 /* --- maps --- */
 
-/* An entry that is not full.  Owner: its leaf; own and base never change, bits of the mask are only set. */
+/* An entry that is not full: a TiB may have a million, so nothing more is in it.  Owner: its leaf; own and base never change, bits of
+ * the mask are only set. */
 struct partial {
-	struct retired retired;
-	uint32_t own, base;
-	bool external; /* what it does not have is the external bdev's; then there is no base */
+	uint32_t own, base; /* base: BASE_EXTERNAL: what it does not have is the external bdev's */
 	_Atomic uint64_t mask[];
+};
+#define BASE_EXTERNAL UINT32_MAX
+
+/* One that is no longer in a map, but other threads may be reading it. */
+struct retired_entry {
+	struct retired_entry *next;
+	struct partial *partial;
 };
 
 /*
@@ -143,6 +150,7 @@ enum op_kind { OP_THIN, OP_THICK, OP_FREEING };
 struct admission {
 	uint32_t nr_pages;
 	bool held;
+	bool control; /* somebody waits for this one call, which takes few pages: not behind a checkpoint that data writes fill */
 };
 
 /* A range of sub-blocks of a blob that is being changed.  Owner: who changes it. */
@@ -310,7 +318,9 @@ struct store {
 	uint64_t coming_head, coming_tail, coming_cap;
 	uint64_t nr_freeing; /* taken off coming, not yet available */
 	struct retired *retired;
-	uint64_t nr_retired;
+	struct retired_entry *retired_entries, *spare_entry;
+	uint64_t nr_retired; /* of both */
+	uint16_t nr_locks[LOCK_BUCKETS]; /* on one cluster of a blob each, held or waited for, by a hash of both: lock.c */
 	struct list space_waiters;
 	uint32_t nr_space_urgent; /* fibers that wait for space besides those */
 	struct fiber_cond free_wake, freed_cond;
@@ -442,6 +452,7 @@ struct blob {
 	char *name;
 	struct list link, name_link, uuid_link, id_link;
 	struct list locks, lock_waiters;
+	uint32_t nr_wide_locks; /* of these, on more than a cluster */
 	struct fiber_mutex mutex; /* one operation that changes it as a whole at a time */
 	/* snapshot.c */
 	bool snapshotting;	/* first writes do not go into clusters that are its own */
@@ -541,6 +552,8 @@ void cluster_available(struct store *s, uint32_t cluster); /* it has come all th
 
 /* grace.c */
 void retire(struct store *s, struct retired *mem);
+void retire_entry(struct store *s, struct partial *partial);
+void retired_free(struct retired *memory, struct retired_entry *entries);
 fiber_fn void grace_wait(struct store *s);
 void free_fiber(void *arg);
 static inline uint8_t in_flight_get(struct blob_channel *ch)
@@ -654,6 +667,8 @@ struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared);
  * then a power cut may bring the sharer back, and it must not find what is written now. */
 struct node *map_leaf_settled(const struct blob *b, uint64_t index, bool *ret_shared, bool *ret_settled);
 struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_leaf, bool *ret_shared);
+/* The entry in a leaf that was found for its index; no leaf, or a lost one: nothing is there. */
+struct entry leaf_entry(const struct blob *b, uint64_t index, const struct node *leaf);
 /* The next index from first on below end whose leaf exists (in memory or not); end: none.  0, -ENODEV, -ENOMEM. */
 fiber_fn int map_next(struct blob *b, uint64_t first, uint64_t end, uint64_t *ret_index);
 uint32_t map_path_pages(const struct blob *b, uint64_t index); /* pages that changing it makes dirty at most */
@@ -695,8 +710,8 @@ static inline struct entry entry_decode(uint64_t raw)
 	} else if (raw) {
 		e.partial = (struct partial *)(uintptr_t)raw;
 		e.own = e.partial->own;
-		e.base = e.partial->base;
-		e.external = e.partial->external;
+		e.external = e.partial->base == BASE_EXTERNAL;
+		e.base = e.external ? 0 : e.partial->base;
 	}
 	return e;
 }
@@ -847,6 +862,8 @@ bool path_missing(struct blob *b, uint64_t index, struct node_wait *ret_wait);
 bool map_want(struct blob *b, uint64_t index, struct node_wait *wait);
 fiber_fn int map_load(struct blob *b, uint64_t index); /* the same for fibers */
 fiber_fn int node_wait_for(struct store *s, struct node_wait *wait, struct node **pinned); /* puts the one pinned, pins what came */
+/* What is missing, and its parent's children behind it that only the parent has, side by side.  Nobody says that they stay. */
+fiber_fn void nodes_ahead(struct store *s, const struct node_wait *miss);
 fiber_fn int node_get(struct store *s, uint32_t id, struct node **ret_node); /* stays until node_put() */
 void node_pin(struct node *node);
 void node_put(struct store *s, struct node *node); /* NULL is fine */
@@ -919,6 +936,9 @@ void pace_init(struct store *s);
 void pace_stop(struct store *s);
 void pace_begin(struct store *s);
 fiber_fn void pace(struct store *s, uint64_t bytes); /* suspends, at least to let others run */
+/* The same, but not while urgent() says that somebody waits for this work; who comes to wait calls pace_hurry(). */
+fiber_fn void pace_unless(struct store *s, uint64_t bytes, bool (*urgent)(const struct store *s));
+void pace_hurry(struct store *s);
 void pace_end(struct store *s);
 void pace_fiber(void *arg);
 void pace_note(struct blob_channel *ch, uint64_t ticks);

@@ -162,12 +162,8 @@ static void req_put(struct req *req)
 	io = fifo_pop(&ch->waiting);
 	if (io)
 		req_start(req, container_of(io, struct blob_io, link));
-	else {
-		req->link.next = ch->free.head;
-		if (!ch->free.head)
-			ch->free.tail = &req->link.next;
-		ch->free.head = &req->link;
-	}
+	else
+		fifo_push_first(&ch->free, &req->link);
 }
 
 void req_finish(struct req *req, int status)
@@ -581,6 +577,10 @@ static bool start_fast(struct req *req, struct blob_io *io)
 		read_piece(io->blob, io->offset_blocks, io->nr_blocks, &piece);
 	else
 		write_piece(io->blob, io->offset_blocks, io->nr_blocks, false, &piece);
+	if (piece.kind == PIECE_SLOW && io->op == BLOB_WRITE) { /* at its beginning, so all of it */
+		req_to_owner(req);
+		return true;
+	}
 	if (piece.kind != PIECE_DEVICE || piece.nr_blocks != io->nr_blocks)
 		return false;
 	if (s->csum && !sums_fast(s, io, &piece))

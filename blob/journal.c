@@ -65,6 +65,13 @@ uint64_t journal_cut(struct store *s)
 	return s->journal.open_seq;
 }
 
+/* Mostly it is so already. */
+static void set_pending(struct journal *j, uint64_t seq)
+{
+	if (atomic_load_explicit(&j->pending_seq, memory_order_relaxed) != seq)
+		atomic_store(&j->pending_seq, seq);
+}
+
 void journal_begin(struct store *s, uint32_t max_bytes)
 {
 	struct journal *j = &s->journal;
@@ -77,7 +84,7 @@ void journal_begin(struct store *s, uint32_t max_bytes)
 		memset(page_payload(ram_page(j, j->open_seq)), 0, JOURNAL_PAYLOAD_HEADER);
 	j->op_start = j->open_used;
 	/* Other threads see each record at work before the operation ends: what relies on it must wait for its commit. */
-	atomic_store(&j->pending_seq, j->open_seq + 1);
+	set_pending(j, j->open_seq + 1);
 }
 
 uint8_t *journal_record(struct store *s, uint8_t type, uint32_t body_bytes)
@@ -105,7 +112,7 @@ void journal_end(struct store *s)
 		mirror_put(s, j->open_seq, page_payload(ram_page(j, j->open_seq)) + JOURNAL_PAYLOAD_HEADER, j->op_start,
 			   j->open_used, j->open_records);
 	atomic_store_explicit(&j->in_op, false, memory_order_release);
-	atomic_store(&j->pending_seq, j->open_seq + (j->open_records ? 1 : 0));
+	set_pending(j, j->open_seq + (j->open_records ? 1 : 0));
 	if (j->open_seq - j->start_seq >= s->super.journal_pages / 2)
 		checkpoint_demand(s);
 	if (j->open_seq - j->committed_seq >= j->nr_ram / 2)

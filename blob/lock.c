@@ -2,6 +2,8 @@
  * Locks on ranges of a blob's sub-blocks, held by what changes a map there.  First writes lock the sub-blocks
  * they fill, so that two fills of one serialise; unmaps lock whole clusters, so that no fill's cluster is
  * freed under it.  In order of arrival: nobody overtakes one who waits for an overlapping range.
+ *
+ * Nearly all lie in one cluster where there is no other: counts by clusters' hashes say so without a look at the lists.
  */
 #include "blob/internal.h"
 
@@ -14,6 +16,35 @@ void range_lock_init(struct range_lock *l, uint64_t first, uint64_t end,
 	l->end = end;
 	l->held = false;
 	l->ready = ready;
+}
+
+/* The count of those who lock something in the same cluster; NULL: it is more than one. */
+static uint16_t *bucket_of(const struct blob *b, const struct range_lock *l)
+{
+	struct store *s = b->store;
+	uint64_t cluster = l->first / s->subs_a_cluster;
+
+	if ((l->end - 1) / s->subs_a_cluster != cluster)
+		return NULL;
+	return &s->nr_locks[((b->id * 0x9e3779b97f4a7c15ull >> 40) + cluster) % LOCK_BUCKETS];
+}
+
+/* Before it is counted itself. */
+static bool is_alone(const struct blob *b, const struct range_lock *l)
+{
+	const uint16_t *bucket = bucket_of(b, l);
+
+	return bucket && !*bucket && !b->nr_wide_locks;
+}
+
+static void count(struct blob *b, const struct range_lock *l, int by)
+{
+	uint16_t *bucket = bucket_of(b, l);
+
+	if (bucket)
+		*bucket += by;
+	else
+		b->nr_wide_locks += by;
 }
 
 static bool overlaps(const struct list *locks, const struct range_lock *l, const struct range_lock *up_to)
@@ -33,7 +64,10 @@ static bool overlaps(const struct list *locks, const struct range_lock *l, const
 
 bool range_lock(struct blob *b, struct range_lock *l)
 {
-	if (overlaps(&b->locks, l, NULL) || overlaps(&b->lock_waiters, l, NULL)) {
+	bool alone = is_alone(b, l);
+
+	count(b, l, 1);
+	if (!alone && (overlaps(&b->locks, l, NULL) || overlaps(&b->lock_waiters, l, NULL))) {
 		list_add_tail(&b->lock_waiters, &l->link);
 		return false;
 	}
@@ -49,6 +83,7 @@ void range_unlock(struct blob *b, struct range_lock *l)
 	if (!l->held)
 		return;
 	l->held = false;
+	count(b, l, -1);
 	list_del(&l->link);
 	list_init(&ready);
 	list_for_each_safe (it, next, &b->lock_waiters) {

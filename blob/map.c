@@ -71,14 +71,11 @@ struct node *map_leaf_settled(const struct blob *b, uint64_t index, bool *ret_sh
 	return leaf;
 }
 
-struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_leaf, bool *ret_shared)
+struct entry leaf_entry(const struct blob *b, uint64_t index, const struct node *leaf)
 {
-	struct node *leaf = map_leaf(b, index, ret_shared);
-
 	uint64_t raw = 0;
 	struct entry e;
 
-	*ret_leaf = leaf;
 	if (leaf && leaf->lost)
 		return (struct entry){0};
 	if (leaf)
@@ -87,6 +84,12 @@ struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_l
 	if (!raw)
 		e.external = index < atomic_load_explicit(&b->external_clusters, memory_order_relaxed);
 	return e;
+}
+
+struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_leaf, bool *ret_shared)
+{
+	*ret_leaf = map_leaf(b, index, ret_shared);
+	return leaf_entry(b, index, *ret_leaf);
 }
 
 /* The way to an index, as far as it must be known to say whether there is a leaf: *ret_next is the index, or where to go on. */
@@ -288,9 +291,16 @@ static unsigned path_find(struct blob *b, uint64_t index, struct node **path)
 /* The leaf of an index, if the whole path is there and belongs to this blob alone. */
 static int own_leaf(struct blob *b, uint64_t index, struct node **ret_leaf, struct blob_reason *why)
 {
-	struct node *path[MAX_LEVELS];
-	unsigned nr = path_find(b, index, path);
+	struct node *path[MAX_LEVELS], *leaf;
+	bool shared;
+	unsigned nr;
 
+	leaf = map_leaf(b, index, &shared);
+	if (leaf && !leaf->lost && !leaf->level && !shared) {
+		*ret_leaf = leaf;
+		return 0;
+	}
+	nr = path_find(b, index, path);
 	if (!nr || path[nr - 1]->level || path[nr - 1]->lost)
 		return refuse(why, "cluster %llu of blob %llu has no leaf", (unsigned long long)index,
 			      (unsigned long long)b->id);

@@ -358,10 +358,65 @@ static void load_read_done(struct bdev_io *bio, int status)
 	load_over(load, rc ? NULL : node, rc);
 }
 
+/* --- read ahead --- */
+
+struct ahead {
+	struct fiber_wait over;
+	unsigned nr_left;
+	struct ahead_one {
+		struct node_wait node_wait;
+		struct ahead *all;
+	} one[NODES_AHEAD];
+};
+
+static void ahead_came(struct node_wait *wait, struct node *node, int status)
+{
+	struct ahead *a = container_of(wait, struct ahead_one, node_wait)->all;
+
+	if (!--a->nr_left)
+		fiber_wake(&a->over, 0);
+}
+
+fiber_fn void nodes_ahead(struct store *s, const struct node_wait *miss)
+{
+	struct node *parent = miss->parent;
+	uint32_t nr_slots = node_nr_slots(s, parent->level);
+	struct ahead *a = calloc(1, sizeof(*a));
+	unsigned nr = 0;
+
+	if (!a)
+		return; /* then one after another */
+	fiber_wait_init(&a->over);
+	a->nr_left = 1;
+	miss->blob->nr_walks++;
+	for (uint32_t i = miss->slot - parent->slots; i < nr_slots && nr < NODES_AHEAD; i++) {
+		uint64_t raw = atomic_load(&parent->slots[i]);
+
+		if (!(raw & 1) || s->nodes[raw >> 1] || s->node_counts[raw >> 1] != 1)
+			continue;
+		a->one[nr].all = a;
+		a->one[nr].node_wait = *miss;
+		a->one[nr].node_wait.id = raw >> 1;
+		a->one[nr].node_wait.slot = &parent->slots[i];
+		a->one[nr].node_wait.done = ahead_came;
+		a->nr_left++;
+		node_wait_start(s, &a->one[nr++].node_wait);
+	}
+	if (--a->nr_left)
+		fiber_wait(&a->over);
+	miss->blob->nr_walks--;
+	free(a);
+}
+
 /* --- who waits --- */
 
 bool map_want(struct blob *b, uint64_t index, struct node_wait *w)
 {
+	bool shared;
+	struct node *leaf = map_leaf(b, index, &shared);
+
+	if (!leaf || !leaf->lost) /* &map_missing seems lost */
+		return true;
 	if (!path_missing(b, index, w))
 		return true;
 	node_wait_start(b->store, w);

@@ -192,7 +192,17 @@ static void refill(struct pace *p)
 		p->tokens = burst;
 }
 
+void pace_hurry(struct store *s)
+{
+	fiber_cond_broadcast(&s->pace.go);
+}
+
 fiber_fn void pace(struct store *s, uint64_t bytes)
+{
+	pace_unless(s, bytes, NULL);
+}
+
+fiber_fn void pace_unless(struct store *s, uint64_t bytes, bool (*urgent)(const struct store *s))
 {
 	struct pace *p = &s->pace;
 
@@ -204,8 +214,12 @@ fiber_fn void pace(struct store *s, uint64_t bytes)
 	for (;;) {
 		uint64_t delay_us;
 
+		if (urgent && urgent(s)) {
+			p->tokens = 0; /* what is done now is nobody's debt */
+			break;
+		}
 		if (p->idle || p->over || s->stopping)
-			return;
+			break;
 		if (p->quiet) {
 			(void)fiber_cond_timedwait(&p->go, QUIET_US + SETTLE_US);
 			p->refilled_us = clock_now_us();
@@ -215,7 +229,7 @@ fiber_fn void pace(struct store *s, uint64_t bytes)
 		if (p->tokens >= 0)
 			break;
 		delay_us = (uint64_t)-p->tokens * 1000000 / p->rate + 1;
-		fiber_sleep(delay_us < WORKING_US ? delay_us : WORKING_US);
+		(void)fiber_cond_timedwait(&p->go, delay_us < WORKING_US ? delay_us : WORKING_US);
 	}
 	fiber_yield();
 }

@@ -66,6 +66,12 @@ static void reap_pace(struct store *s, bool working)
 	s->reaping = working;
 }
 
+/* Who waits for space waits for hosts' sake. */
+static bool urgent(const struct store *s)
+{
+	return !list_empty(&s->space_waiters) || !list_empty(&s->admit_waiters) || s->nr_space_urgent;
+}
+
 void reap_fiber(void *arg)
 {
 	struct store *s = arg;
@@ -88,11 +94,7 @@ void reap_fiber(void *arg)
 		reap_one(s);
 		if (!s->nr_reap)
 			recount_thick(s);
-		/* Who waits for space waits for hosts' sake. */
-		if (list_empty(&s->space_waiters) && list_empty(&s->admit_waiters) && !s->nr_space_urgent)
-			pace(s, REAP_BYTES);
-		else
-			fiber_yield();
+		pace_unless(s, REAP_BYTES, urgent);
 	}
 	reap_pace(s, false);
 	store_fiber_over(s);

@@ -132,7 +132,7 @@ static fiber_fn int take_snapshot(struct blob *b, const struct blob_copy_opts *o
 fiber_fn int blob_snapshot(struct blob *b, const struct blob_copy_opts *opts, struct blob **ret_blob)
 {
 	struct store *s = b->store;
-	struct admission admission = {0};
+	struct admission admission = {.control = true};
 	uint8_t xattrs[BLOB_XATTR_MAX];
 	int len = put_xattrs(opts, xattrs), rc;
 
@@ -166,7 +166,7 @@ fiber_fn int blob_snapshot(struct blob *b, const struct blob_copy_opts *opts, st
 fiber_fn int blob_clone(struct blob *from, const struct blob_copy_opts *opts, struct blob **ret_blob)
 {
 	struct store *s = from->store;
-	struct admission admission = {0};
+	struct admission admission = {.control = true};
 	uint8_t xattrs[BLOB_XATTR_MAX];
 	int len = put_xattrs(opts, xattrs), rc;
 
@@ -198,7 +198,7 @@ fiber_fn int blob_clone(struct blob *from, const struct blob_copy_opts *opts, st
 fiber_fn int blob_revert(struct blob *b, struct blob *snapshot)
 {
 	struct store *s = b->store;
-	struct admission admission = {0};
+	struct admission admission = {.control = true};
 	struct range_lock lock;
 	uint64_t need;
 	int rc;
@@ -243,7 +243,7 @@ fiber_fn int blob_revert(struct blob *b, struct blob *snapshot)
 
 static fiber_fn int set_parents(struct store *s, struct blob **blobs, uint32_t nr, uint64_t parent_id)
 {
-	struct admission admission = {0};
+	struct admission admission = {.control = true};
 	int rc = admit_wait(s, &admission, nr + 1, OP_FREEING);
 
 	if (rc)
@@ -299,7 +299,7 @@ fiber_fn int blob_decouple(struct blob *b)
 fiber_fn int blob_set_read_only(struct blob *b)
 {
 	struct store *s = b->store;
-	struct admission admission = {0};
+	struct admission admission = {.control = true};
 	struct range_lock lock;
 	struct blob_image image;
 	int rc;

@@ -324,7 +324,7 @@ static uint64_t map_cache_bytes(struct store *s)
 	uint64_t gib = (s->super.nr_clusters << s->cluster_shift) >> 30, bytes = s->map_cache_bytes;
 
 	if (!bytes)
-		bytes = gib * 32 * 1024; /* 32 MiB for each TiB */
+		bytes = gib * 56 * 1024; /* 56 MiB for each TiB: what it takes mapped, each entry with a mask */
 	return bytes < MAP_CACHE_MIN && !s->map_cache_tiny ? MAP_CACHE_MIN : bytes;
 }
 
@@ -568,7 +568,7 @@ fiber_fn int store_destroy(struct store *s)
 
 fiber_fn int store_rename(struct store *s, const char *name)
 {
-	struct admission admission = {0};
+	struct admission admission = {.control = true};
 	int rc;
 
 	if (!name[0] || strlen(name) > BLOB_NAME_MAX)
@@ -586,6 +586,7 @@ fiber_fn int store_rename(struct store *s, const char *name)
 fiber_fn int store_wait_free(struct store *s)
 {
 	s->nr_space_urgent++;
+	pace_hurry(s);
 	while ((s->coming_head != s->coming_tail || s->nr_freeing || s->nr_reap || s->nr_trimming) &&
 	       store_writable(s)) {
 		journal_demand(s);

@@ -111,6 +111,15 @@ static inline void fifo_push(struct fifo *f, struct fifo_link *e)
 	f->tail = &e->next;
 }
 
+/* In front of all others: what was used last, and is still in the cache, is taken next. */
+static inline void fifo_push_first(struct fifo *f, struct fifo_link *e)
+{
+	e->next = f->head;
+	if (!f->head)
+		f->tail = &e->next;
+	f->head = e;
+}
+
 static inline struct fifo_link *fifo_pop(struct fifo *f)
 {
 	struct fifo_link *e = f->head;

@@ -19,7 +19,7 @@ static const char help[] =
 	"\n"
 	"      --cores LIST       cores to run on, such as 0,2-3 (default: one, wherever the kernel puts it)\n"
 	"      --mem MiB          memory for I/O buffers (default: computed)\n"
-	"      --map-cache MiB    memory for the maps of each store, at least 16 (default: 32 for each TiB of its device)\n"
+	"      --map-cache MiB    memory for the maps of each store, at least 16 (default: 56 for each TiB of its device)\n"
 	"      --no-huge          no hugepages, even where there are some\n"
 	"      --state-dir DIR    where the configuration is kept\n"
 	"      --keep-dir DIR     memory that outlives the daemon but not the machine, so that even unflushed writes survive\n"
