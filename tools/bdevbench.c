@@ -8,13 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "bdev/bdev.h"
 #include "bdev/histogram.h"
-#include "lvol/lvol.h"
+#include "bdev/delay.h"
+#include "tools/bdevbench_work.h"
 
 #define MAX_WORKERS 64u
 #define FILL_BYTES  (1024u * 1024)
+#define PAUSE_FROM_US 100u /* from here on it is asked whether the thread had a CPU */
+#define SAMPLE_OPS    256u
 
 enum pattern { SEQUENTIAL, RANDOM };
 
@@ -23,11 +27,13 @@ static struct {
 	uint32_t bs, qd, read_percent, time_s, block_size;
 	uint64_t size_mib;
 	enum pattern pattern;
-	bool fua, json, fill, checksums, scrub;
+	bool fua, json, fill, checksums, delay;
+	enum work_kind background;
+	uint32_t rounds, cluster;
 	const char *rw;
 } opt = {
 	.bdev = "malloc", .bs = 4096, .qd = 128, .read_percent = 100, .time_s = 5, .block_size = 512, .size_mib = 256,
-	.pattern = RANDOM, .fill = true, .rw = "randread",
+	.rounds = 5, .pattern = RANDOM, .fill = true, .rw = "randread",
 };
 
 struct worker;
@@ -50,6 +56,8 @@ struct worker {
 	bool stop;
 	int error;
 	struct fiber_wait *over;
+	/* The longest time without a completion, but for those in which the thread had no CPU. */
+	uint64_t pause_us, last_us, sample_us, sample_cpu_us;
 };
 
 static struct worker workers[MAX_WORKERS];
@@ -74,12 +82,40 @@ static void submit(struct slot *s)
 	bdev_submit(w->ch, &s->io);
 }
 
+static uint64_t thread_cpu_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
+}
+
+static void note_pause(struct worker *w)
+{
+	uint64_t now = clock_now_us(), pause = now - w->last_us;
+
+	w->last_us = now;
+	if (pause > PAUSE_FROM_US || w->nr_done % SAMPLE_OPS == 0) {
+		uint64_t cpu = thread_cpu_us(), wall = now - w->sample_us, lost = wall - (cpu - w->sample_cpu_us);
+
+		if ((int64_t)lost < 0)
+			lost = 0;
+		pause = pause > lost ? pause - lost : 0;
+		w->sample_us = now;
+		w->sample_cpu_us = cpu;
+	}
+	if (pause > w->pause_us)
+		w->pause_us = pause;
+}
+
 static void slot_done(struct bdev_io *io, int status)
 {
 	struct slot *s = container_of(io, struct slot, io);
 	struct worker *w = s->worker;
 
 	w->nr_done++;
+	if (opt.background)
+		note_pause(w);
 	if (status && !w->error) {
 		w->error = status;
 		w->stop = true;
@@ -135,15 +171,41 @@ static int worker_end(void *arg)
 
 /* --- the device --- */
 
+static fiber_fn int fill(void);
+
+static fiber_fn int open_and_fill(const char *name)
+{
+	int rc = bdev_open(name, true, NULL, NULL, &desc);
+
+	if (rc)
+		return rc;
+	rc = fill();
+	bdev_close(desc);
+	return rc;
+}
+
 static fiber_fn int make_lvol(const char **ret_name)
 {
-	const struct lvol_store_create_opts store_opts = { .name = "bench", .base_bdev = "base", .checksums = opt.checksums };
+	const struct lvol_store_create_opts store_opts = { .name = "bench", .base_bdev = opt.delay ? "slow" : "base",
+							   .cluster_size_bytes = opt.cluster, .checksums = opt.checksums };
+	const uint64_t slow_us[DELAY_NR] = { [DELAY_AVG_READ] = 80, [DELAY_P99_READ] = 80, [DELAY_AVG_WRITE] = 15,
+					     [DELAY_P99_WRITE] = 15 };
+	uint64_t volumes = opt.background == WORK_SNAPSHOT ? opt.rounds * opt.time_s * 1000000 / WORK_SNAPSHOT_US + 2
+							   : opt.background ? 4 : 1; /* that the store must hold */
+	uint64_t base_mib = opt.size_mib * volumes * 5 / 4 + 64;
 	struct lvol_create_opts opts = { .name = "volume", .size_bytes = opt.size_mib << 20, .thin = true };
 	struct lvol_store *store;
+	struct bdev *slow;
 	struct lvol *lvol;
+	uuid_t uuid;
 	int rc;
 
-	rc = bdev_malloc_create("base", NULL, ((opt.size_mib * 5 / 4 + 64) << 20) / opt.block_size, opt.block_size, NULL);
+	uuid_clear(uuid);
+	rc = bdev_malloc_create("base", NULL, (base_mib << 20) / opt.block_size, opt.block_size, NULL);
+	if (!rc && opt.background) /* a first touch of memory takes longer than what is measured */
+		rc = open_and_fill("base");
+	if (!rc && opt.delay)
+		rc = bdev_delay_create("slow", "base", slow_us, uuid, &slow);
 	if (!rc)
 		rc = lvol_store_create(&store_opts, &store, NULL);
 	if (!rc)
@@ -227,21 +289,80 @@ static void report(struct bdev *bdev, uint64_t nr_done, uint64_t wall_us, uint64
 	free(h);
 }
 
-/* Beside the load, for as long as that lasts. */
-static struct progress scrubbing;
+/* --- background work --- */
 
-static void scrub_main(void *arg)
+struct phase {
+	double p99_us;
+	uint64_t pause_us, nr_ios;
+};
+
+static fiber_fn void measure(struct bdev *bdev, struct phase *ret)
 {
-	struct lvol_store *store = lvol_store_first();
-	struct store_scrub_result scrubbed = { 0 };
+	struct bdev_histogram *h = calloc(2, sizeof(*h));
+	double us = clock_tick_rate() / 1e6;
 
-	while (store && !scrubbing.cancel) {
-		struct store_scrub_cursor cursor = { 0 };
+	for (unsigned i = 0; i < nr_workers; i++)
+		workers[i].pause_us = 0;
+	bdev_reset_stats(bdev, BDEV_RESET_ALL);
+	fiber_sleep(opt.time_s * 1000000ull);
+	bdev_get_histogram(bdev, BDEV_READ, &h[0]);
+	bdev_get_histogram(bdev, BDEV_WRITE, &h[1]);
+	histogram_sum(&h[0], &h[1]);
+	*ret = (struct phase){ .p99_us = histogram_percentile(&h[0], 0.99) / us,
+			       .nr_ios = histogram_count(&h[0]) };
+	for (unsigned i = 0; i < nr_workers; i++)
+		if (workers[i].pause_us > ret->pause_us)
+			ret->pause_us = workers[i].pause_us;
+	free(h);
+}
 
-		if (store_scrub(lvol_store_blobstore(store), &cursor, &scrubbed, &scrubbing))
-			break;
+static int compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* By turns without and with it. */
+static fiber_fn int with_background(struct bdev *bdev)
+{
+	double ratios[64], rates[64];
+	uint64_t pause = 0, pause_without = 0;
+	int64_t done = 0;
+	unsigned n;
+
+	for (n = 0; n < opt.rounds && n < 64; n++) {
+		struct phase without, with;
+		int rc = work_prepare(opt.background, lvol_from_bdev(bdev), opt.size_mib << 20);
+
+		if (rc)
+			return rc;
+		fiber_sleep(200000);
+		measure(bdev, &without);
+		rc = work_start();
+		if (rc)
+			return rc;
+		measure(bdev, &with);
+		done = work_stop();
+		if (done < 0)
+			return (int)done;
+		ratios[n] = with.p99_us / without.p99_us;
+		rates[n] = (double)with.nr_ios / without.nr_ios;
+		pause = with.pause_us > pause ? with.pause_us : pause;
+		pause_without = without.pause_us > pause_without ? without.pause_us : pause_without;
+		if (!opt.json)
+			printf("%s: p99 %.1f us without, %.1f us with; longest pause %llu us without, %llu us with; work %lld\n", work_names[opt.background], without.p99_us, with.p99_us,
+			       (unsigned long long)without.pause_us, (unsigned long long)with.pause_us, (long long)done);
+		fflush(stdout);
 	}
-	fprintf(stderr, "scrubbed %llu MiB\n", (unsigned long long)(scrubbed.nr_bytes >> 20));
+	qsort(ratios, n, sizeof(ratios[0]), compare_doubles);
+	qsort(rates, n, sizeof(rates[0]), compare_doubles);
+	printf(opt.json ? "{\"background\":\"%s\",\"p99_ratio\":%.3f,\"p99_ratio_min\":%.3f,\"p99_ratio_max\":%.3f,"
+			  "\"rate_ratio\":%.3f,\"pause_us\":%llu,\"pause_without_us\":%llu}\n"
+			: "%s: p99 with it %.2f of that without (%.2f to %.2f), I/Os %.2f; longest pause %llu us (without it %llu us)\n",
+	       work_names[opt.background], ratios[n / 2], ratios[0], ratios[n - 1], rates[n / 2], (unsigned long long)pause,
+	       (unsigned long long)pause_without);
+	return 0;
 }
 
 static fiber_fn int run(void)
@@ -270,10 +391,10 @@ static fiber_fn int run(void)
 	}
 	if (rc)
 		return rc;
-	if (opt.scrub)
-		rc = fiber_spawn(thread_current(), "scrub", scrub_main, NULL);
-	fiber_sleep(opt.time_s * 1000000ull);
-	scrubbing.cancel = true;
+	if (opt.background)
+		rc = with_background(bdev);
+	else
+		fiber_sleep(opt.time_s * 1000000ull);
 	for (unsigned i = 0; i < nr_workers; i++) {
 		thread_call(workers[i].thread, worker_stop, &workers[i]);
 		fiber_wait(&over[i]);
@@ -281,7 +402,8 @@ static fiber_fn int run(void)
 		if (workers[i].error)
 			rc = workers[i].error;
 	}
-	report(bdev, nr_done, clock_now_us() - before, cpu_us() - cpu);
+	if (!opt.background)
+		report(bdev, nr_done, clock_now_us() - before, cpu_us() - cpu);
 	for (unsigned i = 0; i < nr_workers; i++) {
 		thread_call(workers[i].thread, worker_end, &workers[i]);
 		thread_exit(workers[i].thread);
@@ -315,8 +437,10 @@ static void usage(void)
 {
 	fputs("usage: bdevbench [--bdev malloc|null|lvol|uring:PATH] [--rw read|write|randread|randwrite|rw|randrw]\n"
 	      "                 [--bs BYTES] [--qd N] [--time SECONDS] [--read-percent N] [--cores LIST] [--size MIB]\n"
-	      "                 [--block-size BYTES] [--fua] [--no-fill] [--json] [--checksums] [--scrub]\n"
-	      "--checksums: of lvol's store; --scrub: it is scrubbed again and again meanwhile.\n"
+	      "                 [--block-size BYTES] [--fua] [--no-fill] [--json] [--checksums] [--cluster BYTES] [--delay]\n"
+	      "                 [--background scrub|inflate|free|checkpoint|snapshot] [--rounds N]\n"
+	      "--checksums, --cluster: of lvol's store; --delay: its device takes 80 us for a read, 15 us for a write.\n"
+	      "--background: the store does that meanwhile, and it is said what that does to latencies.\n"
 	      "--fill is implied but for uring; what --bdev uring:PATH names is overwritten by writes.\n",
 	      stderr);
 	exit(2);
@@ -338,13 +462,25 @@ static void set_rw(const char *rw)
 		usage();
 }
 
+static void set_background(const char *name)
+{
+	for (unsigned i = 1; i < NR_WORKS; i++)
+		if (!strcmp(name, work_names[i]))
+			opt.background = i;
+	if (!opt.background)
+		usage();
+	opt.bdev = "lvol";
+	opt.checksums |= opt.background == WORK_SCRUB;
+}
+
 static void parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{ "bdev", 1, NULL, 'b' }, { "rw", 1, NULL, 'w' },	 { "bs", 1, NULL, 's' },
 		{ "qd", 1, NULL, 'q' },	  { "time", 1, NULL, 't' },	 { "read-percent", 1, NULL, 'p' },
 		{ "cores", 1, NULL, 'c' }, { "size", 1, NULL, 'z' },	 { "block-size", 1, NULL, 'B' },
-		{ "checksums", 0, NULL, 'k' }, { "scrub", 0, NULL, 'S' },
+		{ "checksums", 0, NULL, 'k' }, { "background", 1, NULL, 'S' },	 { "rounds", 1, NULL, 'r' },
+		{ "cluster", 1, NULL, 'C' }, { "delay", 0, NULL, 'd' },
 		{ "fua", 0, NULL, 'f' },  { "no-fill", 0, NULL, 'n' }, { "json", 0, NULL, 'j' }, { 0 },
 	};
 	int c;
@@ -383,7 +519,16 @@ static void parse(int argc, char **argv)
 			opt.checksums = true;
 			break;
 		case 'S':
-			opt.scrub = true;
+			set_background(optarg);
+			break;
+		case 'r':
+			opt.rounds = strtoul(optarg, NULL, 0);
+			break;
+		case 'C':
+			opt.cluster = strtoul(optarg, NULL, 0);
+			break;
+		case 'd':
+			opt.delay = true;
 			break;
 		case 'f':
 			opt.fua = true;
@@ -398,7 +543,7 @@ static void parse(int argc, char **argv)
 			usage();
 		}
 	}
-	if (optind != argc || !opt.qd || !opt.bs || !opt.time_s || opt.block_size < 512)
+	if (optind != argc || !opt.rounds || !opt.qd || !opt.bs || !opt.time_s || opt.block_size < 512)
 		usage();
 }
 
@@ -409,6 +554,7 @@ int main(int argc, char **argv)
 
 	parse(argc, argv);
 	runtime.cores = opt.cores;
+	runtime.poll = opt.background != WORK_NONE; /* a pause would look like sleep */
 	rc = runtime_run(&runtime, bench_main, NULL);
 	return rc || result ? 1 : 0;
 }

@@ -13,10 +13,10 @@ bench: all
 	$(top_srcdir)/tools/bench --build $(abs_top_builddir) --limit $(BENCH_OPTIONS)
 
 noinst_PROGRAMS += %D%/bdevbench
-%C%_bdevbench_SOURCES = %D%/bdevbench.c
+%C%_bdevbench_SOURCES = %D%/bdevbench.c %D%/bdevbench_work.c %D%/bdevbench_work.h
 %C%_bdevbench_LDADD = $(LIBS_LVOL)
 noinst_PROGRAMS += %D%/storebench
-%C%_storebench_SOURCES = %D%/storebench.c
+%C%_storebench_SOURCES = %D%/storebench.c %D%/storebench.h %D%/storebench_load.c %D%/storebench_modes.c
 %C%_storebench_LDADD = $(LIBS_BLOB)
 
 noinst_PROGRAMS += %D%/nvmecost
