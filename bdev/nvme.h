@@ -119,14 +119,21 @@ enum bdev_nvme_multipath bdev_nvme_policy(const struct bdev_nvme_ctrlr *ctrlr);
 int bdev_nvme_set_policy(struct bdev_nvme_ctrlr *ctrlr, enum bdev_nvme_multipath policy);
 /* The SMART log of a live path's controller; status as nvme_execute, -ENODEV when none is live. */
 fiber_fn int bdev_nvme_smart(const char *name, struct nvme_log_smart *ret_smart);
-fiber_fn int bdev_nvme_admin(const char *name, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
+/* A command on the admin queue, or on an I/O queue, of a live path; as nvme_execute_within, but Format has an hour.  Namespaces are
+ * scanned after one that may have changed them. */
+fiber_fn int bdev_nvme_admin(const char *name, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes, uint32_t timeout_ms,
 			     struct nvme_cqe *ret_cqe);
+fiber_fn int bdev_nvme_io(const char *name, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes, uint32_t timeout_ms,
+			  struct nvme_cqe *ret_cqe);
+/* What a path has carried for a bdev of this leaf while options.path_stats was on. */
+fiber_fn void bdev_nvme_path_stats(struct bdev *bdev, unsigned path_idx, struct bdev_stats *ret_stats);
 
 /* For all that is attached from now on.  Microseconds, milliseconds. */
 struct bdev_nvme_options {
 	uint64_t timeout_us;	   /* of a command, until it is aborted */
 	uint64_t abort_timeout_us; /* after the Abort, until the controller is reset; 0: at once, without an Abort */
 	uint32_t keep_alive_ms;
+	bool path_stats; /* what each path carries is counted */
 	unsigned retry_count; /* of what a live controller refused for the moment */
 	struct bdev_nvme_loss loss;
 };

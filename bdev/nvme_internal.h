@@ -1,4 +1,4 @@
-/* What the files of the nvme device share: nvme.c (controllers and paths), nvme_channel.c, nvme_ns.c, nvme_io.c (I/O). */
+/* What the files of the nvme device share: see doc/bdev.md. */
 #ifndef BDEV_NVME_INTERNAL_H
 #define BDEV_NVME_INTERNAL_H
 
@@ -58,6 +58,7 @@ struct bdev_nvme_ns {
 	uint32_t max_zeroes_blocks, max_unmap_blocks;
 	bool zeroes_deac;
 	uint8_t access[BDEV_NVME_MAX_PATHS]; /* atomic; enum bdev_nvme_access */
+	struct bdev_stats left_stats[BDEV_NVME_MAX_PATHS]; /* of channels that are gone; under the core's mutex */
 };
 
 struct bdev_nvme_ctrlr {
@@ -108,6 +109,7 @@ struct bdev_nvme_ns_channel {
 	struct bdev_nvme_ns *ns;
 	struct channel *channel;
 	struct bdev_nvme_channel *nch;
+	struct bdev_stats stats[BDEV_NVME_MAX_PATHS]; /* by the path that took the command, while that is asked for */
 };
 
 /*
@@ -122,6 +124,7 @@ struct bdev_nvme_request {
 	unsigned path, nr_retries, nr_losses;
 	struct bdev_nvme_channel *lender; /* while it is with one */
 	uint32_t lent_status;
+	uint64_t start_ticks; /* 0: nobody counts */
 	uint64_t parked_us; /* since when nothing took it; 0: it was taken */
 	struct iovec iov[BDEV_NVME_IOVS];
 	struct nvme_dsm_range range; /* of DSM: the request's memory is DMA memory */
@@ -143,8 +146,31 @@ static_assert(sizeof(struct bdev_nvme_io) <= BDEV_IO_SCRATCH, "the scratch holds
 
 extern struct bdev_nvme_options bdev_nvme_options;
 
+/* Whoever waits for the first try of a path, on his stack. */
+struct bdev_nvme_attaching {
+	struct fiber_wait wait;
+	struct nvme_error *error;
+};
+
 /* nvme.c */
+bool bdev_nvme_opts_match(const struct bdev_nvme_attach_opts *opts, const struct bdev_nvme_path_match *match);
+fiber_fn void bdev_nvme_ctrlr_end(struct bdev_nvme_ctrlr *ctrlr); /* after its last path: the bdevs go, then it is freed */
 bool bdev_nvme_has_path(const char *name, const struct bdev_nvme_path_match *match);
+
+/* nvme_path.c */
+fiber_fn void bdev_nvme_path_life(void *path);
+void bdev_nvme_set_fate(struct bdev_nvme_ctrlr *ctrlr, enum bdev_nvme_fate fate);
+void bdev_nvme_io_fail_due(void *ctrlr); /* of its fail_timer */
+
+/* nvme_hotplug.c */
+void bdev_nvme_remember_removed(const struct bdev_nvme_path *path);
+/* Those that are not to come back any more; their number. */
+unsigned bdev_nvme_forget_removed(const char *name, const struct bdev_nvme_path_match *match);
+fiber_fn bool bdev_nvme_hotplug_stop(void); /* forgets all; whether it was on */
+
+/* nvme_stat.c */
+void bdev_nvme_count(struct bdev_nvme_request *rq, bool failed);
+void bdev_nvme_stats_leave(struct bdev_nvme_ns_channel *ch);
 
 /* nvme_channel.c */
 extern const struct device_ops bdev_nvme_device_ops;

@@ -124,6 +124,7 @@ static void send_command(struct bdev_nvme_request *rq)
 		return;
 	}
 	rq->path = (unsigned)path;
+	rq->start_ticks = unlikely(bdev_nvme_options.path_stats) ? clock_ticks() : 0;
 	if (likely(rq->nch->qpairs[path] != NULL))
 		nvme_qpair_submit(rq->nch->qpairs[path], &rq->req);
 	else
@@ -208,6 +209,8 @@ static void command_done(struct nvme_request *req, uint16_t status)
 {
 	struct bdev_nvme_request *rq = container_of(req, struct bdev_nvme_request, req);
 
+	if (unlikely(rq->start_ticks))
+		bdev_nvme_count(rq, nvme_status_code(status));
 	if (likely(!nvme_status_code(status))) {
 		request_end(rq, 0);
 		return;

@@ -28,6 +28,7 @@ static int ns_channel_create(struct bdev *bdev, void *ctx)
 
 static void ns_channel_destroy(struct bdev *bdev, void *channel_ctx)
 {
+	bdev_nvme_stats_leave(channel_ctx);
 	channel_put(((struct bdev_nvme_ns_channel *)channel_ctx)->channel);
 }
 

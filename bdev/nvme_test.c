@@ -764,6 +764,67 @@ SIM_TEST(health_is_read_from_the_drive)
 	shut();
 }
 
+SIM_TEST(a_format_takes_its_time_and_other_commands_the_time_they_were_given)
+{
+	const struct soft_fault slow_format = { .kind = SOFT_DELAY, .admin = true, .opcode = NVME_ADMIN_FORMAT_NVM, .count = 1, .arg = 60 * SECOND };
+	const struct soft_fault slow_log = { .kind = SOFT_DELAY, .admin = true, .opcode = NVME_ADMIN_GET_LOG_PAGE, .count = 3,
+					     .arg = 4 * SECOND };
+	union nvme_cmd format = { .opcode = NVME_ADMIN_FORMAT_NVM, .nsid = 1 };
+	union nvme_cmd log = { .opcode = NVME_ADMIN_GET_LOG_PAGE, .nsid = NVME_NSID_ALL };
+	struct bdev_nvme_path_info path;
+	uint8_t page[512];
+
+	opts.connect.timeout_us = 10 * SECOND;
+	attach();
+	ck_assert_int_eq(bdev_write(ch, data, 0, 64, BDEV_IO_FUA), 0);
+	soft_fault_add(drive, &slow_format);
+	soft_fault_add(drive, &slow_log); /* the scan that comes after a Format reads one, too */
+	ck_assert_int_eq(bdev_nvme_admin("Nvme0", &format, NULL, 0, 0, NULL), 0);
+	ck_assert(all_bytes(soft_ns_data(drive, 1), 64 * BS, 0));
+	log.get_log.lid = NVME_LID_SMART;
+	log.get_log.numdl = sizeof(page) / 4 - 1;
+	ck_assert_int_eq(bdev_nvme_admin("Nvme0", &log, page, sizeof(page), 5000, NULL), 0);
+	ck_assert(bdev_nvme_path(bdev_nvme_find("Nvme0"), 0, &path));
+	ck_assert_uint_eq(path.nr_resets, 0);
+	ck_assert_int_lt(bdev_nvme_admin("Nvme0", &log, page, sizeof(page), 1000, NULL), 0);
+	fiber_sleep(10 * SECOND);
+	ck_assert(bdev_nvme_path(bdev_nvme_find("Nvme0"), 0, &path));
+	ck_assert_uint_eq(path.nr_resets, 1);
+	shut();
+}
+
+SIM_TEST(io_commands_from_outside_need_no_channel_of_anybody)
+{
+	union nvme_cmd cmd;
+
+	attach_only();
+	nvme_cmd_rw(&cmd, NVME_IO_WRITE, 1, 16, 8);
+	ck_assert_int_eq(bdev_nvme_io("Nvme0", &cmd, data, 8 * BS, 0, NULL), 0);
+	ck_assert(!memcmp(soft_ns_data(drive, 1) + 16 * BS, data, 8 * BS));
+	nvme_cmd_rw(&cmd, NVME_IO_READ, 1, 8192, 8);
+	ck_assert_int_eq(nvme_status_code((uint16_t)bdev_nvme_io("Nvme0", &cmd, back, 8 * BS, 0, NULL)), NVME_SC_LBA_OUT_OF_RANGE);
+	ck_assert_int_eq(bdev_nvme_io("Nvme1", &cmd, back, 8 * BS, 0, NULL), -ENODEV);
+	soft_stick(drive, true);
+	soft_set_fatal(drive);
+	fiber_sleep(SECOND);
+	ck_assert_int_eq(bdev_nvme_io("Nvme0", &cmd, back, 8 * BS, 0, NULL), -ENODEV);
+	soft_stick(drive, false);
+}
+
+SIM_TEST(a_drive_that_is_detached_while_it_is_out_does_not_come_back)
+{
+	attach();
+	present = false;
+	soft_unplug(drive);
+	fiber_sleep(3 * SECOND);
+	ck_assert_ptr_null(bdev_find("Nvme0n1"));
+	ck_assert_int_eq(bdev_nvme_detach("Nvme0", &(struct bdev_nvme_path_match){ .address = "0000:02:00.0" }), -ENODEV);
+	bdev_nvme_detach("Nvme0", NULL);
+	present = true;
+	fiber_sleep(5 * SECOND);
+	ck_assert_ptr_null(bdev_nvme_find("Nvme0"));
+}
+
 /* --- threads ------------------------------------------------------------------------------------------------ */
 
 static int on_other_thread(void *arg)
@@ -923,6 +984,9 @@ int main(void)
 		io_takes_the_path_that_ana_prefers,
 		a_mad_drive_costs_time_and_errors_and_nothing_else,
 		health_is_read_from_the_drive,
+		a_format_takes_its_time_and_other_commands_the_time_they_were_given,
+		io_commands_from_outside_need_no_channel_of_anybody,
+		a_drive_that_is_detached_while_it_is_out_does_not_come_back,
 		each_thread_has_queues_of_its_own,
 		each_os_thread_has_queues_of_its_own,
 		more_threads_than_queues_share_them,

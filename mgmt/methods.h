@@ -31,6 +31,9 @@ extern const struct rpc_method nvme_pass_methods[];
 json_t *nvme_specific_json(const struct bdev *bdev);
 const char *nvme_policy_name(const struct bdev *bdev); /* of a namespace: SPDK's "active_passive" or "active_active" */
 
+/* methods_bdev_show.c: adds what SPDK's statistics say of operations */
+void stats_into(json_t *out, const struct bdev_stats *stats);
+
 /* methods_delay.c */
 extern const struct rpc_method delay_methods[];
 /* driver_specific.delay; NULL: the device is none. */

@@ -192,7 +192,7 @@ static const struct {
 	{ -1, "bytes_copied", "num_copy_ops", "copy_latency_ticks", "max_copy_latency_ticks", "min_copy_latency_ticks" },
 };
 
-static void stats_into(json_t *out, const struct bdev_stats *stats)
+void stats_into(json_t *out, const struct bdev_stats *stats)
 {
 	static const struct bdev_op_stats none;
 	uint64_t nr_errors = 0;

@@ -87,7 +87,7 @@ static const struct rpc_param options_params[] = {
 	{ "transport_tos", RPC_U16, RPC_IGNORED, NULL },
 	{ "nvme_error_stat", RPC_BOOL, RPC_IGNORED, NULL },
 	{ "rdma_srq_size", RPC_U32, RPC_IGNORED, NULL },
-	{ "io_path_stat", RPC_BOOL, RPC_IGNORED, NULL },
+	{ "io_path_stat", RPC_BOOL, 0, NULL },
 	{ "allow_accel_sequence", RPC_BOOL, RPC_IGNORED, NULL },
 	{ "rdma_max_cq_size", RPC_U32, RPC_IGNORED, NULL },
 	{ "rdma_cm_event_timeout_ms", RPC_U16, RPC_IGNORED, NULL },
@@ -427,6 +427,7 @@ static fiber_fn void set_options(struct rpc_call *call)
 		o.abort_timeout_us = !strcmp(action, "reset") ? 0 : 5000000;
 	if (rpc_u64(call, "keep_alive_timeout_ms", 0))
 		o.keep_alive_ms = (uint32_t)rpc_u64(call, "keep_alive_timeout_ms", 0);
+	o.path_stats = rpc_bool(call, "io_path_stat", o.path_stats);
 	if (rpc_has(call, "bdev_retry_count"))
 		o.retry_count = rpc_i64(call, "bdev_retry_count", 0) < 0 ? UINT32_MAX
 									   : (unsigned)rpc_i64(call, "bdev_retry_count", 0);

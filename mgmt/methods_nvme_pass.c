@@ -1,5 +1,5 @@
 /*
- * Passing an admin command through to a controller: Format, Sanitize, namespace management, firmware, whatever it knows.
+ * Passing a command through to a controller: Format, Sanitize, namespace management, firmware, whatever it knows; or I/O.
  *
  * What the driver needs for itself (queues, events, doorbells, keep alive) is refused.  Bytes travel as base64url, as SPDK's do.
  */
@@ -71,7 +71,7 @@ static const struct rpc_param send_params[] = {
 	{ "metadata", RPC_STRING, 0, NULL },
 	{ "data_len", RPC_U32, 0, "data_length" },
 	{ "metadata_len", RPC_U32, 0, "metadata_length" },
-	{ "timeout_ms", RPC_U32, RPC_IGNORED, NULL },
+	{ "timeout_ms", RPC_U32, 0, NULL },
 	{ NULL, 0, 0, NULL },
 };
 
@@ -95,16 +95,17 @@ static bool is_the_drivers(uint8_t opcode)
 
 static int decode_command(struct rpc_call *call, union nvme_cmd *cmd)
 {
-	if (strcmp(rpc_string(call, "cmd_type", ""), "admin")) {
-		rpc_fail_errno(call, -ENOTSUP, "only admin commands are passed through");
-		rpc_blame(call, "cmd_type");
-		return -ENOTSUP;
+	bool admin = !strcmp(rpc_string(call, "cmd_type", ""), "admin");
+
+	if (!admin && strcmp(rpc_string(call, "cmd_type", ""), "io")) {
+		rpc_fail_param(call, "cmd_type", "cmd_type is admin or io");
+		return -EINVAL;
 	}
 	if (base64_decode(rpc_string(call, "cmdbuf", ""), cmd->bytes, sizeof(*cmd)) != sizeof(*cmd)) {
 		rpc_fail_param(call, "cmdbuf", "cmdbuf is the 64 bytes of a command, in base64");
 		return -EINVAL;
 	}
-	if (is_the_drivers(cmd->opcode)) {
+	if (admin ? is_the_drivers(cmd->opcode) : cmd->opcode == NVME_OPC_FABRICS) {
 		rpc_fail_errno(call, -EPERM, "%s is the driver's own", nvme_admin_opcode_name(cmd->opcode));
 		rpc_blame(call, "cmdbuf");
 		return -EPERM;
@@ -149,6 +150,7 @@ static int decode_data(struct rpc_call *call, const union nvme_cmd *cmd, uint8_t
 static fiber_fn void send_cmd(struct rpc_call *call)
 {
 	const char *name = rpc_string(call, "name", "");
+	uint32_t timeout_ms = (uint32_t)rpc_u64(call, "timeout_ms", 0);
 	uint8_t *data = calloc(1, DATA_MAX);
 	struct nvme_cqe cqe = { 0 };
 	union nvme_cmd cmd;
@@ -165,7 +167,11 @@ static fiber_fn void send_cmd(struct rpc_call *call)
 	if (!len)
 		cmd.prp1 = cmd.prp2 = 0; /* nobody else's addresses reach the controller */
 	cmd.mptr = 0;
-	rc = bdev_nvme_admin(name, &cmd, data, len, &cqe);
+	cmd.flags = 0; /* nor half of a fused pair, which would wait for the other */
+	if (strcmp(rpc_string(call, "cmd_type", ""), "io"))
+		rc = bdev_nvme_admin(name, &cmd, data, len, timeout_ms, &cqe);
+	else
+		rc = bdev_nvme_io(name, &cmd, data, len, timeout_ms, &cqe);
 	if (rc < 0) {
 		rpc_fail_errno(call, rc, "there is no NVMe controller %.200s that is connected, or it was lost meanwhile", name);
 		rpc_blame(call, "name");

@@ -187,6 +187,43 @@ static fiber_fn void get_io_paths(struct rpc_call *call)
 	rpc_ok(call, json_pack("{s:[{s:s,s:o}]}", "poll_groups", "thread", "app_thread", "io_paths", list));
 }
 
+/* --- what each way has carried ------------------------------------------------------------------------------------------ */
+
+static fiber_fn void get_path_iostat(struct rpc_call *call)
+{
+	struct bdev *bdev = bdev_of_call(call, "name");
+	struct bdev_nvme_options options;
+	struct bdev_nvme_path_info path;
+	struct bdev_nvme_ctrlr *ctrlr;
+	json_t *list, *stat, *name;
+	struct bdev_stats stats;
+	uint32_t nsid;
+
+	if (!bdev)
+		return;
+	bdev_nvme_get_options(&options);
+	ctrlr = bdev_nvme_of(bdev, &nsid);
+	if (!ctrlr || !options.path_stats) {
+		rpc_fail_errno(call, ctrlr ? -EPERM : -ENODEV,
+			       ctrlr ? "nothing is counted: bdev_nvme_set_options sets io_path_stat" : "the device is no NVMe namespace");
+		rpc_blame(call, "name");
+		return;
+	}
+	list = json_array();
+	name = json_string(bdev->name);
+	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++) {
+		/* Both may go while threads are asked. */
+		bdev = bdev_find(json_string_value(name));
+		ctrlr = bdev ? bdev_nvme_of(bdev, &nsid) : NULL;
+		if (!ctrlr || !bdev_nvme_path(ctrlr, i, &path))
+			continue;
+		json_array_append_new(list, json_pack("{s:o,s:o}", "trid", trid_json(&path), "stat", stat = json_object()));
+		bdev_nvme_path_stats(bdev, i, &stats);
+		stats_into(stat, &stats);
+	}
+	rpc_ok(call, json_pack("{s:o,s:o}", "name", name, "stats", list));
+}
+
 /* --- health ------------------------------------------------------------------------------------------------------------ */
 
 static void set_u64(json_t *object, const char *key, uint64_t value)
@@ -254,6 +291,7 @@ static fiber_fn void get_health(struct rpc_call *call)
 const struct rpc_method nvme_show_methods[] = {
 	{ .name = "bdev_nvme_get_controllers", .handler = get_controllers, .params = get_params },
 	{ .name = "bdev_nvme_get_io_paths", .handler = get_io_paths, .params = get_params },
+	{ .name = "bdev_nvme_get_path_iostat", .handler = get_path_iostat, .params = name_params },
 	{ .name = "bdev_nvme_get_controller_health_info", .handler = get_health, .params = name_params },
 	{ .name = NULL },
 };

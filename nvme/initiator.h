@@ -82,6 +82,7 @@ struct nvme_request {
 	 * a data digest was wrong.
 	 */
 	void (*done)(struct nvme_request *req, uint16_t status);
+	uint32_t timeout_ms; /* 0: its queue's */
 	struct nvme_cqe cqe; /* the response; zero but for the CID after C2HData's SUCCESS */
 	/* the queue's */
 	enum nvme_request_state state;
@@ -117,6 +118,10 @@ bool nvme_qpair_poll(struct nvme_qpair *qpair);
  */
 fiber_fn int nvme_execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
 			  struct nvme_cqe *ret_cqe);
+
+/* The same for a command that takes longer, or less long, than others: timeout_ms, 0 for the queue's own limit. */
+fiber_fn int nvme_execute_within(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
+				 uint32_t timeout_ms, struct nvme_cqe *ret_cqe);
 
 /* --- queues ----------------------------------------------------------------------------------- */
 

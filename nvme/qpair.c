@@ -229,6 +229,8 @@ static bool expired(struct nvme_qpair *qpair, struct nvme_request *req)
 	uint64_t abort_us = qpair->qid ? qpair->ctrlr->opts.abort_timeout_us : 0;
 	uint32_t age = qpair->tick - req->start_tick, limit = qpair->timeout_ticks;
 
+	if (req->timeout_ms)
+		limit = req->timeout_ms / (QPAIR_TICK_US / 1000) + 1;
 	if (age <= limit)
 		return false;
 	if (abort_us && !req->abort_sent) {
@@ -359,13 +361,20 @@ static void executed(struct nvme_request *req, uint16_t status)
 fiber_fn int nvme_execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
 			  struct nvme_cqe *ret_cqe)
 {
+	return nvme_execute_within(qpair, cmd, buf, len_bytes, 0, ret_cqe);
+}
+
+fiber_fn int nvme_execute_within(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
+				 uint32_t timeout_ms, struct nvme_cqe *ret_cqe)
+{
 	struct iovec iov = {buf, len_bytes};
 	struct execution exec = {
 		.req = {.cmd = *cmd,
 			.iov = &iov,
 			.iovcnt = len_bytes ? 1 : 0,
 			.len = len_bytes,
-			.done = executed},
+			.done = executed,
+			.timeout_ms = timeout_ms},
 	};
 	int status;
 

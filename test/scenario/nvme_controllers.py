@@ -85,6 +85,56 @@ class Attaching(Base):
         with self.assertRaises(RpcError):
             rpc("bdev_nvme_send_cmd", {**call, "cmdbuf": "AAAA"})
 
+    def command(self, opcode, nsid=0, **dwords):
+        """The 64 bytes of a command, as base64."""
+        cmd = bytearray(64)
+        cmd[0] = opcode
+        cmd[4:8] = nsid.to_bytes(4, "little")
+        for name, value in dwords.items():
+            at = 4 * int(name[2:])
+            cmd[at:at + 4] = value.to_bytes(4, "little")
+        return base64.urlsafe_b64encode(cmd).decode()
+
+    def status(self, answer):
+        return int.from_bytes(base64.urlsafe_b64decode(answer["cpl"])[14:16], "little") >> 1 & 0x7ff
+
+    def test_io_commands_are_passed_through(self):
+        _, port = self.first()
+        rpc = self.daemon().rpc()
+        self.attach(rpc, port)
+        pattern = bytes(range(256)) * 16
+        call = {"name": "Remote", "cmd_type": "io", "data_direction": "h2c", "cmdbuf": self.command(1, 1, dw10=8, dw12=7),
+                "data": base64.urlsafe_b64encode(pattern).decode(), "timeout_ms": 10000}
+        self.assertEqual(self.status(rpc("bdev_nvme_send_cmd", call)), 0)
+        read = {"name": "Remote", "cmd_type": "io", "data_direction": "c2h", "cmdbuf": self.command(2, 1, dw10=8, dw12=7), "data_len": 4096}
+        self.assertEqual(base64.urlsafe_b64decode(rpc("bdev_nvme_send_cmd", read)["data"]), pattern)
+        # Past the end: the controller's answer.
+        beyond = {**read, "cmdbuf": self.command(2, 1, dw10=1 << 30, dw12=7)}
+        self.assertEqual(self.status(rpc("bdev_nvme_send_cmd", beyond)), 0x80)
+        self.assert_error(-1, "Operation not permitted", rpc, "bdev_nvme_send_cmd", {**read, "cmdbuf": self.command(0x7f), "data_len": 0},
+                          parameter="cmdbuf")
+        self.assert_error(-32603, "spdk_json_decode_object failed", rpc, "bdev_nvme_send_cmd", {**read, "cmd_type": "fabrics"}, parameter="cmd_type")
+
+    def test_what_each_path_carries_is_counted_when_asked_for(self):
+        first, port = self.first()
+        other = ferrule.listen(first.rpc(), FIRST)
+        second = self.daemon()
+        rpc = second.rpc()
+        self.attach(rpc, port)
+        self.attach(rpc, other)
+        self.assert_error(-1, "Operation not permitted", rpc, "bdev_nvme_get_path_iostat", {"name": "Remoten1"}, parameter="name")
+        rpc("bdev_nvme_set_options", {"io_path_stat": True})
+        rpc("bdev_nvme_set_multipath_policy", {"name": "Remoten1", "policy": "active_active"})
+        port2 = ferrule.export(rpc, "Remoten1", SECOND)
+        ferrule.nvme(port2, "perf", "--ops", "400", "--read", "0", "--bs", "4096", "--qd", "4", nqn=SECOND)
+        stat = rpc("bdev_nvme_get_path_iostat", {"name": "Remoten1"})
+        self.assertEqual(stat["name"], "Remoten1")
+        self.assertEqual(sorted(s["trid"]["trsvcid"] for s in stat["stats"]), sorted([str(port), str(other)]))
+        for path in stat["stats"]:
+            self.assertEqual(path["stat"]["num_write_ops"], 200)
+            self.assertEqual(path["stat"]["bytes_written"], 200 * 4096)
+            self.assertGreater(path["stat"]["write_latency_ticks"], 0)
+
     def test_what_cannot_be_attached_is_refused_with_a_reason(self):
         _, port = self.first()
         rpc = self.daemon().rpc()
@@ -131,7 +181,6 @@ class Attaching(Base):
         self.assertEqual(self.state(rpc), ["enabled"])
         _, errors = perf.communicate(timeout=ferrule.DEADLINE)
         self.assertEqual(perf.returncode, 0, errors.decode())
-
 
     def test_a_path_that_goes_under_load_is_no_error_while_there_is_another(self):
         first, port = self.first()
