@@ -233,6 +233,29 @@ static json_t *controller(struct nvme_ctrlr *ctrlr)
 	return o;
 }
 
+/* The firmware in each slot, and which runs; nothing of a controller that does not say. */
+static fiber_fn json_t *firmware_slots(struct nvme_ctrlr *ctrlr)
+{
+	struct nvme_log_firmware_slot log;
+	json_t *slots = json_array();
+
+	if (nvme_get_log(ctrlr, NVME_LID_FIRMWARE_SLOT, 0, NVME_NSID_ALL, 0, &log, sizeof(log)))
+		return slots;
+	for (unsigned i = 0; i < sizeof(log.frs) / sizeof(log.frs[0]); i++) {
+		json_t *o;
+
+		if (!log.frs[i][0] && (log.afi & 7u) != i + 1)
+			continue;
+		o = json_object();
+		set_int(o, "slot", i + 1);
+		set_field(o, "revision", log.frs[i], sizeof(log.frs[i]));
+		set_bool(o, "active", (log.afi & 7u) == i + 1);
+		set_bool(o, "next", (log.afi >> 4 & 7u) == i + 1);
+		json_array_append_new(slots, o);
+	}
+	return slots;
+}
+
 static json_t *name_space(struct nvme_ctrlr *ctrlr, const struct nvme_ns *ns)
 {
 	json_t *o = json_object();
@@ -307,6 +330,7 @@ fiber_fn int cli_nvme_identify(const struct cli_nvme_opts *opts)
 	array = json_array();
 	json_object_set_new(root, "controller", controller(ctrlr));
 	if (nvme_ctrlr_id(ctrlr)->cntrltype != NVME_CNTRLTYPE_DISCOVERY) {
+		json_object_set_new(root, "firmware_slots", firmware_slots(ctrlr));
 		set_int(root, "io_queues", nvme_ctrlr_nr_io_queues(ctrlr));
 		rc = namespaces(opts, ctrlr, array);
 	}

@@ -11,6 +11,7 @@ EXTRA_DIST += %D%/bench %D%/nvme-instructions
 .PHONY: bench
 bench: all
 	$(top_srcdir)/tools/bench --build $(abs_top_builddir) --limit $(BENCH_OPTIONS)
+	if command -v valgrind > /dev/null; then $(top_srcdir)/tools/nvme-instructions --build $(abs_top_builddir); fi
 
 noinst_PROGRAMS += %D%/bdevbench
 %C%_bdevbench_SOURCES = %D%/bdevbench.c %D%/bdevbench_work.c %D%/bdevbench_work.h
