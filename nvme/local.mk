@@ -22,9 +22,11 @@ check_PROGRAMS += %D%/initiator_lies_test
 %C%_initiator_lies_test_SOURCES = %D%/initiator_lies_test.c %D%/initiator_testing.h %D%/fake_target.h %D%/fake_target.c
 %C%_initiator_lies_test_LDADD = $(LIBS_NVME) $(CHECK_LIBS)
 
-check_PROGRAMS += %D%/pcie_test
-%C%_pcie_test_SOURCES = %D%/pcie_test.c
+check_PROGRAMS += %D%/pcie_test %D%/pcie_trouble_test
+%C%_pcie_test_SOURCES = %D%/pcie_test.c %D%/pcie_testing.h
 %C%_pcie_test_LDADD = $(LIBS_NVME) $(CHECK_LIBS)
+%C%_pcie_trouble_test_SOURCES = %D%/pcie_trouble_test.c %D%/pcie_testing.h
+%C%_pcie_trouble_test_LDADD = $(LIBS_NVME) $(CHECK_LIBS)
 
 check_PROGRAMS += %D%/uio_test
 %C%_uio_test_SOURCES = %D%/uio_test.c
