@@ -209,11 +209,10 @@ bool bdev_nvme_has_path(const char *name, const struct bdev_nvme_path_match *mat
 fiber_fn int bdev_nvme_detach(const char *name, const struct bdev_nvme_path_match *match)
 {
 	struct bdev_nvme_ctrlr *ctrlr = bdev_nvme_find(name);
-	unsigned nr = 0, nr_left = 0;
+	unsigned nr = bdev_nvme_forget_removed(name, match), nr_left = 0;
 
-	bdev_nvme_forget_removed(name, match);
 	if (!ctrlr)
-		return -ENODEV;
+		return nr ? 0 : -ENODEV;
 	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++) {
 		struct bdev_nvme_path *path = ctrlr->paths[i];
 
@@ -239,30 +238,38 @@ fiber_fn int bdev_nvme_detach(const char *name, const struct bdev_nvme_path_matc
 	return 0;
 }
 
-fiber_fn int bdev_nvme_reset(const char *name)
+/* 0, -EIO when it is not back, -ENODEV when it has gone meanwhile. */
+static fiber_fn int reset_path(const char *name, unsigned idx)
+{
+	struct bdev_nvme_ctrlr *ctrlr = bdev_nvme_find(name);
+	struct bdev_nvme_path *path = ctrlr->paths[idx];
+	unsigned tries = path->nr_tries;
+
+	path->reset_asked = true;
+	fiber_cond_signal(&path->asked);
+	/* The path may go meanwhile: it is looked up again each time. */
+	do {
+		fiber_sleep(1000);
+		ctrlr = bdev_nvme_find(name);
+		if (!ctrlr || ctrlr->paths[idx] != path)
+			return -ENODEV;
+	} while (path->nr_tries == tries || path->state == BDEV_NVME_CONNECTING);
+	return path->state == BDEV_NVME_LIVE ? 0 : -EIO;
+}
+
+fiber_fn int bdev_nvme_reset(const char *name, const uint16_t *cntlid)
 {
 	int rc = -ENODEV;
 
 	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++) {
 		struct bdev_nvme_ctrlr *ctrlr = bdev_nvme_find(name);
-		struct bdev_nvme_path *path = ctrlr ? ctrlr->paths[i] : NULL;
-		unsigned tries;
+		const struct bdev_nvme_path *path = ctrlr ? ctrlr->paths[i] : NULL;
 
-		if (!path)
+		if (!path || (cntlid && (!path->nvme || nvme_ctrlr_cntlid(path->nvme) != *cntlid)))
 			continue;
-		tries = path->nr_tries;
-		path->reset_asked = true;
-		fiber_cond_signal(&path->asked);
-		/* The path may go meanwhile: it is looked up again each time. */
-		for (;;) {
-			ctrlr = bdev_nvme_find(name);
-			if (!ctrlr || ctrlr->paths[i] != path)
-				return -ENODEV;
-			if (path->nr_tries != tries && path->state != BDEV_NVME_CONNECTING)
-				break;
-			fiber_sleep(1000);
-		}
-		rc = path->state == BDEV_NVME_LIVE ? 0 : -EIO;
+		rc = reset_path(name, i);
+		if (rc == -ENODEV)
+			break;
 	}
 	return rc;
 }

@@ -65,8 +65,9 @@ struct bdev_nvme_path_match {
 
 /* Lets go of a controller, or of the paths that match.  Bdevs go with the last path; returns when they are gone.  -ENODEV. */
 fiber_fn int bdev_nvme_detach(const char *name, const struct bdev_nvme_path_match *match);
-/* Resets all paths one after the other; I/O waits.  0, -ENODEV, or why the last one is not back. */
-fiber_fn int bdev_nvme_reset(const char *name);
+/* Resets all paths one after the other, or that of the controller with this identifier; I/O waits.  0, -ENODEV, -EIO: it is not
+ * back. */
+fiber_fn int bdev_nvme_reset(const char *name, const uint16_t *cntlid);
 /* At shutdown: everything goes. */
 fiber_fn void bdev_nvme_detach_all(void);
 

@@ -257,7 +257,8 @@ SIM_TEST(a_drive_that_is_detached_while_it_is_out_does_not_come_back)
 	fiber_sleep(3 * SECOND);
 	ck_assert_ptr_null(bdev_find("Nvme0n1"));
 	ck_assert_int_eq(bdev_nvme_detach("Nvme0", &(struct bdev_nvme_path_match){ .address = "0000:02:00.0" }), -ENODEV);
-	bdev_nvme_detach("Nvme0", NULL);
+	ck_assert_int_eq(bdev_nvme_detach("Nvme0", NULL), 0);
+	ck_assert_int_eq(bdev_nvme_detach("Nvme0", NULL), -ENODEV);
 	present = true;
 	fiber_sleep(5 * SECOND);
 	ck_assert_ptr_null(bdev_nvme_find("Nvme0"));

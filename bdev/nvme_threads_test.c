@@ -46,7 +46,7 @@ static void sharing_body(void)
 		}
 		for (unsigned i = 0; round == 1 && i < 3; i++) {
 			fiber_sleep(300);
-			ck_assert_int_eq(bdev_nvme_reset("Nvme0"), 0);
+			ck_assert_int_eq(bdev_nvme_reset("Nvme0", NULL), 0);
 		}
 		while (__atomic_load_n(&nr_sharing, __ATOMIC_ACQUIRE))
 			fiber_sleep(100);

@@ -9,11 +9,28 @@ SIM_TEST(a_hundred_resets_under_load_cost_no_operation)
 	for (unsigned round = 0; round < 25; round++) {
 		submit_many(400, BDEV_WRITE, data + round * BS, 8);
 		fiber_sleep(round * 20);
-		ck_assert_int_eq(bdev_nvme_reset("Nvme0"), 0);
+		ck_assert_int_eq(bdev_nvme_reset("Nvme0", NULL), 0);
 		wait_many(60 * SECOND);
 		ck_assert_uint_eq(nr_with_status(0), 400);
 		ck_assert(!memcmp(soft_ns_data(drive, 1), data + round * BS, 400 * 8 * BS));
 	}
+	shut();
+}
+
+SIM_TEST(a_reset_may_be_of_one_controller_by_its_identifier)
+{
+	struct bdev_nvme_path_info path;
+	uint16_t cntlid;
+
+	attach();
+	ck_assert(bdev_nvme_path(bdev_nvme_find("Nvme0"), 0, &path));
+	cntlid = path.cntlid;
+	ck_assert_int_eq(bdev_nvme_reset("Nvme0", &cntlid), 0);
+	cntlid++;
+	ck_assert_int_eq(bdev_nvme_reset("Nvme0", &cntlid), -ENODEV);
+	ck_assert(bdev_nvme_path(bdev_nvme_find("Nvme0"), 0, &path));
+	ck_assert_uint_eq(path.nr_resets, 1);
+	ck_assert_int_eq(bdev_nvme_reset("Nvme9", NULL), -ENODEV);
 	shut();
 }
 
@@ -221,7 +238,7 @@ SIM_TEST(a_controller_that_gives_no_queues_is_connected_to_again)
 
 	attach();
 	soft_fault_add(drive, &refused); /* the first sets what events are told */
-	bdev_nvme_reset("Nvme0");
+	bdev_nvme_reset("Nvme0", NULL);
 	ck_assert_int_eq(bdev_write(ch, data, 0, 8, 0), 0);
 	shut();
 }
@@ -233,7 +250,7 @@ SIM_TEST(a_namespace_does_not_go_for_want_of_an_answer)
 
 	attach();
 	soft_fault_add(drive, &refused);
-	ck_assert_int_eq(bdev_nvme_reset("Nvme0"), 0);
+	ck_assert_int_eq(bdev_nvme_reset("Nvme0", NULL), 0);
 	ck_assert_int_eq(bdev_write(ch, data, 0, 8, 0), 0);
 	ck_assert_uint_eq(nr_removals, 0);
 	shut();
@@ -348,7 +365,7 @@ SIM_TEST(a_mad_drive_costs_time_and_errors_and_nothing_else)
 		}
 		submit_many(200, round & 1 ? BDEV_READ : BDEV_WRITE, round & 1 ? back : data, 8);
 		if (rand_u64() % 3 == 0)
-			bdev_nvme_reset("Nvme0");
+			bdev_nvme_reset("Nvme0", NULL);
 		wait_many(120 * SECOND);
 		memset(back, 0x5a, DATA_LEN);
 		soft_faults_clear(drive);
@@ -356,7 +373,7 @@ SIM_TEST(a_mad_drive_costs_time_and_errors_and_nothing_else)
 		ck_assert(all_bytes(back, DATA_LEN, 0x5a));
 		/* A drive that denied its namespace is asked again at the next reset. */
 		if (!bdev_find("Nvme0n1")) {
-			ck_assert_int_eq(bdev_nvme_reset("Nvme0"), 0);
+			ck_assert_int_eq(bdev_nvme_reset("Nvme0", NULL), 0);
 			fiber_sleep(SECOND);
 		}
 		if (!desc) {
@@ -374,6 +391,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		a_hundred_resets_under_load_cost_no_operation,
+		a_reset_may_be_of_one_controller_by_its_identifier,
 		a_fatal_status_under_load_costs_no_operation,
 		a_drive_that_answers_nonsense_is_reset_and_costs_no_operation,
 		a_command_that_kills_the_drive_each_time_fails_in_the_end,

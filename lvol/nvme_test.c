@@ -49,7 +49,7 @@ static void make_all(void)
 	attach();
 	ck_assert_msg(!lvol_store_create(&create, &store, &reason), "%s", reason.text);
 	make_volume(store, "v", 16, true);
-	ck_assert_int_eq(bdev_nvme_reset("Nvme0"), 0);
+	ck_assert_int_eq(bdev_nvme_reset("Nvme0", NULL), 0);
 }
 
 static void open_volume(void)
@@ -148,7 +148,7 @@ static void resets(void *arg)
 	for (unsigned n = 0; n < 300; n++) {
 		write_slot(rand_u64() % NR_SLOTS, buf);
 		if (n % 50 == 49)
-			ck_assert_int_eq(bdev_nvme_reset("Nvme0"), 0);
+			ck_assert_int_eq(bdev_nvme_reset("Nvme0", NULL), 0);
 	}
 	memcpy(durable, newest, sizeof(durable));
 	check_slots(buf);

@@ -124,10 +124,22 @@ static void look_at_block(const char *root, const char *name, char *used, size_t
 	closedir(d);
 }
 
+/* A path of a multipath device (nvme0c1n2) is hidden; what is mounted is the device (nvme0n2). */
+static void visible_name(const char *name, char *to, size_t size)
+{
+	unsigned subsystem, path, ns;
+	int end = 0;
+
+	if (sscanf(name, "nvme%uc%un%u%n", &subsystem, &path, &ns, &end) == 3 && !name[end])
+		snprintf(to, size, "nvme%un%u", subsystem, ns);
+	else
+		snprintf(to, size, "%.*s", (int)size - 1, name);
+}
+
 /* The block devices of a controller that the kernel's driver has: nvmeX/nvmeXnY below the function. */
 static void find_use(const char *root, struct host_drive *drive)
 {
-	char path[PATH_MAX], below[PATH_MAX];
+	char path[PATH_MAX], below[PATH_MAX], name[64];
 	struct dirent *c, *n;
 	DIR *d, *b;
 
@@ -141,8 +153,10 @@ static void find_use(const char *root, struct host_drive *drive)
 		snprintf(below, sizeof(below), "%.2000s/%s", path, c->d_name);
 		b = opendir(below);
 		while (b && !*drive->used && (n = readdir(b))) {
-			if (!strncmp(n->d_name, "nvme", 4))
-				look_at_block(root, n->d_name, drive->used, sizeof(drive->used));
+			if (strncmp(n->d_name, "nvme", 4))
+				continue;
+			visible_name(n->d_name, name, sizeof(name));
+			look_at_block(root, name, drive->used, sizeof(drive->used));
 		}
 		if (b)
 			closedir(b);

@@ -59,7 +59,7 @@ static const struct rpc_param detach_params[] = {
 
 static const struct rpc_param reset_params[] = {
 	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
-	{ "cntlid", RPC_U16, RPC_IGNORED, NULL },
+	{ "cntlid", RPC_U16, 0, NULL },
 	{ NULL, 0, 0, NULL },
 };
 
@@ -396,7 +396,8 @@ static fiber_fn void detach(struct rpc_call *call)
 
 static fiber_fn void reset(struct rpc_call *call)
 {
-	int rc = bdev_nvme_reset(rpc_string(call, "name", ""));
+	uint16_t cntlid = (uint16_t)rpc_u64(call, "cntlid", 0);
+	int rc = bdev_nvme_reset(rpc_string(call, "name", ""), rpc_has(call, "cntlid") ? &cntlid : NULL);
 
 	if (!rc) {
 		rpc_ok(call, NULL);

@@ -86,6 +86,12 @@ class Host(ferrule.Case):
         self.assertIn("on top of it", self.host("host", "setup", "0000:03:00.0", code=1))
         self.assertIn("no NVMe drive", self.host("host", "setup", "0000:09:00.0", code=1))
 
+    def test_a_path_of_a_multipath_device_in_use_is_refused(self):
+        self.drive("0000:07:00.0", "nvme", None)
+        os.makedirs(self.root + "/sys/bus/pci/devices/0000:07:00.0/nvme/nvme7/nvme3c7n1")
+        self.write("/proc/mounts", "/dev/nvme3n1 /srv xfs rw 0 0\n")
+        self.assertIn("mounted at /srv", self.host("host", "setup", "0000:07:00.0", code=1))
+
     def test_uio_is_the_last_resort(self):
         self.assertIn("modprobe uio_pci_generic", self.host("host", "setup", "--driver", "uio_pci_generic", code=1))
         self.assertIn("vfio-pci or", self.host("host", "setup", "--driver", "nvme", code=1))
