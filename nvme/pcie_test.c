@@ -256,6 +256,95 @@ SIM_TEST(a_namespace_that_comes_is_told_of_and_listed)
 	stop();
 }
 
+/* --- sleeping --------------------------------------------------------------------------------------- */
+
+#define SLOW_US 3000u
+
+static uint32_t nr_seen_events;
+
+static void count_event(struct nvme_ctrlr *c, uint32_t dw0, void *arg)
+{
+	nr_seen_events++;
+}
+
+/* The drive has a thread to itself, whose timers wake nobody else. */
+static int plug_elsewhere(void *arg)
+{
+	const struct soft_fault slow = {.kind = SOFT_DELAY, .admin = true, .opcode = NVME_ADMIN_IDENTIFY, .count = 1000, .arg = SLOW_US};
+
+	sopts.latency_us = SLOW_US;
+	plug();
+	soft_fault_add(drive, &slow);
+	return 0;
+}
+
+static int unplug_elsewhere(void *arg)
+{
+	ck_assert_msg(!soft_host_errors(drive), "%s", soft_last_host_error(drive));
+	bar->ops->close(bar);
+	soft_destroy(drive);
+	drive = NULL;
+	return 0;
+}
+
+/* Nobody waits for a tick, which comes four times a second, on whichever queue; a busy machine may take its time, too. */
+static void slow_commands_take_their_time_alone(void)
+{
+	struct thread *theirs = thread_create("drive", 1);
+	static uint8_t page[NVME_IDENTIFY_SIZE];
+	struct soft_counters c;
+	uint64_t start_us;
+
+	host_may_err = true; /* it is looked at where the drive is */
+	thread_call_fiber(theirs, plug_elsewhere, NULL);
+	opts.event = count_event;
+	ck_assert_msg(!start(32), "%s", error.text);
+	start_us = clock_now_us();
+	for (unsigned i = 0; i < 40; i++)
+		ck_assert_int_eq(io(NVME_IO_READ, i, back, 4096), 0);
+	ck_assert_uint_le(clock_now_us() - start_us, 8 * SECOND);
+	start_us = clock_now_us();
+	for (unsigned i = 0; i < 40; i++)
+		ck_assert_int_eq(nvme_identify(ctrlr, NVME_CNS_CTRLR, 0, 0, page), 0);
+	ck_assert_uint_le(clock_now_us() - start_us, 8 * SECOND);
+	ck_assert_uint_eq(nr_seen_events, 0);
+	soft_get_counters(drive, &c);
+	ck_assert(sopts.no_irq ? !c.nr_irqs : c.nr_irqs >= 80);
+	nvme_qpair_disconnect(qpair);
+	nvme_ctrlr_disconnect(ctrlr);
+	thread_call_fiber(theirs, unplug_elsewhere, NULL);
+	thread_exit(theirs);
+}
+
+static void without_interrupts(void)
+{
+	sopts.no_irq = true;
+	slow_commands_take_their_time_alone();
+}
+
+static void everywhere(void (*body)(void))
+{
+	test_body = body;
+	for (uint64_t seed = 0; seed < SEEDS; seed++) {
+		struct sim_opts simopts = {.seed = seed, .nr_reactors = 2};
+
+		ck_assert_int_eq(sim_run(&simopts, world, NULL), 0);
+	}
+	run_real(2, world); /* where a reactor that sleeps does sleep */
+}
+
+START_TEST(a_reactor_that_sleeps_is_woken_by_each_queues_interrupt)
+{
+	everywhere(slow_commands_take_their_time_alone);
+}
+END_TEST
+
+START_TEST(without_interrupts_a_reactor_polls_while_commands_are_out)
+{
+	everywhere(without_interrupts);
+}
+END_TEST
+
 /* --- threads ---------------------------------------------------------------------------------------- */
 
 static int other_thread(void *arg)
@@ -315,6 +404,8 @@ int main(void)
 		shutdown_is_told_to_the_drive_and_flushes_it,
 		a_compare_that_fails_says_so,
 		a_namespace_that_comes_is_told_of_and_listed,
+		a_reactor_that_sleeps_is_woken_by_each_queues_interrupt,
+		without_interrupts_a_reactor_polls_while_commands_are_out,
 		a_queue_belongs_to_any_thread,
 		a_queue_belongs_to_any_os_thread,
 	};
