@@ -61,6 +61,18 @@ static bool too_dirty(const struct store *s, const struct admission *a)
 	return s->nr_dirty && s->nr_dirty + s->nr_frozen >= (a->control ? 3 : 2) * s->max_dirty;
 }
 
+/* Two checkpoints bring back every page that is not live. */
+static bool pages_are_coming(const struct store *s)
+{
+	return s->nr_dirty || s->ckpt_running || s->replaced.nr || s->replaced_before.nr;
+}
+
+/* What thick blobs were promised is for their data: their writes take it for metadata only when no page comes back otherwise. */
+static enum op_kind grows_as(const struct store *s, enum op_kind kind)
+{
+	return kind == OP_THICK && !BLOB_MUTANT(THICK_TAKES_PROMISED) && (pages_are_coming(s) || s->pages_admitted) ? OP_THIN : kind;
+}
+
 int admit(struct store *s, struct admission *a, uint32_t nr_pages, enum op_kind kind)
 {
 	int rc = atomic_load(&s->failed);
@@ -77,13 +89,12 @@ int admit(struct store *s, struct admission *a, uint32_t nr_pages, enum op_kind 
 	if (rc)
 		goto out_wait;
 	while (!pages_fit(s, nr_pages, kind)) {
-		rc = meta_grow(s, kind);
+		rc = meta_grow(s, grows_as(s, kind));
 		if (rc == -ENOMEM)
 			return rc;
 		if (!rc)
 			continue;
-		/* Two checkpoints bring back every page that is not live. */
-		if (s->nr_dirty || s->ckpt_running || s->replaced.nr || s->replaced_before.nr)
+		if (pages_are_coming(s))
 			checkpoint_demand(s);
 		else if (!s->pages_admitted && !space_is_coming(s))
 			return -ENOSPC;

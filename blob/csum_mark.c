@@ -172,6 +172,8 @@ static fiber_fn int clean_batch(struct csums *c, uint32_t *batch, unsigned nr)
 
 	for (unsigned i = 0; i < nr; i++)
 		sum_bit_set(c->cleaning, batch[i], true);
+	if (BLOB_MUTANT(SUMS_CLEARED_EARLY))
+		rc = record_clean(s, batch, nr);
 	for (unsigned i = 0; i < nr && !rc; i++)
 		rc = write_pages_of(c, batch[i]);
 	if (!rc && s->has_cache) {
@@ -180,7 +182,7 @@ static fiber_fn int clean_batch(struct csums *c, uint32_t *batch, unsigned nr)
 		if (rc)
 			store_fail(s, rc, "a device flush failed");
 	}
-	if (!rc)
+	if (!rc && !BLOB_MUTANT(SUMS_CLEARED_EARLY))
 		rc = record_clean(s, batch, nr);
 	for (unsigned i = 0; i < nr; i++)
 		sum_bit_set(c->cleaning, batch[i], false);

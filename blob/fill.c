@@ -394,6 +394,8 @@ static void fill_found(struct fill *f, struct found at, const struct entry *old)
 	struct fill *o;
 
 	f->state = FILL_SPACE;
+	if (at.leaf && at.leaf->lost)
+		f->blob->degraded = true;
 	if ((at.leaf && at.leaf->lost) || f->index >= f->blob->nr_clusters) {
 		fill_over(f, at.leaf && at.leaf->lost ? -EIO : -ERANGE); /* it may have shrunk while we waited */
 		return;
@@ -708,6 +710,11 @@ static void fill_record(struct fill *f)
 		fill_mapped(f);
 }
 
+static bool records_early(const struct fill *f)
+{
+	return BLOB_MUTANT(RECORD_BEFORE_DATA) || (BLOB_MUTANT(BIT_BEFORE_DATA) && f->own == f->old_own);
+}
+
 /* Its data is written: the record. */
 static void fill_written(struct fill *f)
 {
@@ -727,7 +734,7 @@ static void fill_written(struct fill *f)
 		fill_again(f);
 		return;
 	}
-	if (!status && !f->in_place && !BLOB_MUTANT(RECORD_BEFORE_DATA)) {
+	if (!status && !f->in_place && !records_early(f)) {
 		fill_record(f);
 		f->state = FILL_DONE;
 		if (!store_writable(f->blob->store))
@@ -779,6 +786,6 @@ void fill_write(struct fill *f)
 	f->bio.offset_blocks = cluster_block(s, f->own) + f->in_block - (head >> s->block_shift);
 	f->bio.nr_blocks = f->nr_blocks + ((head + tail) >> s->block_shift);
 	bdev_submit(s->bch, &f->bio);
-	if (BLOB_MUTANT(RECORD_BEFORE_DATA) && !f->in_place)
+	if (records_early(f) && !f->in_place)
 		fill_record(f);
 }

@@ -443,7 +443,8 @@ struct blob {
 	bool counting;	   /* what differs from its parent's, in a fiber */
 	uint32_t nr_walks; /* fibers that look at its map, or wait for a node of it: its deletion waits for them */
 	uint8_t flags;
-	bool trimming, degraded, deleting;
+	bool trimming, deleting;
+	_Atomic bool degraded; /* a node of its map is lost, as far as anybody has looked: set on any thread */
 	bool inflating; /* promised its size already, and not yet thick */
 	_Atomic bool frozen; /* read-only or a snapshot: writes are refused */
 	uint16_t xattr_len;

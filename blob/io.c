@@ -310,7 +310,7 @@ static void external_piece(const struct external *ext, struct piece *piece)
 		piece->kind = PIECE_ZERO;
 }
 
-static void read_piece(const struct blob *b, uint64_t offset, uint64_t nr, struct piece *piece)
+static void read_piece(struct blob *b, uint64_t offset, uint64_t nr, struct piece *piece)
 {
 	const struct store *s = b->store;
 	uint64_t in = offset & ((1ull << s->cluster_block_shift) - 1),
@@ -325,6 +325,8 @@ static void read_piece(const struct blob *b, uint64_t offset, uint64_t nr, struc
 		piece->block = cluster_block(s, e.own) + in;
 	} else if (leaf && leaf->lost) {
 		piece->kind = leaf == &map_missing ? PIECE_MISS : PIECE_LOST;
+		if (piece->kind == PIECE_LOST) /* it may have been met by another blob first */
+			atomic_store_explicit(&b->degraded, true, memory_order_relaxed);
 	} else if (e.partial) {
 		partial_piece(s, &e, in, piece);
 	} else if (e.external) {

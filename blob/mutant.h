@@ -66,6 +66,9 @@ enum blob_mutant {
 	BLOB_MUTANT_NODE_GOES_DIRTY, /* a node leaves the map cache though no checkpoint has what changed in it */
 	BLOB_MUTANT_NODE_GOES_EARLY, /* a node leaves the map cache before the checkpoint that has it is durable */
 	BLOB_MUTANT_NODE_COMES_SETTLED, /* a node that comes back is written in place below before the end of its sharing is durable */
+	BLOB_MUTANT_BIT_BEFORE_DATA, /* a sub-block's bit is set when its data write is submitted */
+	BLOB_MUTANT_SUMS_CLEARED_EARLY, /* a cluster's mark is taken back before its data and checksums are durable */
+	BLOB_MUTANT_THICK_TAKES_PROMISED, /* writes to thick blobs take for metadata what is promised for data */
 	BLOB_MUTANT_METADATA_CLUSTER_EARLY, /* a checkpoint that is running takes places in a cluster that its counts do not have */
 	BLOB_MUTANT_NR
 };
