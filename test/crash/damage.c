@@ -188,6 +188,20 @@ static fiber_fn void judge_volume(struct lvol *lvol, unsigned n, const bool *mar
 	free(buf);
 }
 
+/* Once all of it has been read, a volume that has lost something says so, and no other does. */
+static void judge_degraded(struct lvol *lvol, const bool *marks)
+{
+	struct lvol_info info;
+	bool loses = false;
+
+	for (unsigned c = 0; c < NR_CLUSTERS; c++)
+		loses |= marks[c];
+	lvol_get_info(lvol, &info);
+	if (info.degraded != loses)
+		fail(loses ? "invariant 5, containment: a volume has lost something, and does not say so" :
+			     "invariant 5, containment: a volume that has nothing to do with it is degraded", 0);
+}
+
 static fiber_fn void judge_volumes(void)
 {
 	static const bool none[NR_CLUSTERS];
@@ -206,12 +220,14 @@ static fiber_fn void judge_volumes(void)
 			all &= marks[c];
 		uuid_unparse_lower(damage.volume[n].uuid, uuid);
 		lvol = lvol_find(uuid);
-		if (lvol)
+		if (lvol) {
 			judge_volume(lvol, n, marks);
-		else if (all && damage.page->table == IMAGE_BLOBS)
+			judge_degraded(lvol, marks);
+		} else if (all && damage.page->table == IMAGE_BLOBS) {
 			damage.nr_lost_volumes++;
-		else
+		} else {
 			fail("invariant 5, containment: a volume is not there", 0);
+		}
 	}
 }
 

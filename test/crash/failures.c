@@ -40,41 +40,9 @@ static bool has_failed(void)
 static bool failure_came;
 static uint64_t nr_lost_clusters;
 
-/* One bad copy is what a disk that lies leaves, and what the other copy is for. */
-static void count_finding(const struct store_finding *finding, void *arg)
-{
-	*(unsigned *)arg += finding->kind != STORE_FINDING_COPY;
-}
-
-/* Clusters that are neither free nor in use, nor on their way back. */
-static fiber_fn uint64_t lost_clusters(void)
-{
-	struct store *store = lvol_store_blobstore(lvol_store_first());
-	struct store_check_result result;
-	struct store_info info;
-	unsigned nr_wrong = 0;
-	int rc = store_wait_free(store);
-
-	if (!rc)
-		rc = store_check_online(store, count_finding, &nr_wrong, NULL, &result);
-	store_get_info(store, &info);
-	if (rc || info.read_only)
-		return nr_lost_clusters; /* it has failed, and serves nobody's writes */
-	if (nr_wrong)
-		workload_fail("invariant 3, one owner: the store's check in memory has findings");
-	if (lab.scrutiny->verbose)
-		printf("  clusters: %lu, used %lu, metadata %lu, free %lu, promised %lu, coming %lu\n", (unsigned long)info.nr_clusters,
-		       (unsigned long)result.nr_used_clusters, (unsigned long)info.nr_metadata_clusters,
-		       (unsigned long)info.nr_free_clusters, (unsigned long)info.nr_reserved_clusters,
-		       (unsigned long)info.nr_coming_clusters);
-	return info.nr_clusters - result.nr_used_clusters - info.nr_metadata_clusters - info.nr_free_clusters -
-	       info.nr_reserved_clusters;
-}
-
 static void failures_begin(struct history *h)
 {
-	nr_lost_clusters = 0;
-	nr_lost_clusters = lost_clusters();
+	nr_lost_clusters = verify_lost_clusters(h, 0);
 	arm(failure_nr);
 }
 
@@ -88,7 +56,7 @@ static void failures_over(struct history *h)
 {
 	failure_came = has_failed();
 	arm(0);
-	if (lost_clusters() != nr_lost_clusters)
+	if (verify_lost_clusters(h, nr_lost_clusters) != nr_lost_clusters)
 		workload_fail("invariant 7, full is not broken: clusters leaked");
 }
 

@@ -79,6 +79,7 @@ void history_run_phase(unsigned phase, uint64_t script, bool *ret_closed)
 	alarm(LAB_LOOK_SECONDS);
 	rc = sim_run(&sim, workload_main, &w);
 	if (rc) {
+		snprintf(witness->wrong, sizeof(witness->wrong), "invariant 7, full is not broken: it hangs: %s", strerror(-rc));
 		printf("  seed %lu phase %u: the simulation ended with %s\n", (unsigned long)lab.h.seed, phase, strerror(-rc));
 		workload_print_waiting();
 	}
@@ -154,6 +155,17 @@ void history_run(uint64_t seed, const struct scrutiny *scrutiny)
 
 /* --- scripts --- */
 
+/* A store that is as young as can be: made, and closed. */
+static void be_born(void)
+{
+	bool closed;
+
+	lab.last_event = UINT64_MAX;
+	history_run_phase(0, 0 /* to a volume that is not there */, &closed);
+	crash_disk_lose_power(lab.h.disk, CRASH_FATE_LOSE_ALL, 1);
+	lab.h.oracle->power_lost = true;
+}
+
 /* Two phases of random work make a store old; scripts begin where they end. */
 static void grow_old(uint64_t age)
 {
@@ -189,7 +201,10 @@ void history_start_old(uint64_t age, const struct scrutiny *scrutiny, bool lies)
 	lab_start(age, scrutiny);
 	if (!lies)
 		lab.h.lies = LIES_NONE;
-	grow_old(age);
+	if (age)
+		grow_old(age);
+	else
+		be_born();
 	old_disk = crash_disk_create(&lab.h.disk_opts);
 	old_oracle = oracle_dup(lab.h.oracle);
 	crash_disk_copy(old_disk, lab.h.disk);

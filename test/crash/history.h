@@ -70,6 +70,8 @@ void lies_begin(struct history *h); /* of a phase */
 void lies_rot(const struct history *h, struct crash_disk *disk, uint64_t seed); /* of what a power cut left */
 
 /* script.c */
+uint64_t script_nr_single(void); /* operations on either volume */
+uint64_t script_single(uint64_t i); /* the script of nothing else */
 uint64_t script_count(void); /* of all sequences of up to three operations, one after another or at once */
 void script_name(uint64_t script, char *buf, size_t size);
 void script_run(struct history *h, uint64_t script); /* in a fiber of a workload */
@@ -90,6 +92,9 @@ struct verification {
  * for what is. */
 const char *verify_open(struct history *h, bool rebase, bool *ret_no_store, uint64_t *ret_answer);
 const char *verify_volumes(struct history *h, bool after_crash, bool rebase, uint64_t *ret_answer);
+/* Clusters that are neither free nor in use, nor promised; what is promised twice counts against them.  unknown: the answer where the
+ * store has failed. */
+fiber_fn uint64_t verify_lost_clusters(struct history *h, uint64_t unknown);
 void verify_main(void *verification);
 
 uint64_t history_rand(uint64_t *state);
@@ -113,7 +118,7 @@ struct witness {
 	uint64_t seed, script, event;
 	unsigned phase, look;
 	bool nested;
-	char failed[256]; /* how to see it again */
+	char wrong[640]; /* in the child that failed last: what is wrong */
 	uint64_t nr_lies;
 	uint64_t nr_failures; /* what was made to fail */
 	uint64_t nr_seen;     /* images, in the table after this */

@@ -64,6 +64,7 @@ void look_begin(void)
 
 static void look_failed(const char *fate, const char *wrong)
 {
+	snprintf(witness->wrong, sizeof(witness->wrong), "%s", wrong);
 	printf("  seed %lu event %lu look %u%s (%s): %s\n", (unsigned long)witness->seed, (unsigned long)witness->event,
 	       witness->look, witness->nested ? ", within recovery" : "", fate, wrong);
 	fflush(stdout);

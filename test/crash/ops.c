@@ -12,6 +12,7 @@ struct work work;
 
 void workload_fail(const char *what)
 {
+	snprintf(witness->wrong, sizeof(witness->wrong), "%s", what);
 	printf("  seed %lu: in the workload: %s\n", (unsigned long)work.h->seed, what);
 	fflush(stdout);
 	_exit(3);
@@ -21,7 +22,7 @@ void fail_errno(const char *what, int rc)
 {
 	char text[128];
 
-	snprintf(text, sizeof(text), "%s: %s", what, strerror(-rc));
+	snprintf(text, sizeof(text), "invariant 5, containment: %s: %s", what, strerror(-rc));
 	workload_fail(text);
 }
 
@@ -380,12 +381,14 @@ fiber_fn void op_set_read_only(unsigned i)
 
 /* --- the store --- */
 
-static fiber_fn void store_call_begin(const char *what)
+/* False: another is under way, or nobody knows what one has done. */
+static bool store_call_begin(const char *what)
 {
-	while (work.store_controlled)
-		fiber_sleep(5);
+	if (work.store_controlled)
+		return false;
 	work.store_controlled = true;
 	work.volume_call = what;
+	return true;
 }
 
 static bool store_call_end(int rc)
@@ -401,7 +404,8 @@ fiber_fn void op_rename_store(void)
 	char name[ORACLE_NAME_MAX];
 	int rc;
 
-	store_call_begin("rename the store");
+	if (!store_call_begin("rename the store"))
+		return;
 	slot_new_name(name, 'p');
 	oracle_store_rename_begin(work.h->oracle, name);
 	rc = lvol_store_rename(lvol_store_first(), name);
@@ -415,7 +419,8 @@ fiber_fn void op_grow_store(void)
 	uint64_t all = h->disk_opts.nr_blocks, now = h->oracle->store.disk_blocks, more = all / 8 + cluster_blocks() / 2;
 	int rc;
 
-	store_call_begin("grow the store");
+	if (!store_call_begin("grow the store"))
+		return;
 	now = all - now < 2 * more ? all : now + more;
 	oracle_store_grow_begin(h->oracle, now);
 	crash_disk_show(h->disk, now);

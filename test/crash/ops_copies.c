@@ -308,8 +308,8 @@ fiber_fn void op_shallow_copy(unsigned i)
 	bool ready = false;
 	int rc = 0, parent;
 
-	while (work.copying)
-		fiber_sleep(5);
+	if (work.copying)
+		return;
 	work.copying = true;
 	call_begin(i, "shallow copy");
 	parent = parent_hold(i);

@@ -140,7 +140,8 @@ bool oracle_in_window(const struct oracle *o, const struct oracle_volume *v, uin
 {
 	const struct oracle_change *c = &o->changes[version];
 
-	return version && c->generation == v->generation && (!c->completed || c->completed >= v->altered_at);
+	/* What a crash has ended is either there or gone. */
+	return version && version >= o->epoch && c->generation == v->generation && (!c->completed || c->completed >= v->altered_at);
 }
 
 /* From which version on each block's own versions count: of those in the window the first. */

@@ -268,6 +268,16 @@ struct script {
 	} part[MAX_STEPS];
 };
 
+uint64_t script_nr_single(void)
+{
+	return NR_KINDS;
+}
+
+uint64_t script_single(uint64_t i)
+{
+	return 2 * i;
+}
+
 uint64_t script_count(void)
 {
 	uint64_t n = 0, power = 1;

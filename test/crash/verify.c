@@ -129,7 +129,7 @@ static const char *read_volume(struct bdev_channel *ch, struct bdev *bdev, const
 
 		rc = bdev_read(ch, buf + b * ORACLE_BLOCK, b / per, n / per);
 		if (rc) {
-			snprintf(problem, sizeof(problem), "volume %s cannot be read at block %lu: %s", name,
+			snprintf(problem, sizeof(problem), "invariant 5, containment: volume %s cannot be read at block %lu: %s", name,
 				 (unsigned long)b, strerror(-rc));
 			return problem;
 		}
@@ -340,6 +340,36 @@ static const char *verify_use(struct history *h, uint64_t seed)
 	if (lvol_first(lvol_store_first()) && flush(h, lvol_first(lvol_store_first())))
 		return "invariant 1: a recovered store cannot be flushed";
 	return verify_volumes(h, false, false, NULL);
+}
+
+/* One bad copy is what a disk that lies leaves, and what the other copy is for. */
+static void count_finding(const struct store_finding *finding, void *arg)
+{
+	*(unsigned *)arg += finding->kind != STORE_FINDING_COPY;
+}
+
+fiber_fn uint64_t verify_lost_clusters(struct history *h, uint64_t unknown)
+{
+	struct store *store = lvol_store_blobstore(lvol_store_first());
+	struct store_check_result result;
+	struct store_info info;
+	unsigned nr_wrong = 0;
+	int rc = store_wait_free(store);
+
+	if (!rc)
+		rc = store_check_online(store, count_finding, &nr_wrong, NULL, &result);
+	store_get_info(store, &info);
+	if (rc || info.read_only)
+		return unknown; /* it has failed, and serves nobody's writes */
+	if (nr_wrong)
+		workload_fail("invariant 3, one owner: the store's check in memory has findings");
+	if (h->verbose)
+		printf("  clusters: %lu, used %lu, metadata %lu, free %lu, promised %lu, coming %lu\n", (unsigned long)info.nr_clusters,
+		       (unsigned long)result.nr_used_clusters, (unsigned long)info.nr_metadata_clusters,
+		       (unsigned long)info.nr_free_clusters, (unsigned long)info.nr_reserved_clusters,
+		       (unsigned long)info.nr_coming_clusters);
+	return info.nr_clusters - result.nr_used_clusters - info.nr_metadata_clusters - info.nr_free_clusters -
+	       info.nr_reserved_clusters;
 }
 
 /* --- a whole look --- */

@@ -180,8 +180,6 @@ static fiber_fn void control_frozen(unsigned i, unsigned what)
 
 static fiber_fn void control_store(void)
 {
-	if (work.store_controlled)
-		return;
 	if (sim_rand() % 2)
 		op_rename_store();
 	else
@@ -321,6 +319,8 @@ void workload_main(void *arg)
 		script_run(h, w->script);
 	if (opened && h->over)
 		h->over(h);
+	if (opened && !h->failing && verify_lost_clusters(h, 0))
+		workload_fail("invariant 7, full is not broken: clusters leaked, or were promised twice");
 	if (opened)
 		end_store(h);
 	bdev_unregister_all();
