@@ -49,7 +49,8 @@ static int attach_controller(struct cli *cli, json_t *args, const struct cli_ver
 	json_t *params = json_deep_copy(args);
 	bool pcie = sscanf(address, "%4x:%2x:%2x.%1x", &domain, &bus, &device, &function) == 4;
 
-	json_object_set_new(params, "trtype", json_string(pcie ? "PCIe" : "TCP"));
+	if (pcie || !json_object_get(args, "trtype"))
+		json_object_set_new(params, "trtype", json_string(pcie ? "PCIe" : "TCP"));
 	return cli_show(cli, cli_call(cli, v->method, params), v);
 }
 
@@ -59,6 +60,7 @@ const struct cli_verb cli_controller_verbs[] = {
 	  .method = "bdev_nvme_get_controllers", .run = list_controllers },
 	{ "controller", "attach", "attaches a drive by its PCI address, or a subsystem of another target, or a further path to it",
 	  { NAME, { "ADDRESS", CLI_ARG_STRING, "traddr", true, "such as 0000:01:00.0 or 10.0.0.7" },
+	    { "--transport", CLI_ARG_STRING, "trtype", false, "to the target: tcp (default) or rdma" },
 	    { "--port", CLI_ARG_STRING, "trsvcid", false, "of the target; default 4420" },
 	    { "--nqn", CLI_ARG_STRING, "subnqn", false, "the subsystem's name there" },
 	    { "--hostnqn", CLI_ARG_STRING, "hostnqn", false, "who we are" },

@@ -137,7 +137,8 @@ class Attaching(Base):
 
     def test_what_cannot_be_attached_is_refused_with_a_reason(self):
         _, port = self.first()
-        rpc = self.daemon().rpc()
+        daemon = self.daemon()
+        rpc = daemon.rpc()
         self.assert_error(-111, "Connection refused", self.attach, rpc, ferrule.free_port())
         with self.assertRaises(RpcError):
             self.attach(rpc, port, subnqn="nqn.2026-01.io.ferrule:none")
@@ -145,6 +146,8 @@ class Attaching(Base):
         with self.assertRaises(RpcError):
             rpc("bdev_nvme_attach_controller", {"name": "Nvme0", "trtype": "PCIe", "traddr": "ffff:1f:1f.7"})
         self.assertEqual(rpc("bdev_nvme_get_controllers"), [])
+        result = daemon.cli("controller", "attach", "X", "127.0.0.1", "--transport", "pigeon", "--nqn", FIRST, check=False)
+        self.assertIn("trtype is PCIe, TCP or RDMA", result.stderr)
         self.attach(rpc, port)
         self.assert_error(-17, "File exists", self.attach, rpc, port)
         self.assert_error(-19, "No such device", rpc, "bdev_nvme_detach_controller", {"name": "Nvme9"}, parameter="name")
