@@ -22,7 +22,6 @@ import rpc
 MIB = 1 << 20
 SIDE_MIB = 4
 BLKDISCARD = 0x1277
-STORES = {'lvs': 'store', 'two': 'store2'}
 ADDRESS = {'trtype': 'TCP', 'adrfam': 'IPv4', 'traddr': '127.0.0.1', 'trsvcid': '4420'}
 
 
@@ -64,10 +63,11 @@ class Events:
 # --- in the guest ---
 
 class Changes:
-    def __init__(self, socket, events, nqn):
+    def __init__(self, socket, events, nqn, second):
         self.call = rpc.Client(socket).call
         self.events = Events(events)
         self.nqn = nqn
+        self.second = second
         self.kept = []
 
     def make_volume(self, name, thin):
@@ -121,7 +121,7 @@ class Changes:
     def second_store(self, make):
         if make:
             with self.events.doing('make store two'):
-                self.call('bdev_lvol_create_lvstore', bdev_name='store2', lvs_name='two', cluster_sz=MIB)
+                self.call('bdev_lvol_create_lvstore', bdev_name=self.second, lvs_name='two', cluster_sz=MIB)
             self.make_volume('two/v', True)
         else:
             with self.events.doing('drop volume two/v', 'drop store two'):
@@ -140,8 +140,8 @@ class Changes:
             self.drop_volume(gone)
 
 
-def run(socket, events, seconds, nqn):
-    changes, end, turns = Changes(socket, events, nqn), time.monotonic() + float(seconds), 0
+def run(socket, events, seconds, nqn, second='store2'):
+    changes, end, turns = Changes(socket, events, nqn, second), time.monotonic() + float(seconds), 0
     while time.monotonic() < end and changes.events.has_room():
         changes.turn(turns)
         turns += 1
@@ -188,7 +188,7 @@ def check_data(call, name):
     call('nvmf_delete_subsystem', nqn=nqn)
 
 
-def check(socket, events):
+def check(socket, events, second='store2'):
     call = rpc.Client(socket).call
     with open(events) as f:
         now = known(f.read().splitlines())
@@ -201,7 +201,7 @@ def check(socket, events):
         if kind == 'data' and state == 'there' and now['volume', name] == 'there':
             check_data(call, name)
     if ('store', 'two') not in things:  # whatever is left of it is in nobody's way
-        call('bdev_lvol_create_lvstore', bdev_name='store2', lvs_name='two', cluster_sz=MIB)
+        call('bdev_lvol_create_lvstore', bdev_name=second, lvs_name='two', cluster_sz=MIB)
 
 
 if __name__ == '__main__':

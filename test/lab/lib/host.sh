@@ -149,10 +149,11 @@ guest_cut() {
 
 # recorded_disk NAME:MIB:FILL...: makes $T/disk, for a guest whose drive is recorded in $T/log, in parts: those named, each full
 # of the byte FILL or holding an empty ext4, then one for marks and one for events.  There is no partition table: in the guest run
-# $PARTS, then they are vdb1, vdb2, ...  Sets DISK to QEMU's arguments and CUT to powercut.py's.
+# $PARTS, then they are vdb1, vdb2, ...  Sets DISK to QEMU's arguments and CUT to powercut.py's.  For a guest in which parts are drives of
+# their own, RECORDED is QEMU's arguments for the parts alone: nodes part-NAME, for devices with share-rw=on.
 recorded_disk() {
     local part name mib fill n=0 at=1
-    PARTS= CUT=("$LIB/powercut.py" --log "$T/log" --ledger "$SHARE/ledger" --work "$T" --keep "$OUT/images")
+    RECORDED=() PARTS= CUT=("$LIB/powercut.py" --log "$T/log" --ledger "$SHARE/ledger" --work "$T" --keep "$OUT/images")
     for part in "$@" marks:8:0 events:8:0; do
         IFS=: read -r name mib fill <<< "$part"
         if [ "$fill" = ext4 ]; then
@@ -162,6 +163,7 @@ recorded_disk() {
             head -c "${mib}M" /dev/zero | tr '\0' "\\$(printf %o "$((fill))")" > "$T/initial.$name"
         fi
         dd if="$T/initial.$name" of="$T/disk" bs=1M seek=$at conv=sparse,notrunc status=none
+        RECORDED+=(-blockdev "driver=raw,node-name=part-$name,file=recorded,offset=$((at << 20)),size=$((mib << 20)),discard=unmap")
         n=$((n + 1))
         PARTS+="add_part /dev/vdb $n $at $mib; "
         case $name in
@@ -174,10 +176,11 @@ recorded_disk() {
     : > "$T/log"
     # The medium never waits for a flush, so that a flush's place in the log is where it was asked for: a write that was under
     # way then comes after it and is not covered.  write-zeroes=off: the driver's log of such a request can be wrong.
-    DISK=(-blockdev "driver=file,node-name=medium,filename=$T/disk,discard=unmap,cache.no-flush=on"
+    local nodes=(-blockdev "driver=file,node-name=medium,filename=$T/disk,discard=unmap,cache.no-flush=on"
         -blockdev "driver=file,node-name=log,filename=$T/log,cache.no-flush=on"
-        -blockdev "driver=blklogwrites,node-name=recorded,file=medium,log=log,log-sector-size=512,discard=unmap"
-        -device virtio-blk-pci,drive=recorded,write-cache=on,write-zeroes=off)
+        -blockdev "driver=blklogwrites,node-name=recorded,file=medium,log=log,log-sector-size=512,discard=unmap")
+    RECORDED=("${nodes[@]}" "${RECORDED[@]}")
+    DISK=("${nodes[@]}" -device virtio-blk-pci,drive=recorded,write-cache=on,write-zeroes=off)
 }
 
 # build_ledger: the integrity workload, static, into the share.
