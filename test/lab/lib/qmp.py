@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""qmp.py SOCKET COMMAND [JSON]: one QMP command; waits for DEVICE_DELETED after device_del."""
+"""qmp.py SOCKET COMMAND [JSON]: one QMP command; prints what it returns; waits for DEVICE_DELETED after device_del."""
 import json
 import socket
 import sys
@@ -19,12 +19,14 @@ def call(command, arguments=None):
         if "error" in answer:
             sys.exit(answer["error"]["desc"])
         if "return" in answer:
-            return
+            return answer["return"]
 
 
 call("qmp_capabilities")
 arguments = json.loads(sys.argv[3]) if len(sys.argv) > 3 else None
-call(sys.argv[2], arguments)
+returned = call(sys.argv[2], arguments)
+if returned:
+    print(json.dumps(returned))
 while sys.argv[2] == "device_del":
     event = json.loads(stream.readline())
     if event.get("event") == "DEVICE_DELETED" and event["data"].get("device") == arguments["id"]:

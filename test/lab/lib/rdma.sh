@@ -7,7 +7,7 @@
 rdma_up() {
     local type=${1:-rxe} load="modprobe rdma_${1:-rxe}"
     if [ "$type" = siw ]; then
-        cp "$("$LIB/../mksiw" "$LAB_IMAGE")" "$SHARE/siw.ko" || fail "no module for soft-iWARP"
+        cp "$("$LIB/../mkmodule" "$LAB_IMAGE" siw)" "$SHARE/siw.ko" || fail "no module for soft-iWARP"
         load="lsmod | grep -q '^siw ' || insmod /lab/siw.ko"
     fi
     guest "modprobe -a crc32_generic crc32_pclmul crc32c_generic libcrc32c ib_uverbs rdma_ucm nvme-rdma; $load
