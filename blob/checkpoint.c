@@ -365,6 +365,8 @@ fiber_fn int checkpoint_run(struct store *s, bool clean)
 	s->nr_ckpt_begun++;
 	cut = journal_cut(s);
 	pages_freeze(s);
+	if (BLOB_MUTANT(METADATA_CLUSTER_EARLY) && pages_free(s) < 2 * pages_needed(s))
+		(void)meta_grow(s, OP_THIN); /* as somebody who is admitted just now may */
 	super = s->super;
 	super.generation++;
 	super.journal_start = cut;

@@ -1,6 +1,6 @@
 /*
  * Allocations that can be told to fail, the n-th of them, in libblob_mutants.a; everywhere else this changes nothing.
- * Included last by blob/internal.h, so that it is only this room's own calls that it is about.
+ * Included last by blob/internal.h and lvol/internal.h, so that it is only those rooms' own calls that it is about.
  */
 #ifndef BLOB_MUTANT_ALLOC_H
 #define BLOB_MUTANT_ALLOC_H

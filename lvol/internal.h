@@ -56,4 +56,8 @@ int lvol_rename_aliases(struct lvol_store *store, const char *store_name);
 /* bdev.c */
 extern const struct bdev_ops lvol_ops;
 
+/* last: from here on this room's own allocations can be told to fail, in a build for that */
+#include "blob/mutant.h"
+#include "blob/mutant_alloc.h"
+
 #endif

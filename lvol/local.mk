@@ -1,5 +1,10 @@
 noinst_LIBRARIES += %D%/liblvol.a
-%C%_liblvol_a_SOURCES = %D%/lvol.h %D%/internal.h %D%/bdev.c %D%/copies.c %D%/store.c %D%/volume.c
+LVOL_SOURCES = %D%/lvol.h %D%/internal.h %D%/bdev.c %D%/copies.c %D%/store.c %D%/volume.c
+%C%_liblvol_a_SOURCES = $(LVOL_SOURCES)
+# The same with allocations that can be told to fail, for the crash laboratory.
+EXTRA_LIBRARIES += %D%/liblvol_mutants.a
+%C%_liblvol_mutants_a_SOURCES = $(LVOL_SOURCES)
+%C%_liblvol_mutants_a_CPPFLAGS = $(AM_CPPFLAGS) -DBLOB_MUTANTS
 
 check_PROGRAMS += %D%/lvol_test
 %C%_lvol_test_SOURCES = %D%/lvol_test.c

@@ -91,6 +91,8 @@ struct verification {
 /* In a fiber: opens the store, judges everything on it.  Returns NULL or what is wrong.  rebase: the oracle takes what it sees
  * for what is. */
 const char *verify_open(struct history *h, bool rebase, bool *ret_no_store, uint64_t *ret_answer);
+/* Whether a volume is in the store and not shown: its log says that there was no memory, and the next process shows it. */
+bool verify_hides_any(struct history *h);
 const char *verify_volumes(struct history *h, bool after_crash, bool rebase, uint64_t *ret_answer);
 /* Clusters that are neither free nor in use, nor promised; what is promised twice counts against them.  unknown: the answer where the
  * store has failed. */

@@ -4,19 +4,13 @@
 
 #include "test/crash/oracle.h"
 
-#define PATTERN_MAGIC 0x57a11ed5u
-
-struct pattern {
-	uint32_t magic, generation, block, version;
-};
-
 #define DURABILITY "invariant 1, durability: "
 #define FOREIGN	   "invariant 2, no foreign bytes: "
 #define ATOMIC	   "invariant 4, atomic operations: "
 
 static char complaint[640];
 
-static const char *complain(const struct oracle *o, unsigned volume, uint32_t block, const struct pattern *p,
+static const char *complain(const struct oracle *o, unsigned volume, uint32_t block, const struct oracle_stamp *p,
 			    const char *what)
 {
 	const struct oracle_volume *v = &o->volumes[volume];
@@ -28,11 +22,11 @@ static const char *complain(const struct oracle *o, unsigned volume, uint32_t bl
 			 b->floor_zero ? " (zero)" : "", b->latest, b->latest_zero ? " (zero)" : "", b->zeroed, o->next_version,
 			 o->epoch);
 
-	if (p->magic == PATTERN_MAGIC)
+	if (oracle_stamp_ok(p))
 		snprintf(complaint + n, sizeof(complaint) - n, "it holds generation %u block %u version %u", p->generation,
 			 p->block, p->version);
 	else
-		snprintf(complaint + n, sizeof(complaint) - n, "it holds %08x %08x %08x %08x", p->magic, p->generation,
+		snprintf(complaint + n, sizeof(complaint) - n, "it holds %08x %08x %08x %08x", p->crc, p->generation,
 			 p->block, p->version);
 	return complaint;
 }
@@ -62,7 +56,7 @@ static const char *judge_block(const struct oracle *o, unsigned volume, unsigned
 	const struct oracle_volume *v = &o->volumes[as];
 	const struct oracle_block *b = &oracle_blocks(o, as)[block];
 	const struct oracle_change *c;
-	struct pattern p;
+	struct oracle_stamp p;
 	uint32_t zeroed = b->zeroed;
 
 	/* While it is taken it may catch what goes on in its origin. */
@@ -74,7 +68,7 @@ static const char *judge_block(const struct oracle *o, unsigned volume, unsigned
 			return NULL;
 		return complain(o, volume, block, &p, DURABILITY "zeroes, but data was there");
 	}
-	if (p.magic != PATTERN_MAGIC || memcmp(buf, buf + sizeof(p), ORACLE_BLOCK - sizeof(p)))
+	if (!oracle_stamp_ok(&p) || memcmp(buf, buf + sizeof(p), ORACLE_BLOCK - sizeof(p)))
 		return complain(o, volume, block, &p, FOREIGN "foreign or torn bytes");
 	if (p.version >= o->next_version)
 		return complain(o, volume, block, &p, FOREIGN "from a future");
@@ -115,14 +109,14 @@ static const char *judge_other(const struct oracle *o, unsigned volume, uint32_t
 	const struct oracle_volume *v = &o->volumes[volume];
 	const struct oracle_block *own = &oracle_blocks(o, volume)[block], *other = &oracle_blocks(o, v->altering)[block];
 	struct oracle_least least = { after_crash ? own->floor : own->latest, after_crash ? own->floor_zero : own->latest_zero };
-	struct pattern p;
+	struct oracle_stamp p;
 
 	if (v->keeps && oracle_in_window(o, v, least.version))
 		return judge_block(o, volume, volume, block, buf, least);
 	memcpy(&p, buf, sizeof(p));
 	if (is_zero(buf) && oracle_in_window(o, v, own->zeroed))
 		return NULL;
-	if (p.magic == PATTERN_MAGIC && p.version < o->next_version && p.generation == v->generation &&
+	if (oracle_stamp_ok(&p) && p.version < o->next_version && p.generation == v->generation &&
 	    oracle_in_window(o, v, p.version)) {
 		least.version = p.version - 1;
 		return judge_block(o, volume, volume, block, buf, least);
@@ -203,12 +197,12 @@ uint32_t oracle_read_begin(struct oracle *o, unsigned volume, uint32_t first, ui
 static const char *judge_by_sight(const struct oracle *o, unsigned volume, uint32_t block, const char *buf)
 {
 	const struct oracle_change *c;
-	struct pattern p;
+	struct oracle_stamp p;
 
 	memcpy(&p, buf, sizeof(p));
 	if (is_zero(buf))
 		return NULL;
-	if (p.magic != PATTERN_MAGIC || memcmp(buf, buf + sizeof(p), ORACLE_BLOCK - sizeof(p)))
+	if (!oracle_stamp_ok(&p) || memcmp(buf, buf + sizeof(p), ORACLE_BLOCK - sizeof(p)))
 		return complain(o, volume, block, &p, FOREIGN "foreign or torn bytes");
 	c = &o->changes[p.version < o->next_version ? p.version : 0];
 	if (p.block != block || c->generation != p.generation || block < c->first || block - c->first >= c->nr)
@@ -238,10 +232,10 @@ const char *oracle_read_end(struct oracle *o, unsigned volume, uint32_t first, u
 
 static uint32_t seen_version(const char *buf)
 {
-	struct pattern p;
+	struct oracle_stamp p;
 
 	memcpy(&p, buf, sizeof(p));
-	return p.magic == PATTERN_MAGIC ? p.version : 0;
+	return oracle_stamp_ok(&p) ? p.version : 0;
 }
 
 /* The moment at which the newest change in it was issued. */
@@ -272,7 +266,7 @@ const char *oracle_judge_snapshot(struct oracle *o, unsigned volume, const void 
 			continue;
 		for (uint32_t i = c->first; i < c->first + c->nr && i < v->sizes[0]; i++) {
 			const char *at = (const char *)seen + (uint64_t)i * ORACLE_BLOCK;
-			struct pattern p;
+			struct oracle_stamp p;
 
 			memcpy(&p, at, sizeof(p));
 			if (seen_version(at) < n && n >= b[i].from && !(is_zero(at) && b[i].zeroed > n))

@@ -29,7 +29,7 @@ EXTRA_PROGRAMS += %D%/crash_lab %D%/crash_lab_mutants
 %C%_crash_lab_LDADD = $(LIBS_LVOL)
 %C%_crash_lab_mutants_SOURCES = $(CRASH_SOURCES)
 %C%_crash_lab_mutants_CPPFLAGS = $(AM_CPPFLAGS) -DBLOB_MUTANTS
-%C%_crash_lab_mutants_LDADD = lvol/liblvol.a $(LIBS_BLOB_MUTANTS)
+%C%_crash_lab_mutants_LDADD = lvol/liblvol_mutants.a $(LIBS_BLOB_MUTANTS)
 
 .PHONY: check-crash
 check-crash: %D%/crash_lab %D%/crash_lab_mutants

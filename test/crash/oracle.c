@@ -4,15 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nvme/crc32c.h"
 #include "test/crash/oracle.h"
 
-#define PATTERN_MAGIC 0x57a11ed5u
 #define SPARE_CHANGES 256u
-
-/* Repeated through a block. */
-struct pattern {
-	uint32_t magic, generation, block, version;
-};
 
 static struct oracle *make(uint32_t max_blocks, uint32_t max_changes)
 {
@@ -191,12 +186,23 @@ void oracle_flush_end(struct oracle *o, uint64_t moment)
 			harden_inherited(o, i);
 }
 
+static uint32_t stamp_crc(const struct oracle_stamp *p)
+{
+	return crc32c(&p->generation, sizeof(*p) - sizeof(p->crc));
+}
+
+bool oracle_stamp_ok(const struct oracle_stamp *p)
+{
+	return p->crc == stamp_crc(p);
+}
+
 static void fill(uint32_t generation, uint32_t first, uint32_t nr, uint32_t version, void *buf)
 {
-	struct pattern p = { PATTERN_MAGIC, generation, 0, version }, *to = buf;
+	struct oracle_stamp p = { 0, generation, 0, version }, *to = buf;
 
 	for (uint32_t b = first; b < first + nr; b++) {
 		p.block = b;
+		p.crc = stamp_crc(&p);
 		for (unsigned i = 0; i < ORACLE_BLOCK / sizeof(p); i++)
 			*to++ = p;
 	}
@@ -447,7 +453,7 @@ void oracle_rebase_volume(struct oracle *o, unsigned volume, const struct oracle
 	for (uint32_t i = 0; i < o->max_blocks; i++) {
 		struct oracle_block *b = &all[i];
 		const char *buf = (const char *)seen + (uint64_t)i * ORACLE_BLOCK;
-		struct pattern p;
+		struct oracle_stamp p;
 
 		b->busy = false;
 		b->nr_readers = 0;

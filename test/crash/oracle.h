@@ -1,7 +1,7 @@
 /*
  * What may be on the volumes after a crash, by the promises alone; knows nothing of how a store keeps them.
  *
- * Each change of data has a number, the version, which its blocks carry together with the volume's and their own number, so
+ * Each change of data has a number, the version, which its blocks carry together with the volume's and their own number and a CRC, so
  * that foreign and stale bytes are recognised by sight.  For each 512-byte block the oracle knows the last durable version
  * (the floor) and whether later ones were issued; for each volume whether it may be there, and under which names and sizes.
  * A snapshot or clone inherits its origin's floors, and a window: the origin's versions that were issued until it was taken.
@@ -201,6 +201,11 @@ void oracle_rebase_end(struct oracle *o);
 uint32_t oracle_xattr_number(const void *value, uint32_t len); /* 0: none */
 
 /* between the oracle's files */
+/* Repeated through a block: whose it is. */
+struct oracle_stamp {
+	uint32_t crc, generation, block, version; /* CRC32C of the others */
+};
+bool oracle_stamp_ok(const struct oracle_stamp *p);
 bool oracle_store_fits(uint64_t disk_clusters, uint64_t nr_clusters);
 struct oracle_volume *oracle_volume_init(struct oracle *o, unsigned volume, const char *name, uint64_t blocks);
 void oracle_parent_may(struct oracle_volume *v, uint32_t parent);

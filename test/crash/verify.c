@@ -89,6 +89,21 @@ static const char *verify_check(struct history *h, bool crashed)
 	return problem;
 }
 
+bool verify_hides_any(struct history *h)
+{
+	struct store *store = lvol_store_blobstore(lvol_store_first());
+
+	for (unsigned i = 0; i < ORACLE_MAX_VOLUMES; i++) {
+		const struct oracle_volume *v = &h->oracle->volumes[i];
+		char uuid[UUID_STR_LEN];
+
+		uuid_unparse_lower(v->uuid, uuid);
+		if (v->used && store_find_blob_uuid(store, v->uuid) && !lvol_find(uuid))
+			return true;
+	}
+	return false;
+}
+
 const char *verify_open(struct history *h, bool rebase, bool *ret_no_store, uint64_t *ret_answer)
 {
 	struct blob_reason reason = { "" };
@@ -107,6 +122,8 @@ const char *verify_open(struct history *h, bool rebase, bool *ret_no_store, uint
 		return problem_errno("invariant 5, containment: the store does not open", rc, reason.text);
 	if (!h->oracle->may_have_store)
 		return "invariant 4, atomic operations: there is a store that was never made";
+	if (h->failing && verify_hides_any(h))
+		return "there was no memory to show a volume";
 	wrong = verify_volumes(h, h->oracle->power_lost, rebase, ret_answer);
 	if (!wrong && store_degraded(lvol_store_blobstore(lvol_store_first()), 0)) {
 		snprintf(problem, sizeof(problem), "invariant 5, containment: degraded: %s",
@@ -288,7 +305,7 @@ static const char *grow(struct history *h, struct lvol *lvol, unsigned slot)
 	oracle_resize_begin(h->oracle, slot, blocks);
 	rc = lvol_resize(lvol, blocks * ORACLE_BLOCK);
 	oracle_resize_end(h->oracle, slot, rc == 0);
-	return rc && rc != -ENOSPC ? problem_errno("invariant 4: a recovered volume cannot grow", rc, "") : NULL;
+	return rc && rc != -ENOSPC ? problem_errno("invariant 4, atomic operations: a recovered volume cannot grow", rc, "") : NULL;
 }
 
 static const char *use_volume(struct history *h, struct lvol *lvol, uint64_t *rng, bool grows)
@@ -304,7 +321,7 @@ static const char *use_volume(struct history *h, struct lvol *lvol, uint64_t *rn
 	if (grows && history_rand(rng) % 4 == 0)
 		return grow(h, lvol, slot);
 	rc = write_some(h, lvol, slot, rng);
-	return rc && rc != -ENOSPC ? problem_errno("invariant 4: a recovered volume cannot be written", rc, info.name) : NULL;
+	return rc && rc != -ENOSPC ? problem_errno("invariant 4, atomic operations: a recovered volume cannot be written", rc, info.name) : NULL;
 }
 
 static int flush(struct history *h, struct lvol *lvol)
@@ -338,7 +355,7 @@ static const char *verify_use(struct history *h, uint64_t seed)
 			if ((wrong = use_volume(h, lvol, &rng, seed % 3 == 0)))
 				return wrong;
 	if (lvol_first(lvol_store_first()) && flush(h, lvol_first(lvol_store_first())))
-		return "invariant 1: a recovered store cannot be flushed";
+		return "invariant 1, durability: a recovered store cannot be flushed";
 	return verify_volumes(h, false, false, NULL);
 }
 

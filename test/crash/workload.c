@@ -242,8 +242,13 @@ static fiber_fn bool begin_again(struct history *h)
 	bool no_store;
 
 	wrong = verify_open(h, true, &no_store, NULL);
+	/* Made to fail: whoever comes next looks at what is left. */
 	if (wrong && h->failing && !lvol_store_first())
-		return false; /* made to fail: whoever comes next looks at what is left */
+		return false;
+	if (wrong && h->failing && verify_hides_any(h)) {
+		lvol_store_close(lvol_store_first());
+		return false;
+	}
 	if (wrong)
 		workload_fail(wrong);
 	if (no_store) {
