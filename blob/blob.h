@@ -273,7 +273,7 @@ fiber_fn int blob_exclusive(struct blob *blob, uint64_t *ret_clusters);
 
 struct blob_range {
 	uint64_t offset_bytes, len_bytes;
-	bool mapped; /* false: it reads zero now */
+	bool mapped; /* false: it reads zero now; beside no other blob, what an external bdev shows is not told at all */
 };
 
 /* A walk over what differs between two blobs of a store, or (from NULL) over what one maps.  Owner: the caller. */

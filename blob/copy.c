@@ -46,7 +46,7 @@ static fiber_fn int copy_range(struct copy *c, const struct blob_range *range)
 			return -ECANCELED;
 		rc = range->mapped ? copy_piece(c, block, nr) : bdev_submit_wait(c->ch, &zero);
 		block += nr;
-		if (!rc && c->progress && block % a_cluster == 0)
+		if (!rc && c->progress && range->mapped && block % a_cluster == 0)
 			c->progress->done++;
 		pace(s, 2 * nr << s->block_shift);
 	}

@@ -343,6 +343,68 @@ static void cut(void *arg)
 	bench_end(&b);
 }
 
+/* Every sub-block that reads differently is told, and what is told as not mapped reads zero. */
+static void expect_diff(struct bench *b, struct blob *from, struct blob *to, bool whole_clusters)
+{
+	struct blob_diff diff = {.from = from, .to = to, .whole_clusters = whole_clusters};
+	uint64_t size = blob_nr_blocks(to), told = 0;
+	uint8_t *old = malloc(size * BLOCK), *new = malloc(size * BLOCK);
+	struct blob_range range;
+	uint32_t nr;
+
+	ck_assert_int_eq(blob_rw(b, from, BLOB_READ, 0, 0, size, old), 0);
+	ck_assert_int_eq(blob_rw(b, to, BLOB_READ, 0, 0, size, new), 0);
+	while (!blob_diff_next(&diff, &range, 1, &nr) && nr) {
+		ck_assert_uint_ge(range.offset_bytes, told);
+		ck_assert_int_eq(memcmp(old + told, new + told, range.offset_bytes - told), 0);
+		told = range.offset_bytes + range.len_bytes;
+		for (uint64_t i = range.offset_bytes; i < told && !range.mapped; i++)
+			ck_assert_uint_eq(new[i], 0);
+	}
+	ck_assert_int_eq(memcmp(old + told, new + told, size * BLOCK - told), 0);
+	free(old);
+	free(new);
+}
+
+static void diffed(void *arg)
+{
+	struct bench b = {0};
+	struct blob *blob, *snap[3], *plain;
+
+	start(&b, arg);
+	blob = clone_image(&b, "blob");
+	plain = make_blob(&b, "plain", 320 * 1024);
+	put(&b, blob, 20, 30, 240);
+	for (unsigned i = 0; i < 3; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "s%u", i);
+		ck_assert_int_eq(blob_snapshot(blob, &(struct blob_copy_opts){.name = name}, &snap[i]), 0);
+		blob_open(snap[i]);
+		ck_assert_int_eq(blob_resize(blob, (6 - 2 * i) * CLUSTER_BYTES), 0);
+		ck_assert_int_eq(blob_resize(blob, 10 * CLUSTER_BYTES), 0);
+		if (i == 1)
+			put(&b, blob, 9 * 64, 9 * 64 + 3, 241);
+	}
+	for (unsigned i = 0; i < 9; i++)
+		for (unsigned whole = 0; whole < 2; whole++)
+			expect_diff(&b, snap[i / 3], snap[i % 3], whole);
+	for (unsigned i = 0; i < 3; i++) {
+		expect_diff(&b, plain, snap[i], i % 2);
+		expect_diff(&b, snap[i], plain, i % 2);
+		blob_close(snap[i]);
+	}
+	blob_close(blob);
+	blob_close(plain);
+	bench_end(&b);
+}
+
+START_TEST(what_shows_the_external_bdev_no_more_is_told_as_changed)
+{
+	run_sim(1, 1, diffed, &(struct ext_case){.checksums = false});
+}
+END_TEST
+
 START_TEST(a_power_cut_leaves_nothing_but_what_was_there_or_written)
 {
 	for (uint64_t seed = 1; seed < 30; seed++)
@@ -358,6 +420,7 @@ int main(void)
 				      what_was_cut_off_does_not_show_it_again,
 				      without_the_external_bdev_only_what_is_its_is_an_error,
 				      what_cannot_be_shown_is_refused,
+				      what_shows_the_external_bdev_no_more_is_told_as_changed,
 				      a_power_cut_leaves_nothing_but_what_was_there_or_written};
 
 	return run_tests("external", tests, sizeof(tests) / sizeof(tests[0]));

@@ -12,6 +12,7 @@ static unsigned level_bits(const struct store *s, unsigned level)
 	return s->leaf_shift + level * s->inner_shift;
 }
 
+/* The first index that a node of a level no longer has, from one that it has. */
 static uint64_t after(const struct store *s, uint64_t index, unsigned level)
 {
 	unsigned bits = level_bits(s, level);
@@ -414,113 +415,4 @@ fiber_fn int blob_exclusive(struct blob *b, uint64_t *ret_clusters)
 	blob_close(b);
 	*ret_clusters = nr;
 	return s->stopping ? -ESHUTDOWN : 0;
-}
-
-/* --- differences --- */
-
-struct ranges {
-	struct blob_range *v;
-	uint32_t nr, max;
-};
-
-/* Whether it fits: next to the last one, or as one more. */
-static bool range_add(struct ranges *r, uint64_t offset, uint64_t len, bool mapped)
-{
-	struct blob_range *last = r->nr ? &r->v[r->nr - 1] : NULL;
-
-	if (last && last->mapped == mapped && last->offset_bytes + last->len_bytes == offset) {
-		last->len_bytes += len;
-		return true;
-	}
-	if (r->nr == r->max)
-		return false;
-	r->v[r->nr++] = (struct blob_range){offset, len, mapped};
-	return true;
-}
-
-static uint32_t source(const struct entry *e, uint32_t sub)
-{
-	if (entry_has(e, sub))
-		return e->own;
-	return e->external ? SOURCE_EXTERNAL : e->base;
-}
-
-/* One entry of each, from byte *at on; false: no more ranges fit, and *at is where to go on. */
-static bool diff_entry(const struct store *s, const struct blob_diff *d, uint64_t raw_a, uint64_t raw_b,
-		       struct ranges *r, uint64_t *at)
-{
-	struct entry a = entry_decode(raw_a), b = entry_decode(raw_b);
-	uint64_t index = *at >> s->cluster_shift;
-	uint64_t mask = (1ull << s->cluster_shift) - 1, end = (*at | mask) + 1;
-
-	a.external |= !raw_a && index < d->to->external_clusters;
-	b.external |= !raw_b && d->from && index < d->from->external_clusters;
-	if (entries_same(s, raw_a, raw_b)) {
-		*at = end;
-	} else if (d->whole_clusters) {
-		if (!range_add(r, *at, end - *at, raw_a != 0))
-			return false;
-		*at = end;
-	}
-	while (*at < end) {
-		uint32_t sub = (*at & mask) / BLOB_SUB_SIZE;
-
-		if (source(&a, sub) != source(&b, sub) &&
-		    !range_add(r, *at, BLOB_SUB_SIZE, source(&a, sub) != 0 && source(&a, sub) != SOURCE_EXTERNAL))
-			return false;
-		*at += BLOB_SUB_SIZE;
-	}
-	return true;
-}
-
-static int diff_leaf(const struct store *s, struct blob_diff *d, const struct leaf_pair *pair, uint64_t end,
-		     struct ranges *r)
-{
-	uint64_t index = d->at_bytes >> s->cluster_shift, leaf_end = after(s, index, 0);
-
-	if (pair->lost)
-		return -EIO;
-	for (; index < leaf_end && index < end; index++)
-		if (!diff_entry(s, d, raw_at(s, pair->a, index), raw_at(s, pair->b, index), r, &d->at_bytes))
-			return 0;
-	return 0;
-}
-
-fiber_fn int blob_diff_next(struct blob_diff *d, struct blob_range *ranges, uint32_t max, uint32_t *ret_nr)
-{
-	struct store *s = d->to->store;
-	struct ranges r = {.v = ranges, .max = max};
-	unsigned left = LEAVES_A_TURN;
-	int rc = 0;
-
-	if (d->at_bytes & (BLOB_SUB_SIZE - 1) || !max || (d->from && d->from->store != s))
-		return -EINVAL;
-	blob_open(d->to);
-	if (d->from)
-		blob_open(d->from);
-	while (!rc && !s->stopping) {
-		uint64_t at = d->at_bytes, end = d->to->nr_clusters, index = at >> s->cluster_shift;
-		struct leaf_pair pair = {.map_a = d->to, .map_b = d->from};
-		uint64_t next;
-
-		rc = pair_load(s, &pair, index, end, &next);
-		if (rc)
-			break;
-		if (next > index)
-			d->at_bytes = next << s->cluster_shift;
-		if (next >= end)
-			break;
-		rc = diff_leaf(s, d, &pair, end, &r);
-		if (d->at_bytes < (end < after(s, next, 0) ? end : after(s, next, 0)) << s->cluster_shift)
-			break; /* no more ranges fit */
-		if (!--left) {
-			left = LEAVES_A_TURN;
-			fiber_yield();
-		}
-	}
-	if (d->from)
-		blob_close(d->from);
-	blob_close(d->to);
-	*ret_nr = r.nr;
-	return s->stopping ? -ESHUTDOWN : rc;
 }

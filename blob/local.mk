@@ -20,6 +20,7 @@ BLOB_SOURCES = \
 	%D%/evict.c \
 	%D%/external.c \
 	%D%/figures.c \
+	%D%/diff.c \
 	%D%/figures.h \
 	%D%/fill.c \
 	%D%/fill.h \
