@@ -242,11 +242,42 @@ static json_t *parse_without_nul(const char *text, size_t len)
 	return root;
 }
 
+/* A copy in which numbers beyond the greatest real are only very large; NULL: not JSON all the same. */
+static json_t *parse_with_finite_reals(const char *text, size_t len, json_error_t *error)
+{
+	char *copy = malloc(len + 1), *at;
+	json_t *root;
+
+	if (!copy)
+		return NULL;
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+	for (at = copy; at < copy + len;) {
+		size_t n = strspn(at, "+-.0123456789eE");
+
+		if (*at == '"') {
+			for (at++; at < copy + len && *at != '"'; at++)
+				at += *at == '\\';
+			at++;
+		} else if (n >= 5 && (*at == '-' || (*at >= '0' && *at <= '9')) && isinf(strtod(at, NULL))) {
+			memset(at, ' ', n);
+			memcpy(at, "9e99", 4);
+			at += n;
+		} else {
+			at += n ? n : 1;
+		}
+	}
+	root = json_loadb(copy, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, error);
+	free(copy);
+	return root;
+}
+
 /*
  * The requests of a text, or NULL.  Three kinds of it are JSON and yet more than the parser takes at first; their ids must be
  * known for the answer, and where it can be, the parameter that is to blame:
  *
- *   a number beyond 64 bits    taken as a real, which no parameter accepts, so that the method's answer names it
+ *   a number beyond 64 bits    taken as a real, which no parameter accepts, so that the method's answer names it; beyond the greatest
+ *                              real as another one
  *   a key given twice          none of the text runs: who reads it as the first may mean another than who reads the last
  *   \u0000 in a key            none of the text runs; in a string it is the parameters' affair
  */
@@ -261,6 +292,10 @@ static json_t *parse(struct exchange *x, const char *text, size_t len, json_erro
 		x->reals = true;
 		root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, error);
 		code = root ? code : json_error_code(error);
+		if (!root && code == json_error_numeric_overflow) {
+			root = parse_with_finite_reals(text, len, error);
+			code = root ? code : json_error_code(error);
+		}
 		if (root)
 			return root;
 	}

@@ -51,7 +51,7 @@ class Wire(ferrule.Case):
 
     def test_after_a_parse_error_the_connection_goes_on(self):
         for text in [b'{"method":}', b'{"a" 1}', b"{]", b'{"a":"b}\n', b"nonsense\n", b'{"x":"\xff\xfe"}',
-                     b'{"id":1,"method":"log_get_level","params":1e999}']:
+                     b'{"id":1,"method":"log_get_level","params":1e}']:
             with self.subTest(text=text):
                 answer = self.exchange(text)
                 self.assertEqual((answer["id"], answer["error"]["code"]), (None, -32700))
@@ -67,6 +67,11 @@ class Wire(ferrule.Case):
                 (b'{"id":"i\\u0000","method":"nope"}', "i\0", -32601, "nope"),
                 (b'{"id":10,"method":"bdev_get_bdevs","params":{"name":"x\\u0000y"}}', 10, -32603, "name"),
                 (b'{"id":11,"method":"bdev_null_create",' + huge + b'}', 11, -32603, "num_blocks"),
+                (b'{"id":12,"method":"log_get_level","params":1e999}', 12, -32600, "params"),
+                (b'{"id":13,"method":"bdev_null_create","params":{"name":"1e999\\"","block_size":-1.5e999,"num_blocks":8}}', 13, -32603,
+                 "block_size"),
+                (b'{"id":"x","method":"bdev_null_create","params":{"name":"n","block_size":512,"num_blocks":1' + b"0" * 400 + b'}}', "x",
+                 -32603, "num_blocks"),
                 (b'{"id":36893488147419103232,"method":"log_get_level"}', None, -32600, "id")]:
             with self.subTest(text=text):
                 answer = self.exchange(text)
