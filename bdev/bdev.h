@@ -77,9 +77,18 @@ int bdev_open_bdev(struct bdev *bdev, bool write, bdev_event_fn event, void *arg
 void bdev_close(struct bdev_desc *desc);
 struct bdev *bdev_desc_bdev(struct bdev_desc *desc);
 
-/* Makes this the only opener that may write (a store on the device).  -EBUSY when another has it claimed or open for
- * writing.  Closing releases it.  Thread: app. */
+enum bdev_claim {
+	BDEV_CLAIM_NONE,
+	BDEV_CLAIM_WRITER, /* one alone may write: a store on the device */
+	BDEV_CLAIM_STILL,  /* nobody may write, so that what is read stays as it is: volumes cloned from the device */
+};
+
+/* Makes this the only opener that may write.  -EBUSY when another has it claimed or open for writing.  Closing releases it.
+ * Thread: app. */
 int bdev_claim(struct bdev_desc *desc, const char *claimer);
+/* Keeps everybody from opening it for writing; any number may.  -EBUSY when one has it claimed for itself, or open for writing
+ * (this one too).  Closing releases it.  Thread: app. */
+int bdev_claim_still(struct bdev_desc *desc, const char *claimer);
 
 /* Any thread; one channel a thread.  Put it on the thread that got it. */
 struct bdev_channel *bdev_channel_get(struct bdev_desc *desc);
@@ -177,6 +186,9 @@ bool bdev_is_open(const struct bdev *bdev);
 /* Unregisters everything, those registered last first, and waits.  Openers must close when told. */
 fiber_fn void bdev_unregister_all(void);
 bool bdev_is_claimed(const struct bdev *bdev, const char **ret_claimer);
+enum bdev_claim bdev_claim_of(const struct bdev *bdev);
+/* fn hears, in a later message, that the last who could write a bdev has closed it: it may be claimed now.  App thread. */
+void bdev_on_writers_gone(void (*fn)(void *arg), void *arg);
 bool bdev_supports(const struct bdev *bdev, enum bdev_op op);
 uint64_t bdev_nr_blocks(const struct bdev *bdev); /* any thread */
 

@@ -156,6 +156,57 @@ START_TEST(a_claim_keeps_other_writers_out)
 }
 END_TEST
 
+static void count_call(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+static void still_claims(void *arg)
+{
+	struct bdev_desc *a, *b, *c;
+	unsigned nr_told = 0;
+	struct bdev *bdev;
+
+	bdev_on_writers_gone(count_call, &nr_told);
+	ck_assert_int_eq(bdev_malloc_create("m", NULL, 64, BS, &bdev), 0);
+	ck_assert_int_eq(bdev_open("m", true, NULL, NULL, &a), 0);
+	ck_assert_int_eq(bdev_open("m", false, NULL, NULL, &b), 0);
+	ck_assert_int_eq(bdev_open("m", false, NULL, NULL, &c), 0);
+	ck_assert_int_eq(bdev_claim_still(a, "itself a writer"), -EBUSY);
+	ck_assert_int_eq(bdev_claim_still(b, "clones"), -EBUSY);
+	bdev_close(a);
+	fiber_sleep(1000);
+	ck_assert_uint_eq(nr_told, 1);
+	ck_assert_int_eq(bdev_claim_of(bdev), BDEV_CLAIM_NONE);
+	ck_assert_int_eq(bdev_claim_still(b, "clones"), 0);
+	ck_assert_int_eq(bdev_claim_still(b, "clones"), 0);
+	ck_assert_int_eq(bdev_claim_still(c, "more clones"), 0);
+	ck_assert_int_eq(bdev_claim_of(bdev), BDEV_CLAIM_STILL);
+	bdev_close(b);
+	ck_assert_int_eq(bdev_open("m", true, NULL, NULL, &a), -EBUSY);
+	ck_assert_int_eq(bdev_open("m", false, NULL, NULL, &b), 0);
+	ck_assert_int_eq(bdev_claim(b, "a store"), -EBUSY);
+	bdev_close(b);
+	bdev_close(c);
+	ck_assert_int_eq(bdev_claim_of(bdev), BDEV_CLAIM_NONE);
+	ck_assert_int_eq(bdev_open("m", true, NULL, NULL, &a), 0);
+	bdev_close(a);
+	ck_assert_int_eq(bdev_open("m", false, NULL, NULL, &b), 0);
+	ck_assert_int_eq(bdev_claim(b, "a store"), 0);
+	ck_assert_int_eq(bdev_claim_of(bdev), BDEV_CLAIM_WRITER);
+	ck_assert_int_eq(bdev_claim_still(b, "a store"), -EBUSY);
+	bdev_close(b);
+	fiber_sleep(1000);
+	ck_assert_uint_eq(nr_told, 3);
+	bdev_on_writers_gone(NULL, NULL);
+}
+
+START_TEST(what_is_claimed_to_stay_still_has_no_writer_until_the_last_claim_goes)
+{
+	run_sim(1, 1, still_claims, NULL);
+}
+END_TEST
+
 static void refusals(void *arg)
 {
 	struct opened o = open_malloc("m", 64);
@@ -454,6 +505,7 @@ int main(void)
 		null_reads_give_zeroes_and_never_old_bytes,
 		a_name_or_alias_that_is_taken_is_refused,
 		a_claim_keeps_other_writers_out,
+		what_is_claimed_to_stay_still_has_no_writer_until_the_last_claim_goes,
 		what_cannot_be_is_refused_with_its_reason,
 		done_never_runs_before_submit_has_returned,
 		a_large_unmap_of_memory_leaves_turns_to_others,

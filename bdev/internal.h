@@ -45,7 +45,8 @@ struct bdev_core {
 	struct bdev_name name, alias, uuid;
 	char uuid_text[UUID_STR_LEN];
 	struct list descs;
-	struct bdev_desc *claim;
+	struct bdev_desc *claim; /* the only writer; NULL: none */
+	unsigned nr_still;	 /* openers who claim that nobody writes; then there is no writer */
 	char claimer[64];
 	struct device_ops device_ops;
 	bool removed;	    /* no longer found or opened */

@@ -20,6 +20,7 @@ struct bdev_desc {
 	struct list link; /* bdev_core.descs */
 	struct bdev *bdev;
 	bool write, told_removal;
+	bool still; /* counted in bdev_core.nr_still */
 	bdev_event_fn event;
 	void *event_arg;
 };
@@ -264,6 +265,37 @@ void bdev_notify_resize(struct bdev *bdev, uint64_t nr_blocks)
 
 /* --- opening --- */
 
+/* Whether anybody but one has it open for writing; who claims it for itself has. */
+static bool is_written(const struct bdev_core *core, const struct bdev_desc *but)
+{
+	struct list *it;
+
+	list_for_each(it, &core->descs) {
+		const struct bdev_desc *desc = list_entry(it, struct bdev_desc, link);
+
+		if (desc != but && desc->write)
+			return true;
+	}
+	return false;
+}
+
+static struct {
+	void (*fn)(void *arg);
+	void *arg;
+} writers_gone;
+
+void bdev_on_writers_gone(void (*fn)(void *arg), void *arg)
+{
+	writers_gone.fn = fn;
+	writers_gone.arg = arg;
+}
+
+static void tell_writers_gone(void *arg)
+{
+	if (writers_gone.fn)
+		writers_gone.fn(writers_gone.arg);
+}
+
 int bdev_open_bdev(struct bdev *bdev, bool write, bdev_event_fn event, void *arg, struct bdev_desc **ret_desc)
 {
 	struct bdev_core *core = bdev->core;
@@ -272,7 +304,7 @@ int bdev_open_bdev(struct bdev *bdev, bool write, bdev_event_fn event, void *arg
 	assert(thread_current() == runtime_app_thread());
 	if (core->removed)
 		return -ENODEV;
-	if (write && core->claim)
+	if (write && (core->claim || core->nr_still))
 		return -EBUSY;
 	desc = calloc(1, sizeof(*desc));
 	if (!desc)
@@ -300,7 +332,10 @@ void bdev_close(struct bdev_desc *desc)
 	assert(thread_current() == runtime_app_thread());
 	if (core->claim == desc)
 		core->claim = NULL;
+	core->nr_still -= desc->still;
 	list_del(&desc->link);
+	if (desc->write && !core->removed && !is_written(core, NULL))
+		thread_send(runtime_app_thread(), tell_writers_gone, NULL);
 	free(desc);
 	destroy_if_closed(core);
 }
@@ -313,18 +348,26 @@ struct bdev *bdev_desc_bdev(struct bdev_desc *desc)
 int bdev_claim(struct bdev_desc *desc, const char *claimer)
 {
 	struct bdev_core *core = desc->bdev->core;
-	struct list *it;
 
 	if (core->claim)
 		return core->claim == desc ? 0 : -EBUSY;
-	list_for_each(it, &core->descs) {
-		struct bdev_desc *other = list_entry(it, struct bdev_desc, link);
-
-		if (other != desc && other->write)
-			return -EBUSY;
-	}
+	if (core->nr_still || is_written(core, desc))
+		return -EBUSY;
 	desc->write = true;
 	core->claim = desc;
+	strncpy(core->claimer, claimer, sizeof(core->claimer) - 1);
+	return 0;
+}
+
+int bdev_claim_still(struct bdev_desc *desc, const char *claimer)
+{
+	struct bdev_core *core = desc->bdev->core;
+
+	if (is_written(core, NULL))
+		return -EBUSY;
+	if (!desc->still)
+		core->nr_still++;
+	desc->still = true;
 	strncpy(core->claimer, claimer, sizeof(core->claimer) - 1);
 	return 0;
 }
@@ -378,8 +421,15 @@ bool bdev_is_open(const struct bdev *bdev)
 bool bdev_is_claimed(const struct bdev *bdev, const char **ret_claimer)
 {
 	if (ret_claimer)
-		*ret_claimer = bdev->core->claim ? bdev->core->claimer : NULL;
-	return bdev->core->claim;
+		*ret_claimer = bdev_claim_of(bdev) ? bdev->core->claimer : NULL;
+	return bdev_claim_of(bdev) != BDEV_CLAIM_NONE;
+}
+
+enum bdev_claim bdev_claim_of(const struct bdev *bdev)
+{
+	if (bdev->core->claim)
+		return BDEV_CLAIM_WRITER;
+	return bdev->core->nr_still ? BDEV_CLAIM_STILL : BDEV_CLAIM_NONE;
 }
 
 bool bdev_supports(const struct bdev *bdev, enum bdev_op op)

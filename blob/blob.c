@@ -302,7 +302,7 @@ void blob_get_info(struct blob *b, struct blob_info *info)
 	info->size_bytes = info->nr_clusters << b->store->cluster_shift;
 	info->nr_allocated_clusters = b->figures.nr_entries;
 	info->nr_differing_clusters = figures_differ(b);
-	info->counting = b->counting;
+	info->counting = blob_parent(b) && !b->figures.differ_known;
 	info->nr_named_clusters = b->figures.nr_named;
 	info->exclusive_clusters = b->exclusive_clusters;
 	info->exclusive_age_us = b->exclusive_us ? clock_now_us() - b->exclusive_us : UINT64_MAX;

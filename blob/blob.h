@@ -140,6 +140,7 @@ struct store_info {
 	uint32_t journal_pages, journal_used_pages;
 	uint64_t generation; /* of the newest checkpoint */
 	bool read_only;
+	bool opened_read_only;	    /* as store_open_opts.read_only said */
 	char read_only_reason[256]; /* empty: none */
 	uint32_t nr_degraded;	    /* metadata pages lost with both copies; see store_degraded() */
 	uint32_t nr_healed;	    /* copies found bad since the open and written anew from the good one */
@@ -195,7 +196,7 @@ struct blob_create_opts {
 	uint64_t size_bytes; /* rounded up to clusters; 0 is fine */
 	bool thick;	    /* all it may ever need is promised to it: -ENOSPC now or never */
 	/* Name, alias or UUID of a bdev whose bytes it shows where it has none itself; size_bytes 0: as large as that.  NULL: none.
-	 * The bdev must not change; it is found again by its UUID.  -ENODEV, -EBUSY (it is claimed), -EINVAL (thick, or larger blocks). */
+	 * Nobody may write the bdev meanwhile; it is found again by its UUID.  -ENODEV, -EBUSY (others may write it), -EINVAL (thick, or larger blocks). */
 	const char *external;
 };
 
@@ -249,6 +250,12 @@ fiber_fn int blob_revert(struct blob *blob, struct blob *snapshot);
  * cluster, and that its parent.  Clusters that differ stay as they are.  First writes and unmaps wait meanwhile.  -EINVAL no snapshot, or
  * of another size; -EEXIST it is the parent; -EPERM the blob is read-only or thick. */
 fiber_fn int blob_set_parent(struct blob *blob, struct blob *snapshot);
+
+/* What it has as its parent has it (without one: what it does not have) becomes what another bdev has there, and it has no parent; what
+ * it reads from another external bdev it reads from this one.  The bdev as in blob_create_opts.external, of any size: zeros lie behind
+ * it.  -ENODEV, -EBUSY (others may write it), -EINVAL (the store's own, or larger blocks, or no UUID), -EEXIST it is shown already,
+ * -EPERM the blob is read-only or thick. */
+fiber_fn int blob_set_external(struct blob *blob, const char *bdev_name);
 
 /* Its parent's parent becomes its parent.  Moves no data: maps are shared, and nothing depends on the parent.  -EINVAL: none. */
 fiber_fn int blob_decouple(struct blob *blob);

@@ -93,8 +93,11 @@ fiber_fn int blob_create(struct store *s, const struct blob_create_opts *opts, s
 	struct blob_image image;
 	uint64_t nr_clusters;
 	uint32_t slot;
-	int rc = check_create(s, opts);
+	int rc;
 
+	if (opts->external)
+		ext_wait_left(s, opts->external);
+	rc = check_create(s, opts);
 	if (!rc)
 		rc = size_in_clusters(s, opts->size_bytes, &nr_clusters);
 	if (!rc)

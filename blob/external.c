@@ -1,6 +1,6 @@
 /*
  * External bdevs: a blob may show the bytes of another bdev where it has none itself.  The bdev is known by its UUID, opened for reading
- * when it is there, and let go when it goes or no blob shows it any more; without it, reads of what is its fail.
+ * when it is there and nobody writes it (nor may anybody from then on), and let go when it goes or no blob shows it any more; without it, reads of what is its fail.
  *
  * Every thread that reads from it has a channel to it, kept with the thread's channel to the store.
  */
@@ -176,17 +176,20 @@ static int ext_open(struct external *ext)
 	struct bdev *bdev;
 	int rc;
 
+	if (ext->leaving)
+		return -EBUSY;
 	if (ext->desc)
-		return ext->leaving ? -EBUSY : 0;
+		return 0;
 	uuid_unparse_lower(ext->uuid, text);
 	rc = bdev_open(text, false, ext_event, ext, &ext->desc);
 	if (rc)
 		return rc;
 	bdev = bdev_desc_bdev(ext->desc);
-	if (bdev->block_size > s->super.block_size) {
+	rc = bdev->block_size > s->super.block_size ? -EINVAL : bdev_claim_still(ext->desc, "external snapshot");
+	if (rc) {
 		bdev_close(ext->desc);
 		ext->desc = NULL;
-		return -EINVAL;
+		return rc;
 	}
 	ext->block_shift = s->block_shift - __builtin_ctz(bdev->block_size);
 	ext->nr_blocks = bdev_nr_blocks(bdev) >> ext->block_shift;
@@ -196,13 +199,18 @@ static int ext_open(struct external *ext)
 
 void ext_find(struct store *s)
 {
+	char text[UUID_STR_LEN];
 	struct list *it;
 
 	list_for_each (it, &s->externals) {
 		struct external *ext = list_entry(it, struct external, link);
 
-		if (ext->refs && !ext->desc)
-			(void)ext_open(ext); /* what is not there is missing until it comes */
+		/* What is not there is missing until it comes. */
+		if (ext->refs && !ext->desc && !ext->leaving && ext_open(ext) == -EBUSY) {
+			uuid_unparse_lower(ext->uuid, text);
+			log_error("store %s: bdev %s may be written by others, so the volumes that show it are degraded until they "
+				  "let it go", s->super.name, text);
+		}
 	}
 }
 
@@ -258,6 +266,22 @@ void ext_destroy_all(struct store *s)
 	}
 }
 
+fiber_fn void ext_wait_left(struct store *s, const char *bdev_name)
+{
+	struct list *it;
+
+again:
+	list_for_each (it, &s->externals) {
+		struct external *ext = list_entry(it, struct external, link);
+		struct bdev *bdev = ext->leaving ? bdev_find(bdev_name) : NULL;
+
+		if (bdev && !uuid_compare(ext->uuid, bdev->uuid)) {
+			fiber_sleep(1000); /* whoever reads from it ends soon, or the bdev is of no use */
+			goto again;
+		}
+	}
+}
+
 int ext_choose(struct store *s, const char *bdev_name, struct blob_image *image, struct external **ret_ext)
 {
 	struct bdev *bdev = bdev_find(bdev_name);
@@ -269,7 +293,7 @@ int ext_choose(struct store *s, const char *bdev_name, struct blob_image *image,
 		return -ENODEV;
 	if (bdev == s->bdev || bdev->block_size > s->super.block_size || uuid_is_null(bdev->uuid))
 		return -EINVAL;
-	if (bdev_is_claimed(bdev, NULL))
+	if (bdev_claim_of(bdev) == BDEV_CLAIM_WRITER)
 		return -EBUSY;
 	bytes = bdev_nr_blocks(bdev) * bdev->block_size;
 	if (!image->nr_clusters)

@@ -925,6 +925,8 @@ void ext_end(struct ext_channel *xc);
 bool ext_range(const struct external *ext, uint64_t offset, uint64_t nr, uint64_t *ret_nr);
 /* Finds and opens what a new blob is to show: 0 and a reference. */
 int ext_choose(struct store *s, const char *bdev_name, struct blob_image *image, struct external **ret_ext);
+/* Waits while a bdev, shown until now, is being let go. */
+fiber_fn void ext_wait_left(struct store *s, const char *bdev_name);
 fiber_fn int ext_read_wait(struct blob *b, void *buf, uint64_t offset, uint64_t nr); /* blocks of the blob; owner */
 int blob_take_external(struct blob *b, const uuid_t uuid, uint64_t nr_clusters);
 bool blob_same_external(const struct blob *a, const struct blob *b);

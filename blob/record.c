@@ -204,6 +204,10 @@ static int apply_take(struct store *s, struct blob *b, const uint8_t *body, uint
 	s->nr_reverts++;
 	mpage_touch(s, TABLE_BLOBS, b->slot);
 	mpage_touch(s, TABLE_BLOBS, from->slot);
+	rc = blob_take_external(b, from->external ? from->external->uuid : b->uuid, from->external_clusters);
+	if (rc)
+		return rc;
+	b->flags = (b->flags & ~BLOB_FLAG_EXTERNAL) | (from->flags & BLOB_FLAG_EXTERNAL);
 	b->flags = (b->flags & ~BLOB_FLAG_TAIL) | (from->flags & BLOB_FLAG_TAIL);
 	figures_share(b, from);
 	blob_relate(b, get64(body + 8));

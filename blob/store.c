@@ -618,6 +618,7 @@ void store_get_info(struct store *s, struct store_info *info)
 	info->journal_used_pages = s->journal.open_seq - s->journal.start_seq;
 	info->generation = s->super.generation;
 	info->read_only = !store_writable(s);
+	info->opened_read_only = s->opened_read_only;
 	snprintf(info->read_only_reason, sizeof(info->read_only_reason), "%s", s->read_only_reason);
 	info->nr_degraded = s->nr_degraded;
 	info->nr_healed = s->nr_healed;

@@ -85,7 +85,12 @@ fiber_fn int lvol_revert(struct lvol *lvol, struct lvol *snapshot)
 		return rc;
 	rc = lvol_begin(lvol);
 	if (!rc) {
-		rc = lvol->bdev.read_only ? -EPERM : revert(lvol, snapshot);
+		if (store_is_read_only(lvol->store))
+			rc = -EROFS;
+		else if (lvol_must_stay(lvol))
+			rc = -EBUSY;
+		else
+			rc = lvol->bdev.read_only ? -EPERM : revert(lvol, snapshot);
 		lvol_end(lvol);
 	}
 	lvol_unuse(snapshot);
@@ -103,10 +108,36 @@ fiber_fn int lvol_set_parent(struct lvol *lvol, struct lvol *snapshot)
 		return rc;
 	rc = lvol_begin(lvol);
 	if (!rc) {
-		rc = blob_set_parent(lvol->blob, snapshot->blob);
+		if (store_is_read_only(lvol->store))
+			rc = -EROFS;
+		else if (lvol_must_stay(lvol))
+			rc = -EBUSY;
+		else
+			rc = blob_set_parent(lvol->blob, snapshot->blob);
 		lvol_end(lvol);
 	}
 	lvol_unuse(snapshot);
+	return rc;
+}
+
+fiber_fn int lvol_set_parent_bdev(struct lvol *lvol, const char *bdev_name)
+{
+	struct lvol *of = lvol_find(bdev_name);
+	int rc;
+
+	if (of && of->store == lvol->store)
+		return -EINVAL;
+	rc = lvol_begin(lvol);
+	if (rc)
+		return rc;
+	/* What stands on the volume could be what it is to show. */
+	if (store_is_read_only(lvol->store))
+		rc = -EROFS;
+	else if (bdev_is_claimed(&lvol->bdev, NULL) && !lvol->bdev.read_only)
+		rc = -EBUSY;
+	else
+		rc = blob_set_external(lvol->blob, bdev_name);
+	lvol_end(lvol);
 	return rc;
 }
 

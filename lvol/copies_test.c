@@ -313,6 +313,90 @@ START_TEST(a_volume_with_another_parent_keeps_what_differs_and_shows_the_others_
 }
 END_TEST
 
+static void make_image(const char *name, char value, unsigned mib)
+{
+	uuid_t uuid;
+
+	uuid_generate(uuid);
+	ck_assert_int_eq(bdev_malloc_create(name, uuid, mib * 2048, 512, NULL), 0);
+	ck_assert_int_eq(io(name, BDEV_WRITE, value, 0, mib * 2048), 0);
+}
+
+static void reopen(struct lvol_store **store)
+{
+	lvol_store_close(*store);
+	ck_assert_int_eq(lvol_store_open("base", store, NULL), 0);
+}
+
+static void set_parent_bdev(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 8, true), *c, *thick = make_volume(store, "thick", 8, false), *none;
+	struct bdev_desc *desc;
+	uuid_t null;
+
+	uuid_clear(null);
+	make_image("x", 'x', 8);
+	make_image("y", 'y', 6);
+	/* A clone of a snapshot: what differs stays, holes too; what does not is the other's. */
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 4 * 2048), 0);
+	c = clone_of(snapshot_of(a, "s"), "c");
+	ck_assert_int_eq(io("pool/c", BDEV_WRITE, '3', 0, 8), 0);
+	ck_assert_int_eq(io("pool/c", BDEV_UNMAP, 0, 3 * 2048, 2048), 0);
+	ck_assert_int_eq(lvol_set_parent_bdev(c, "nothing"), -ENODEV);
+	ck_assert_int_eq(lvol_set_parent_bdev(c, "base"), -EINVAL);
+	ck_assert_int_eq(lvol_set_parent_bdev(c, "pool/s"), -EINVAL);
+	ck_assert_int_eq(lvol_set_parent_bdev(thick, "x"), -EPERM);
+	ck_assert_int_eq(lvol_set_parent_bdev(lvol_find("pool/s"), "x"), -EPERM);
+	ck_assert_int_eq(lvol_set_parent_bdev(c, "x"), 0);
+	ck_assert_int_eq(lvol_set_parent_bdev(c, "x"), -EEXIST);
+	ck_assert_ptr_null(lvol_parent(c));
+	ck_assert_str_eq(info_of(c).external, "x");
+	ck_assert_int_eq(bdev_open("x", true, NULL, NULL, &desc), -EBUSY);
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(io("pool/c", BDEV_READ, '3', 0, 8), 0);
+		ck_assert_int_eq(io("pool/c", BDEV_READ, '1', 8, 2040), 0);
+		ck_assert_int_eq(io("pool/c", BDEV_READ, 'x', 2048, 2 * 2048), 0);
+		ck_assert_int_eq(io("pool/c", BDEV_READ, 0, 3 * 2048, 2048), 0);
+		ck_assert_int_eq(io("pool/c", BDEV_READ, 'x', 4 * 2048, 4 * 2048), 0);
+		if (!i)
+			reopen(&store);
+	}
+	/* Another one below what it has written itself, and the first is free again. */
+	ck_assert_int_eq(io("pool/c", BDEV_WRITE, '4', 2048 + 3, 2), 0);
+	ck_assert_int_eq(lvol_set_parent_bdev(lvol_find("pool/c"), "y"), 0);
+	fiber_sleep(1000);
+	ck_assert_int_eq(bdev_open("x", true, NULL, NULL, &desc), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(io("pool/c", BDEV_READ, '3', 0, 8), 0);
+		ck_assert_int_eq(io("pool/c", BDEV_READ, '4', 2048 + 3, 2), 0);
+		ck_assert_int_eq(io("pool/c", BDEV_READ, 'x', 2048 + 5, 3), 0);
+		ck_assert_int_eq(io("pool/c", BDEV_READ, 'y', 2048 + 8, 2040 + 2048), 0);
+		ck_assert_int_eq(io("pool/c", BDEV_READ, 0, 3 * 2048, 2048), 0);
+		ck_assert_int_eq(io("pool/c", BDEV_READ, 'y', 4 * 2048, 2 * 2048), 0);
+		ck_assert_int_eq(io("pool/c", BDEV_READ, 0, 6 * 2048, 2 * 2048), 0);
+		if (!i)
+			reopen(&store);
+	}
+	/* While others may write it, it is nobody's parent. */
+	ck_assert_int_eq(lvol_set_parent_bdev(lvol_find("pool/c"), "x"), -EBUSY);
+	ck_assert_int_eq(lvol_clone_bdev(store, "x", "d", null, &none), -EBUSY);
+	bdev_close(desc);
+	ck_assert_int_eq(lvol_clone_bdev(store, "x", "d", null, &none), 0);
+	/* There and back at once. */
+	ck_assert_int_eq(lvol_set_parent_bdev(none, "y"), 0);
+	ck_assert_int_eq(lvol_set_parent_bdev(none, "x"), 0);
+	ck_assert_int_eq(lvol_set_parent_bdev(none, "y"), 0);
+	ck_assert_int_eq(io("pool/d", BDEV_READ, 'y', 0, 6 * 2048), 0);
+	lvol_fini();
+}
+
+START_TEST(a_volume_with_a_bdev_for_a_parent_keeps_what_differs_and_shows_the_bdevs_rest)
+{
+	run_sim(1, 1, set_parent_bdev, NULL);
+}
+END_TEST
+
 static void inflate(void *arg)
 {
 	struct lvol_store *store = make_store(64);
@@ -434,6 +518,7 @@ int main(void)
 	tcase_add_test(tc, what_differs_between_two_snapshots_is_told_by_4_kib);
 	tcase_add_test(tc, what_a_volume_takes_is_known_and_a_thick_one_never_runs_out);
 	tcase_add_test(tc, a_volume_with_another_parent_keeps_what_differs_and_shows_the_others_rest);
+	tcase_add_test(tc, a_volume_with_a_bdev_for_a_parent_keeps_what_differs_and_shows_the_bdevs_rest);
 	tcase_add_test(tc, an_inflated_clone_has_all_of_its_own_and_never_runs_out);
 	tcase_add_test(tc, deleting_a_volume_ends_its_inflation);
 	tcase_add_test(tc, attributes_come_with_a_snapshot_and_read_only_stays);

@@ -49,6 +49,8 @@ fiber_fn int lvol_begin(struct lvol *lvol); /* an operation: it and its store st
 void lvol_end(struct lvol *lvol);
 int lvol_use(struct lvol *lvol); /* its blob stays.  -ENODEV */
 void lvol_unuse(struct lvol *lvol);
+bool store_is_read_only(const struct lvol_store *store);
+bool lvol_must_stay(const struct lvol *lvol); /* others show its bytes, and rely on them */
 void lvol_cancel(struct lvol *lvol); /* long operations on it end soon */
 int lvol_alias_free(const struct lvol_store *store, const char *name, const uuid_t uuid); /* -EEXIST, -EINVAL */
 int lvol_rename_aliases(struct lvol_store *store, const char *store_name);

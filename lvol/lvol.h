@@ -98,14 +98,15 @@ struct lvol_create_opts {
 /* Atomic, durable and visible when 0 is returned.  -EEXIST name taken, -EINVAL, -ENOSPC (thick), -EROFS, -ENODEV (the store is
  * closing), -EIO, -ENOMEM. */
 fiber_fn int lvol_create(struct lvol_store *store, const struct lvol_create_opts *opts, struct lvol **ret_lvol);
-/* A thin volume of the size of another bdev, whose bytes it shows where it was not written itself.  The bdev is kept open and
- * must not change; while it is missing, reads of what is its fail with -EIO.  uuid null: a new one.  As lvol_create(), and
- * -ENODEV (no such bdev), -EBUSY (it is written by others). */
+/* A thin volume of the size of another bdev, whose bytes it shows where it was not written itself.  The bdev is kept open, and
+ * nobody may write it meanwhile; while it is missing, reads of what is its fail with -EIO.  uuid null: a new one.  As lvol_create(), and
+ * -ENODEV (no such bdev), -EBUSY (others may write it). */
 fiber_fn int lvol_clone_bdev(struct lvol_store *store, const char *bdev_name, const char *name, const uuid_t uuid,
 			     struct lvol **ret_lvol);
 /* Openers are told and waited for. */
 fiber_fn int lvol_delete(struct lvol *lvol);
-fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes); /* rounded up to clusters; openers are told */
+/* Rounded up to clusters; openers are told.  -EBUSY it would shrink below volumes that were cloned from its bdev. */
+fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes);
 fiber_fn int lvol_rename(struct lvol *lvol, const char *name);	  /* its own name: -EEXIST */
 
 /* --- snapshots and clones; errors besides these as with lvol_create() and in blob/blob.h --- */
@@ -123,13 +124,17 @@ fiber_fn int lvol_snapshot(struct lvol *lvol, const struct lvol_copy_opts *opts,
 /* A thin volume that begins with what a snapshot, or a read-only volume, holds.  -EPERM it can be written. */
 fiber_fn int lvol_clone(struct lvol *snapshot, const struct lvol_copy_opts *opts, struct lvol **ret_clone);
 /* The volume becomes, in place and with its size, what a snapshot of its store holds.  Openers are told of the size.  -EINVAL
- * no snapshot, or of another store; -EPERM the volume is read-only. */
+ * no snapshot, or of another store; -EPERM the volume is read-only; -EBUSY volumes that were cloned from its bdev stand on it (also at the
+ * next two). */
 fiber_fn int lvol_revert(struct lvol *lvol, struct lvol *snapshot);
 /* Its parent's parent becomes its parent; moves no data.  -EINVAL it has none. */
 fiber_fn int lvol_decouple(struct lvol *lvol);
 /* Clusters that it has as its parent has them (without one: that it does not have) become a snapshot's of the same store and size; others
  * stay.  As blob_set_parent(). */
 fiber_fn int lvol_set_parent(struct lvol *lvol, struct lvol *snapshot);
+/* The same with another bdev, as blob_set_external(): the volume has no parent afterwards.  -EINVAL also: it is a volume of the store;
+ * -EBUSY also: another device or store is on the volume. */
+fiber_fn int lvol_set_parent_bdev(struct lvol *lvol, const char *bdev_name);
 /* Makes all that it shares its own, and it thick and without a parent: as blob_inflate().  It goes on where it was when it is asked again
  * after an end before its time: -ECANCELED (progress, or the volume or its store goes), or a crash.  progress, in clusters, may be NULL. */
 fiber_fn int lvol_inflate(struct lvol *lvol, struct progress *progress);

@@ -344,18 +344,24 @@ fiber_fn int lvol_store_rename(struct lvol_store *store, const char *name)
 
 /* --- examine --- */
 
-static fiber_fn void examine(const char *bdev_name)
+/* There may be now what a volume shows and was missing. */
+static void find_externals(void *arg)
 {
-	struct bdev *bdev = bdev_find(bdev_name);
-	struct blob_reason reason = { "" };
 	struct list *it;
-	int rc;
 
-	/* It may be what a volume shows and was missing. */
 	list_for_each(it, &stores) {
 		if (!list_entry(it, struct lvol_store, link)->closing)
 			store_find_externals(list_entry(it, struct lvol_store, link)->store);
 	}
+}
+
+static fiber_fn void examine(const char *bdev_name)
+{
+	struct bdev *bdev = bdev_find(bdev_name);
+	struct blob_reason reason = { "" };
+	int rc;
+
+	find_externals(NULL);
 
 	/* A store on a volume of ours is its user's affair. */
 	if (!bdev || lvol_from_bdev(bdev) || bdev_is_claimed(bdev, NULL))
@@ -371,6 +377,7 @@ void lvol_init(void)
 	static struct bdev_examiner examiner = { .name = "lvol", .examine = examine };
 
 	bdev_examiner_register(&examiner);
+	bdev_on_writers_gone(find_externals, NULL);
 }
 
 fiber_fn void lvol_fini(void)

@@ -126,12 +126,17 @@ void lvol_unuse(struct lvol *lvol)
 	lvol_op_end(store);
 }
 
-static bool store_is_read_only(struct lvol_store *store)
+bool store_is_read_only(const struct lvol_store *store)
 {
 	struct store_info info;
 
 	store_get_info(store->store, &info);
 	return info.read_only;
+}
+
+bool lvol_must_stay(const struct lvol *lvol)
+{
+	return !lvol->gone && !lvol->bdev.read_only && bdev_claim_of(&lvol->bdev) == BDEV_CLAIM_STILL;
 }
 
 int lvol_alias_free(const struct lvol_store *store, const char *name, const uuid_t uuid)
@@ -242,6 +247,10 @@ fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes)
 	cluster = info.cluster_size_bytes;
 	wanted = (size_bytes + cluster - 1) / cluster * cluster / info.block_size;
 	before = bdev_nr_blocks(&lvol->bdev);
+	if (wanted < before && bdev_claim_of(&lvol->bdev) == BDEV_CLAIM_STILL) {
+		lvol_end(lvol);
+		return -EBUSY;
+	}
 	/* When it shrinks, nobody may write what is being cut off. */
 	if (wanted < before)
 		bdev_notify_resize(&lvol->bdev, wanted);

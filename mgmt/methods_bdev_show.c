@@ -41,7 +41,6 @@ static json_t *bdev_json(struct bdev *bdev)
 {
 	json_t *out = json_object(), *aliases = json_array();
 	char uuid[UUID_STR_LEN];
-	const char *claimer;
 
 	uuid_unparse_lower(bdev->uuid, uuid);
 	if (bdev->alias[0])
@@ -67,9 +66,10 @@ static json_t *bdev_json(struct bdev *bdev)
 	json_object_set_new(out, "assigned_rate_limits",
 			    json_pack("{s:i,s:i,s:i,s:i}", "rw_ios_per_sec", 0, "rw_mbytes_per_sec", 0, "r_mbytes_per_sec", 0,
 				      "w_mbytes_per_sec", 0));
-	json_object_set_new(out, "claimed", json_boolean(bdev_is_claimed(bdev, &claimer)));
-	if (bdev_is_claimed(bdev, &claimer))
-		json_object_set_new(out, "claim_type", json_string("exclusive_write"));
+	json_object_set_new(out, "claimed", json_boolean(bdev_is_claimed(bdev, NULL)));
+	if (bdev_is_claimed(bdev, NULL))
+		json_object_set_new(out, "claim_type", json_string(bdev_claim_of(bdev) == BDEV_CLAIM_STILL ?
+								   "read_many_write_none" : "exclusive_write"));
 	json_object_set_new(out, "zoned", json_false());
 	json_object_set_new(out, "supported_io_types", io_types_json(bdev));
 	json_object_set_new(out, "driver_specific", driver_specific_json(bdev));

@@ -9,8 +9,8 @@
 #include "mgmt/methods.h"
 #include "mgmt/methods_lvol.h"
 
-#define MAX_XATTRS 32u
-
+#define MAX_XATTRS	32u
+#define BASE_IS_WRITTEN "the device is in use by others who may write it: a store, or a namespace.  What volumes are cloned from must not change"
 
 static void answer_uuid(struct rpc_call *call, struct lvol *lvol)
 {
@@ -100,6 +100,16 @@ static const struct rpc_param revert_params[] = {
 	{ NULL, 0, 0, NULL },
 };
 
+/* What a volume holds was to become something else. */
+static void change_failed(struct rpc_call *call, int rc)
+{
+	if (rc == -EBUSY)
+		lvol_fail(call, rc, "lvol_name", "volumes cloned from this one (bdev_lvol_clone_bdev) rely on what it holds: inflate "
+			  "or delete them first, or work on a clone of a snapshot of it");
+	else
+		lvol_fail(call, rc, NULL, lvol_rule(rc));
+}
+
 /* Ours, not SPDK's. */
 static fiber_fn void revert(struct rpc_call *call)
 {
@@ -111,11 +121,11 @@ static fiber_fn void revert(struct rpc_call *call)
 		return;
 	rc = lvol_revert(lvol, from);
 	if (rc == -EINVAL)
-		lvol_fail(call, rc, "snapshot_name", "it is no snapshot, or one of another store");
+		lvol_fail(call, rc, "snapshot_name", "it is no snapshot, or one of another store; bdev_lvol_get_lvols lists them");
 	else if (rc == -EPERM)
-		lvol_fail(call, rc, "lvol_name", "the volume is read-only");
+		lvol_fail(call, rc, "lvol_name", "the volume is read-only for good; clone the snapshot instead (bdev_lvol_clone)");
 	else if (rc)
-		lvol_fail(call, rc, NULL, lvol_rule(rc));
+		change_failed(call, rc);
 	else
 		rpc_ok(call, NULL);
 }
@@ -157,6 +167,40 @@ static fiber_fn void set_parent(struct rpc_call *call)
 	rc = lvol_set_parent(lvol, parent);
 	if (rc == -EINVAL)
 		lvol_fail(call, rc, "parent_name", "it is no snapshot, of another size, or of another store");
+	else if (rc == -EEXIST)
+		lvol_fail(call, rc, "parent_name", "it is the parent already");
+	else if (rc == -EPERM)
+		lvol_fail(call, -EINVAL, "lvol_name", "the volume is read-only, or thick");
+	else if (rc)
+		change_failed(call, rc);
+	else
+		rpc_ok(call, NULL);
+}
+
+static fiber_fn void set_parent_bdev(struct rpc_call *call)
+{
+	struct lvol *lvol = idle_lvol_of_call(call, "lvol_name"), *of;
+	const char *name = rpc_string(call, "parent_name", "");
+	int rc;
+
+	if (!lvol)
+		return;
+	of = lvol_find(name);
+	if (of && lvol_get_store(of) == lvol_get_store(lvol)) {
+		lvol_fail(call, -EINVAL, "parent_name", "it is a volume of the same store; bdev_lvol_set_parent takes a snapshot");
+		return;
+	}
+	if (bdev_is_claimed(lvol_bdev(lvol), NULL) && !lvol_bdev(lvol)->read_only) {
+		lvol_fail(call, -EBUSY, "lvol_name", "another device, a store or volumes stand on this volume and rely on what it holds");
+		return;
+	}
+	rc = lvol_set_parent_bdev(lvol, name);
+	if (rc == -ENODEV && !bdev_find(name))
+		lvol_fail(call, rc, "parent_name", "there is no such device; bdev_get_bdevs lists them");
+	else if (rc == -EBUSY)
+		lvol_fail(call, -EPERM, "parent_name", BASE_IS_WRITTEN);
+	else if (rc == -EINVAL)
+		lvol_fail(call, rc, "parent_name", "the device is the store's own, or has larger blocks than the store's volumes");
 	else if (rc == -EEXIST)
 		lvol_fail(call, rc, "parent_name", "it is the parent already");
 	else if (rc == -EPERM)
@@ -264,7 +308,7 @@ static fiber_fn void clone_bdev(struct rpc_call *call)
 	uuid_clear(uuid);
 	rc = lvol_clone_bdev(store, name, rpc_string(call, "clone_name", ""), uuid, &made);
 	if (rc == -EBUSY || rc == -EPERM)
-		lvol_fail(call, -EPERM, "bdev", "the device is in use by others who may write it");
+		lvol_fail(call, -EPERM, "bdev", BASE_IS_WRITTEN);
 	else if (rc == -EINVAL && name_is_fine(rpc_string(call, "clone_name", "")))
 		lvol_fail(call, rc, "bdev",
 			  "the device is the store's own, or has blocks or a size that the store's volumes cannot have");
@@ -315,7 +359,8 @@ static fiber_fn void start_shallow_copy(struct rpc_call *call)
 		return;
 	if (!bdev || bdev_is_claimed(bdev, &claimer)) {
 		lvol_fail(call, bdev ? -EPERM : -ENODEV, "dst_bdev_name",
-			  bdev ? "the target is in use" : "there is no such device");
+			  bdev ? "the target is in use, by a store or by volumes cloned from it; give one that nobody uses" :
+				 "there is no such device; bdev_get_bdevs lists them");
 		return;
 	}
 	lvol_get_info(lvol, &info);
@@ -336,6 +381,7 @@ const struct rpc_method copy_methods[] = {
 	{ .name = "bdev_lvol_decouple_parent", .handler = decouple_parent, .params = name_params, .changes = true },
 	{ .name = "bdev_lvol_detach_parent", .handler = decouple_parent, .params = name_params, .changes = true },
 	{ .name = "bdev_lvol_set_parent", .handler = set_parent, .params = set_parent_params, .changes = true },
+	{ .name = "bdev_lvol_set_parent_bdev", .handler = set_parent_bdev, .params = set_parent_params, .changes = true },
 	{ .name = "bdev_lvol_set_read_only", .handler = set_read_only, .params = name_params, .changes = true },
 	{ .name = NULL },
 };

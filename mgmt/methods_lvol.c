@@ -78,8 +78,47 @@ bool store_is_idle(struct rpc_call *call, struct lvol_store *store)
 	return object_is_idle(call, uuid, info.name);
 }
 
+/* The store that a call is about, whatever its parameters are called; NULL: none. */
+static struct lvol_store *store_about(const struct rpc_call *call)
+{
+	static const char *const keys[] = { "uuid", "lvs_uuid", "lvs_name", "name", "lvol_name", "snapshot_name", "old_name" };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		const char *name = rpc_string(call, keys[i], NULL);
+		struct lvol *lvol = name ? lvol_find(name) : NULL;
+		struct lvol_store *store = lvol ? lvol_get_store(lvol) : name ? lvol_store_find(name) : NULL;
+
+		if (store)
+			return store;
+	}
+	return NULL;
+}
+
+/* False: it takes writes, as far as that can be seen. */
+static bool told_read_only(struct rpc_call *call)
+{
+	struct lvol_store *store = store_about(call);
+	struct store_info info;
+
+	if (store)
+		store_get_info(lvol_store_blobstore(store), &info);
+	if (!store || !info.read_only)
+		return false;
+	if (info.opened_read_only)
+		rpc_fail(call, RPC_INVALID_PARAMS, strerror(EROFS), "store %.64s on %.64s was opened read-only, so nothing in it "
+			 "changes: bdev_lvol_open_lvstore with read_only false opens it for writing, once nothing uses its "
+			 "volumes", info.name, info.bdev_name);
+	else
+		rpc_fail(call, RPC_INVALID_PARAMS, strerror(EROFS), "store %.64s on %.64s takes no writes any more (%.200s): see to "
+			 "the device, then start the daemon again", info.name, info.bdev_name,
+			 info.read_only_reason[0] ? info.read_only_reason : "its device is read-only");
+	return true;
+}
+
 void lvol_fail(struct rpc_call *call, int rc, const char *key, const char *detail)
 {
+	if (rc == -EROFS && told_read_only(call))
+		return;
 	rpc_fail(call, RPC_INVALID_PARAMS, strerror(-rc), "%s", detail);
 	if (key)
 		rpc_blame(call, key);
@@ -96,7 +135,7 @@ const char *lvol_rule(int rc)
 	case -EINVAL:
 		return "names have 1 to 63 bytes and no slash";
 	case -EROFS:
-		return "the store is read-only: its device has failed a flush or a journal write";
+		return "the store or the volume takes no writes; the daemon's log says why";
 	case -ENODEV:
 		return "the store is being closed";
 	case -EIO:
@@ -427,7 +466,10 @@ static fiber_fn void resize(struct rpc_call *call)
 	if (!lvol)
 		return;
 	rc = lvol_resize(lvol, size_bytes);
-	if (rc)
+	if (rc == -EBUSY)
+		lvol_fail(call, rc, "size_in_mib", "volumes cloned from this one (bdev_lvol_clone_bdev) rely on what it holds: it can "
+			  "only grow until they are inflated or deleted");
+	else if (rc)
 		lvol_fail(call, rc, "size_in_mib", lvol_rule(rc));
 	else
 		rpc_ok(call, NULL);

@@ -15,7 +15,8 @@ struct lvol *idle_lvol_of_call(struct rpc_call *call, const char *key);
 /* False with the call failed when a job works on the store. */
 bool store_is_idle(struct rpc_call *call, struct lvol_store *store);
 
-/* Failures that come while the work is done have one code in SPDK, and strerror's text.  key: the parameter to blame, or NULL. */
+/* Failures that come while the work is done have one code in SPDK, and strerror's text.  key: the parameter to blame, or NULL.  -EROFS of
+ * a store that takes no writes is told with the store's name and its own reason, whatever detail says. */
 void lvol_fail(struct rpc_call *call, int rc, const char *key, const char *detail);
 /* What an error usually means here, in a sentence. */
 const char *lvol_rule(int rc);

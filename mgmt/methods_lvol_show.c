@@ -52,6 +52,7 @@ static json_t *lvol_json(struct lvol *lvol)
 			"is_esnap_clone", info.external[0] != '\0', "is_degraded", info.degraded, "num_allocated_clusters",
 			(json_int_t)info.num_allocated_clusters, "lvs", "name", info.store_name, "uuid", store_uuid);
 	/* ours, not SPDK's */
+	json_object_set_new(out, "counting", json_boolean(info.counting));
 	json_object_set_new(out, "parent", parent_json(lvol));
 	json_object_set_new(out, "size_bytes", json_integer((json_int_t)info.size_bytes));
 	json_object_set_new(out, "referenced_bytes", json_integer((json_int_t)info.referenced_bytes));
@@ -113,6 +114,7 @@ json_t *lvol_specific_json(const struct bdev *bdev)
 	json_object_set_new(out, "esnap_clone", json_boolean(info.external[0]));
 	if (info.external[0])
 		json_object_set_new(out, "external_snapshot_name", json_string(info.external));
+	json_object_set_new(out, "counting", json_boolean(info.counting)); /* ours: num_allocated_clusters is an upper bound until then */
 	json_object_set_new(out, "xattrs", xattrs_json(lvol));
 	return out;
 }

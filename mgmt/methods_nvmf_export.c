@@ -97,7 +97,8 @@ static void add_ns_failed(struct rpc_call *call, const struct nvmf_ns_opts *opts
 		break;
 	case -EBUSY:
 		rpc_fail_param(call, "namespace.bdev_name",
-			       "%.200s is in use by a store or another, or the subsystem is being deleted", opts->bdev_name);
+			       "%.200s is in use: by a store, or volumes were cloned from it (bdev_get_bdevs, claim_type); or the "
+			       "subsystem is being deleted", opts->bdev_name);
 		break;
 	default:
 		nvmf_failed(call, "namespace", rc);

@@ -149,7 +149,7 @@ class Contents(Base):
             for place in range(places):
                 hosts[place % 4].io.call(nvme_host.WRITE, nsid=1, cdw10=struct.pack("<QHHI8x", place * 2048, 7, 0, 0),
                                          data=struct.pack("<Q", number) * 512)
-            if number % 20 == 0 and taken < 12:
+            if number % 3 == 0 and taken < 12:
                 rpc.send("bdev_lvol_snapshot", {"lvol_name": "pool/v", "snapshot_name": f"s{taken}"})
                 taken += 1
         out, err = load.communicate()
@@ -205,6 +205,90 @@ class Contents(Base):
         # a volume that does not need the image any more stands alone
         rpc("bdev_lvol_inflate", {"name": "pool/c"})
         self.assertFalse(self.driver(rpc, "c")["esnap_clone"])
+        self.assertEqual(rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})["nr_findings"], 0)
+
+    def test_what_volumes_are_cloned_from_is_not_written(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        rpc("bdev_malloc_create", {"name": "image", "block_size": 512, "num_blocks": 16384})
+        self.open(rpc)
+        add = lambda name: rpc("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": name}})
+        clone = lambda: rpc("bdev_lvol_clone_bdev", {"bdev": "image", "lvs_name": "pool", "clone_name": "c"})
+        claim = lambda: rpc("bdev_get_bdevs", {"name": "image"})[0].get("claim_type")
+        # who may write it keeps it from being cloned, and the other way round
+        nsid = add("image")
+        error = self.assert_error(-32602, "Operation not permitted", clone, parameter="bdev")
+        self.assertIn("namespace", error.data["detail"])
+        rpc("nvmf_subsystem_remove_ns", {"nqn": NQN, "nsid": nsid})
+        clone()
+        self.assertEqual(claim(), "read_many_write_none")
+        error = self.assert_error(-32602, "Invalid parameters", add, "image", parameter="namespace.bdev_name")
+        self.assertIn("cloned from it", error.data["detail"])
+        self.assert_error(-1, "Operation not permitted", rpc, "bdev_lvol_create_lvstore", {"bdev_name": "image", "lvs_name": "q"},
+                          parameter="bdev_name")
+        self.snapshot(rpc, "c", "s")
+        self.assert_error(-32602, "Operation not permitted", rpc, "bdev_lvol_start_shallow_copy",
+                          {"src_lvol_name": "pool/s", "dst_bdev_name": "image"}, parameter="dst_bdev_name")
+        # a volume of another store stays what it is as well
+        rpc("bdev_malloc_create", {"name": "other", "block_size": 512, "num_blocks": 65536})
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "other", "lvs_name": "other"})
+        rpc("bdev_lvol_create", {"lvs_name": "other", "lvol_name": "b", "size_in_mib": 8, "thin_provision": True})
+        rpc("bdev_lvol_snapshot", {"lvol_name": "other/b", "snapshot_name": "bs"})
+        rpc("bdev_lvol_clone_bdev", {"bdev": "other/b", "lvs_name": "pool", "clone_name": "d"})
+        for method, params, key in [
+                ("bdev_lvol_revert", {"lvol_name": "other/b", "snapshot_name": "other/bs"}, "lvol_name"),
+                ("bdev_lvol_resize", {"name": "other/b", "size_in_mib": 4}, "size_in_mib"),
+                ("bdev_lvol_set_parent_bdev", {"lvol_name": "other/b", "parent_name": "image"}, "lvol_name")]:
+            error = self.assert_error(-32602, "Device or resource busy", rpc, method, params, parameter=key)
+            self.assertRegex(error.data["detail"], "cloned from|stand on")
+        rpc("bdev_lvol_resize", {"name": "other/b", "size_in_mib": 12})
+        # the last that needed it sets it free
+        for name in ["pool/c", "pool/s"]:
+            rpc("bdev_lvol_delete", {"name": name})
+        for _ in range(1000):
+            if not claim():
+                break
+        add("image")
+
+    def test_a_clone_of_a_device_gets_another_device_for_a_parent(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        images = [os.urandom(8 * MIB), os.urandom(6 * MIB)]
+        for i, image in enumerate(images):
+            with open(os.path.join(daemon.files, f"image{i}"), "wb") as f:
+                f.write(image)
+            rpc("bdev_aio_create", {"name": f"image{i}", "filename": f"image{i}", "block_size": 512, "readonly": True})
+        self.open(rpc)
+        rpc("bdev_lvol_clone_bdev", {"bdev": "image0", "lvs_name": "pool", "clone_name": "c"})
+        self.write(rpc, "c", MIB + 4096, b"c" * 8192)
+        method = "bdev_lvol_set_parent_bdev"
+        to = lambda parent, volume="pool/c": rpc(method, {"lvol_name": volume, "parent_name": parent})
+        self.assertTrue(to("image1"))
+        self.assert_error(-32602, "File exists", to, "image1", parameter="parent_name")
+        self.assert_error(-32602, "No such device", to, "none", parameter="parent_name")
+        self.assert_error(-19, "No such device", to, "image0", "pool/none", parameter="lvol_name")
+        self.assert_error(-32602, "Invalid argument", to, "disk", parameter="parent_name")
+        self.assert_error(-32603, "spdk_json_decode_object failed", rpc, method, {"lvol_name": "pool/c"}, parameter="parent_name")
+        self.volume(rpc, "thick", thin=False)
+        self.assert_error(-32602, "Invalid argument", to, "image0", "pool/thick", parameter="lvol_name")
+        self.snapshot(rpc, "thick", "ts")
+        self.assert_error(-32602, "Invalid argument", to, "pool/ts", parameter="parent_name")
+        want = bytearray(images[1] + bytes(2 * MIB))
+        want[MIB + 4096:MIB + 12288] = b"c" * 8192
+        for _ in range(2):
+            self.assertEqual(self.read(rpc, "c", 0, 8 * MIB), bytes(want))
+            shown = self.driver(rpc, "c")
+            self.assertEqual((shown["esnap_clone"], shown["external_snapshot_name"], shown["clone"]), (True, "image1", False))
+            daemon.kill()
+            daemon.start()
+            rpc = daemon.rpc()
+        # a clone of a snapshot becomes one of a device, by hand
+        self.snapshot(rpc, "c", "s")
+        self.write(rpc, "c", 4 * MIB, b"d" * 4096)
+        daemon.cli("volume", "set-parent-device", "pool/c", "image0")
+        want = bytearray(images[0])
+        want[4 * MIB:4 * MIB + 4096] = b"d" * 4096
+        self.assertEqual(self.read(rpc, "c", 0, 8 * MIB), bytes(want))
         self.assertEqual(rpc("bdev_lvol_check_lvstore", {"lvs_name": "pool"})["nr_findings"], 0)
 
     def test_a_volume_gets_another_parent(self):
