@@ -470,6 +470,8 @@ fiber_fn int store_open(const char *bdev_name, const struct store_open_opts *opt
 	s->event = opts ? opts->event : NULL;
 	s->event_arg = opts ? opts->event_arg : NULL;
 	rc = store_attach(s, bdev_name, !s->opened_read_only);
+	if (!rc && s->opened_read_only)
+		rc = bdev_claim_still(s->desc, "blobstore, read-only");
 	if (!rc)
 		rc = store_load(s, true, reason);
 	if (!rc)

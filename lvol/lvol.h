@@ -16,6 +16,15 @@ struct lvol;
 
 #define LVOL_NAME_MAX 63u /* bytes of a store's or volume's name; no '/' */
 
+/* Who is told of stores; fn must not suspend.  NULL: nobody. */
+struct lvol_hooks {
+	void (*opened)(struct lvol_store *store);
+	/* A bdev's store was not opened when it came: -EILSEQ: it holds none.  reason: for people, perhaps empty. */
+	void (*refused)(const char *bdev_name, int rc, const char *reason);
+	bool (*is_read_only)(const uuid_t uuid); /* whether a store that comes is to be opened read-only */
+};
+void lvol_set_hooks(const struct lvol_hooks *hooks);
+
 /* From now on stores are opened when their bdevs appear.  Once. */
 void lvol_init(void);
 /* Closes every store: their volumes' bdevs are unregistered first.  Then the leaves may go. */

@@ -58,6 +58,12 @@ static fiber_fn void removed_main(void *arg)
 }
 
 static lvol_bad_fn on_bad;
+static const struct lvol_hooks *hooks;
+
+void lvol_set_hooks(const struct lvol_hooks *of)
+{
+	hooks = of;
+}
 
 void lvol_on_bad(lvol_bad_fn fn)
 {
@@ -142,6 +148,8 @@ static int opened(struct lvol_store *store, struct lvol_store **ret_store)
 	attach_all(store);
 	if (ret_store)
 		*ret_store = store;
+	if (hooks)
+		hooks->opened(store);
 	return 0;
 }
 
@@ -217,7 +225,7 @@ static int refuse_rival(const struct lvol_store *rival, const struct store_label
 
 static fiber_fn int open_store(const char *base_bdev, bool read_only, struct lvol_store **ret_store, struct blob_reason *reason)
 {
-	struct store_open_opts open = { .event = store_event, .read_only = read_only, .map_cache_bytes = map_cache_bytes,
+	struct store_open_opts open = { .event = store_event, .map_cache_bytes = map_cache_bytes,
 					.map_cache_tiny = map_cache_tiny };
 	struct lvol_store *store, *rival;
 	struct store_label label;
@@ -235,6 +243,7 @@ static fiber_fn int open_store(const char *base_bdev, bool read_only, struct lvo
 	if (!store)
 		return -ENOMEM;
 	open.event_arg = store;
+	open.read_only = read_only || (hooks && hooks->is_read_only(label.uuid));
 	snprintf(store->name, sizeof(store->name), "%.*s", (int)LVOL_NAME_MAX, label.name);
 	snprintf(store->base_bdev, sizeof(store->base_bdev), "%.*s", BDEV_NAME_MAX - 1, base_bdev);
 	strcpy(store->uuid_text, uuid_text);
@@ -367,6 +376,8 @@ static fiber_fn void examine(const char *bdev_name)
 	if (!bdev || lvol_from_bdev(bdev) || bdev_is_claimed(bdev, NULL))
 		return;
 	rc = lvol_store_open(bdev_name, NULL, &reason);
+	if (rc && rc != -ENODEV && rc != -EBUSY && hooks)
+		hooks->refused(bdev_name, rc, reason.text[0] ? reason.text : strerror(-rc));
 	if (rc && rc != -EILSEQ && rc != -ENODEV && rc != -EBUSY)
 		log_error("%s holds a store that is not opened: %s%s%s", bdev_name, strerror(-rc), *reason.text ? ": " : "",
 			  reason.text);

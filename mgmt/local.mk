@@ -4,6 +4,7 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/cli_store.c %D%/cli_verbs.c \
 	%D%/cli_nvme.c %D%/cli_nvme.h %D%/cli_nvme_data.c %D%/cli_nvme_perf.c %D%/cli_nvme_show.c \
 	%D%/decode.c \
+	%D%/deletion.c %D%/deletion.h \
 	%D%/event.c %D%/event.h \
 	%D%/exchange.c %D%/exchange.h \
 	%D%/file_dirs.c \
@@ -12,6 +13,7 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/job.c %D%/job.h \
 	%D%/journal.c \
 	%D%/json_scan.c %D%/json_scan.h %D%/text.h \
+	%D%/known.c %D%/known.h \
 	%D%/mgmt.c %D%/mgmt.h \
 	%D%/methods.h \
 	%D%/methods_app.c \

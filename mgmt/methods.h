@@ -20,8 +20,12 @@ void bdev_show_init(void);
 json_t *driver_specific_json(const struct bdev *bdev);
 /* Fails the call with "No such device" unless there is one; key is the parameter that named it. */
 struct bdev *bdev_of_call(struct rpc_call *call, const char *key);
-/* Forgets the saved namespaces that are on a bdev of this name, alias or UUID. */
+/* Forgets the saved namespaces that are on a bdev of this name, alias or UUID; and which store is on it. */
 void forget_namespaces_of(struct rpc_call *call, const struct bdev *bdev);
+/* The same by a volume's UUID and alias; whether there are any; whether one with these saved params is. */
+void forget_namespaces_called(struct rpc_call *call, const char *uuid, const char *alias);
+bool namespaces_are_on(const char *uuid, const char *alias);
+bool namespace_is_on(const json_t *params, const char *uuid, const char *alias);
 
 /* methods_nvme.c, methods_nvme_show.c, methods_nvme_pass.c */
 extern const struct rpc_method nvme_methods[];

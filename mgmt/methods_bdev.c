@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "mgmt/known.h"
 #include "mgmt/methods.h"
 
 #define BLOCK_SIZE_MAX 65536u
@@ -25,26 +26,51 @@ struct bdev *bdev_of_call(struct rpc_call *call, const char *key)
 
 struct forget {
 	struct rpc_call *call;
-	char name[BDEV_NAME_MAX], alias[BDEV_NAME_MAX], uuid[UUID_STR_LEN];
+	const char *name, *alias;
+	unsigned nr_found;
 };
+
+bool namespace_is_on(const json_t *params, const char *name, const char *alias)
+{
+	const char *on = json_string_value(json_object_get(json_object_get(params, "namespace"), "bdev_name"));
+
+	return on && (strcasecmp(on, name) == 0 || (*alias && strcmp(on, alias) == 0));
+}
 
 static void forget_if_on(void *arg, const char *parent, const char *name, const char *method, json_t *params)
 {
 	struct forget *f = arg;
-	const char *on = json_string_value(json_object_get(json_object_get(params, "namespace"), "bdev_name"));
 
-	if (on && (strcmp(on, f->name) == 0 || strcmp(on, f->alias) == 0 || strcasecmp(on, f->uuid) == 0))
+	if (!namespace_is_on(params, f->name, f->alias))
+		return;
+	f->nr_found++;
+	if (f->call)
 		rpc_forget(f->call, STATE_NAMESPACE, parent, name);
+}
+
+void forget_namespaces_called(struct rpc_call *call, const char *uuid, const char *alias)
+{
+	struct forget f = { call, uuid, alias, 0 };
+
+	rpc_saved_for_each(STATE_NAMESPACE, forget_if_on, &f);
+}
+
+bool namespaces_are_on(const char *uuid, const char *alias)
+{
+	struct forget f = { NULL, uuid, alias, 0 };
+
+	rpc_saved_for_each(STATE_NAMESPACE, forget_if_on, &f);
+	return f.nr_found;
 }
 
 void forget_namespaces_of(struct rpc_call *call, const struct bdev *bdev)
 {
-	struct forget f = { .call = call };
+	char uuid[UUID_STR_LEN];
 
-	strcpy(f.name, bdev->name);
-	strcpy(f.alias, bdev->alias);
-	uuid_unparse_lower(bdev->uuid, f.uuid);
-	rpc_saved_for_each(STATE_NAMESPACE, forget_if_on, &f);
+	uuid_unparse_lower(bdev->uuid, uuid);
+	forget_namespaces_called(call, bdev->name, bdev->alias);
+	forget_namespaces_called(call, uuid, "");
+	known_forget_on(call, bdev);
 }
 
 static void uuid_of_call(const struct rpc_call *call, uuid_t ret_uuid)

@@ -229,9 +229,12 @@ static fiber_fn int run_inflate(struct job *job, json_t *params)
 {
 	struct lvol *lvol = lvol_find(json_string_value(json_object_get(params, "uuid")));
 	int rc = lvol ? lvol_inflate(lvol, &job->progress) : -ENODEV;
+	char why[512];
 
 	if (!lvol)
 		job_explain(job, "the volume is not there");
+	else if (rc == -EROFS && (lvol = lvol_find(job->uuid)) && store_is_refusing(lvol_get_store(lvol), why, sizeof(why)))
+		job_explain(job, "%s", why);
 	else if (rc && rc != -ECANCELED)
 		job_explain(job, "%s", lvol_rule(rc));
 	return rc;

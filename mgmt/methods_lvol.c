@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "lvol/lvol.h"
+#include "mgmt/deletion.h"
 #include "mgmt/job.h"
+#include "mgmt/known.h"
 #include "mgmt/methods.h"
 #include "mgmt/methods_lvol.h"
 #include "mgmt/watch.h"
@@ -94,31 +96,30 @@ static struct lvol_store *store_about(const struct rpc_call *call)
 	return NULL;
 }
 
-/* False: it takes writes, as far as that can be seen. */
-static bool told_read_only(struct rpc_call *call)
+bool store_is_refusing(struct lvol_store *store, char *text, size_t size)
 {
-	struct lvol_store *store = store_about(call);
 	struct store_info info;
 
-	if (store)
-		store_get_info(lvol_store_blobstore(store), &info);
-	if (!store || !info.read_only)
-		return false;
+	store_get_info(lvol_store_blobstore(store), &info);
 	if (info.opened_read_only)
-		rpc_fail(call, RPC_INVALID_PARAMS, strerror(EROFS), "store %.64s on %.64s was opened read-only, so nothing in it "
-			 "changes: bdev_lvol_open_lvstore with read_only false opens it for writing, once nothing uses its "
-			 "volumes", info.name, info.bdev_name);
-	else
-		rpc_fail(call, RPC_INVALID_PARAMS, strerror(EROFS), "store %.64s on %.64s takes no writes any more (%.200s): see to "
-			 "the device, then start the daemon again", info.name, info.bdev_name,
+		snprintf(text, size, "store %.64s on %.64s was opened read-only, so nothing in it changes: bdev_lvol_open_lvstore with "
+			 "read_only false opens it for writing, once nothing uses its volumes", info.name, info.bdev_name);
+	else if (info.read_only)
+		snprintf(text, size, "store %.64s on %.64s takes no writes any more (%.200s): see to the device, then start the daemon "
+			 "again", info.name, info.bdev_name,
 			 info.read_only_reason[0] ? info.read_only_reason : "its device is read-only");
-	return true;
+	return info.read_only;
 }
 
 void lvol_fail(struct rpc_call *call, int rc, const char *key, const char *detail)
 {
-	if (rc == -EROFS && told_read_only(call))
+	struct lvol_store *store = rc == -EROFS ? store_about(call) : NULL;
+	char why[512];
+
+	if (store && store_is_refusing(store, why, sizeof(why))) {
+		rpc_fail(call, RPC_INVALID_PARAMS, strerror(EROFS), "%s", why);
 		return;
+	}
 	rpc_fail(call, RPC_INVALID_PARAMS, strerror(-rc), "%s", detail);
 	if (key)
 		rpc_blame(call, key);
@@ -243,6 +244,8 @@ static fiber_fn void create_lvstore(struct rpc_call *call)
 	}
 	lvol_store_get_info(store, &info);
 	uuid_unparse_lower(info.uuid, uuid);
+	known_forget_on(call, bdev_find(info.base_bdev));
+	known_save(call, store, false);
 	rpc_ok(call, json_string(uuid));
 }
 
@@ -273,7 +276,9 @@ static fiber_fn bool end_jobs_of_store(struct lvol_store *store)
 static fiber_fn void delete_lvstore(struct rpc_call *call)
 {
 	struct lvol_store *store;
-	struct lvol *lvol;
+	struct lvol_store_info info;
+	struct deletion deletion;
+	char uuid[UUID_STR_LEN];
 	int rc;
 
 	/* Looked up again after each wait. */
@@ -281,14 +286,24 @@ static fiber_fn void delete_lvstore(struct rpc_call *call)
 		;
 	if (!store)
 		return;
-	for (lvol = lvol_first(store); lvol; lvol = lvol_next(lvol))
-		forget_namespaces_of(call, lvol_bdev(lvol));
-	watch_forget(call, store);
-	rc = lvol_store_delete(store);
-	if (rc)
-		lvol_fail(call, rc, NULL, lvol_rule(rc));
-	else
-		rpc_ok(call, NULL);
+	lvol_store_get_info(store, &info);
+	if (info.read_only) {
+		lvol_fail(call, -EROFS, NULL, lvol_rule(-EROFS));
+		return;
+	}
+	uuid_unparse_lower(info.uuid, uuid);
+	deletion_of_store(&deletion, store);
+	if (!deletion_begin(call, &deletion) && (store = store_of_call(call, "uuid"))) {
+		watch_forget(call, store);
+		rc = lvol_store_delete(store);
+		deletion_end(call, &deletion);
+		known_forget(call, uuid);
+		if (rc)
+			lvol_fail(call, rc, NULL, lvol_rule(rc));
+		else
+			rpc_ok(call, NULL);
+	}
+	deletion_fini(&deletion);
 }
 
 static json_t *store_json(struct lvol_store *store)
@@ -432,6 +447,7 @@ static const struct rpc_param name_params[] = {
 
 static fiber_fn void delete(struct rpc_call *call)
 {
+	struct deletion deletion;
 	struct lvol *lvol;
 	int rc;
 
@@ -439,12 +455,16 @@ static fiber_fn void delete(struct rpc_call *call)
 		;
 	if (!lvol)
 		return;
-	forget_namespaces_of(call, lvol_bdev(lvol));
-	rc = lvol_delete(lvol);
-	if (rc)
-		lvol_fail(call, rc, "name", lvol_rule(rc));
-	else
-		rpc_ok(call, NULL);
+	deletion_of_lvol(&deletion, lvol);
+	if (!deletion_begin(call, &deletion) && (lvol = lvol_of_call(call, "name"))) {
+		rc = lvol_delete(lvol);
+		deletion_end(call, &deletion);
+		if (rc)
+			lvol_fail(call, rc, "name", lvol_rule(rc));
+		else
+			rpc_ok(call, NULL);
+	}
+	deletion_fini(&deletion);
 }
 
 static const struct rpc_param resize_params[] = {

@@ -18,6 +18,8 @@ bool store_is_idle(struct rpc_call *call, struct lvol_store *store);
 /* Failures that come while the work is done have one code in SPDK, and strerror's text.  key: the parameter to blame, or NULL.  -EROFS of
  * a store that takes no writes is told with the store's name and its own reason, whatever detail says. */
 void lvol_fail(struct rpc_call *call, int rc, const char *key, const char *detail);
+/* Whether it takes no writes; then why, and what to do about it, in a sentence. */
+bool store_is_refusing(struct lvol_store *store, char *text, size_t size);
 /* What an error usually means here, in a sentence. */
 const char *lvol_rule(int rc);
 

@@ -6,11 +6,25 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "mgmt/known.h"
 #include "mgmt/methods.h"
 #include "mgmt/methods_lvol.h"
 #include "mgmt/watch.h"
 
 /* --- renaming ------------------------------------------------------------------------------------------------------- */
+
+/* Done, and known as it is now. */
+static void saved_ok(struct rpc_call *call, const char *name)
+{
+	struct lvol_store *store = lvol_store_find(name);
+	struct lvol_store_info info;
+
+	if (store) {
+		lvol_store_get_info(store, &info);
+		known_save(call, store, known_read_only(info.uuid));
+	}
+	rpc_ok(call, NULL);
+}
 
 static const struct rpc_param rename_params[] = {
 	{ "old_name", RPC_STRING, RPC_REQUIRED, NULL },
@@ -35,7 +49,7 @@ static fiber_fn void rename_lvstore(struct rpc_call *call)
 	if (rc)
 		lvol_fail(call, rc, rc == -EEXIST || rc == -EINVAL ? "new_name" : NULL, lvol_rule(rc));
 	else
-		rpc_ok(call, NULL);
+		saved_ok(call, rpc_string(call, "new_name", ""));
 }
 
 /* --- space ---------------------------------------------------------------------------------------------------------- */
@@ -98,14 +112,67 @@ static const struct rpc_param open_params[] = {
 	{ NULL, 0, 0, NULL },
 };
 
+static void open_failed(struct rpc_call *call, int rc, const struct bdev *bdev, const struct blob_reason *reason)
+{
+	char missing[512];
+
+	if (rc == -EPERM || rc == -EBUSY) {
+		lvol_fail(call, -EPERM, "bdev_name", "the device is in use: by a store, or exported as a namespace");
+	} else if (rc == -EILSEQ) {
+		/* Bytes that are no store: the error's own text speaks of characters. */
+		if (bdev && known_missing_on(bdev, missing, sizeof(missing)))
+			rpc_fail_errno(call, -EINVAL, "%s", missing);
+		else
+			rpc_fail_errno(call, -EINVAL, "%s", reason->text[0] ? reason->text : "the device holds no store");
+		rpc_blame(call, "bdev_name");
+	} else {
+		lvol_fail(call, rc, "bdev_name", reason->text[0] ? reason->text : lvol_rule(rc));
+	}
+}
+
+static struct lvol_store *store_on(const struct bdev *bdev)
+{
+	struct lvol_store *store = lvol_store_first();
+	struct lvol_store_info info;
+
+	for (; store; store = lvol_store_next(store)) {
+		lvol_store_get_info(store, &info);
+		if (bdev_find(info.base_bdev) == bdev)
+			break;
+	}
+	return store;
+}
+
+/* One that was opened read-only by hand is closed, to be opened for writing: 0, or an error with the call failed. */
+static fiber_fn int close_read_only(struct rpc_call *call, struct lvol_store *store)
+{
+	struct lvol_store_info info;
+	struct lvol *lvol;
+	char uuid[UUID_STR_LEN];
+
+	for (lvol = lvol_first(store); lvol; lvol = lvol_next(lvol)) {
+		if (bdev_is_open(lvol_bdev(lvol))) {
+			lvol_fail(call, -EBUSY, "bdev_name", "volumes of the store are in use: remove their namespaces and what else "
+				  "stands on them first");
+			return -EBUSY;
+		}
+	}
+	lvol_store_get_info(store, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+	known_set_read_only(uuid, false);
+	lvol_store_close(store);
+	return 0;
+}
+
 /* Ours: a store that is not open, since it was damaged or refused when its device came. */
 static fiber_fn void open_lvstore(struct rpc_call *call)
 {
+	bool read_only = rpc_bool(call, "read_only", false), was_read_only = false;
 	const char *name = rpc_string(call, "bdev_name", "");
 	struct bdev *bdev = bdev_find(name);
+	struct lvol_store *store = bdev ? store_on(bdev) : NULL;
 	struct blob_reason reason = { "" };
-	struct lvol_store_info info;
-	struct lvol_store *store;
+	struct lvol_store_info info = { 0 };
 	char uuid[UUID_STR_LEN];
 	int rc;
 
@@ -114,25 +181,29 @@ static fiber_fn void open_lvstore(struct rpc_call *call)
 		rpc_blame(call, "bdev_name");
 		return;
 	}
-	if (bdev_is_claimed(bdev, NULL))
+	if (store)
+		lvol_store_get_info(store, &info);
+	was_read_only = store && !read_only && known_read_only(info.uuid);
+	if (was_read_only && close_read_only(call, store))
+		return;
+	bdev = bdev_find(name);
+	if (!bdev || bdev_is_claimed(bdev, NULL))
 		rc = -EPERM;
-	else if (rpc_bool(call, "read_only", false))
+	else if (read_only)
 		rc = lvol_store_open_read_only(name, &store, &reason);
 	else
 		rc = lvol_store_open(name, &store, &reason);
-	if (rc == -EPERM || rc == -EBUSY) {
-		lvol_fail(call, -EPERM, "bdev_name", "the device is in use: by a store, or exported as a namespace");
-	} else if (rc == -EILSEQ) {
-		/* Bytes that are no store: the error's own text speaks of characters. */
-		rpc_fail_errno(call, -EINVAL, "%s", reason.text[0] ? reason.text : "the device holds no store");
-		rpc_blame(call, "bdev_name");
-	} else if (rc) {
-		lvol_fail(call, rc, "bdev_name", reason.text[0] ? reason.text : lvol_rule(rc));
-	} else {
-		lvol_store_get_info(store, &info);
+	if (rc) {
+		open_failed(call, rc, bdev_find(name), &reason);
 		uuid_unparse_lower(info.uuid, uuid);
-		rpc_ok(call, json_string(uuid));
+		if (was_read_only && !lvol_store_open_read_only(name, NULL, NULL)) /* as it was */
+			known_set_read_only(uuid, true);
+		return;
 	}
+	lvol_store_get_info(store, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+	known_save(call, store, read_only);
+	rpc_ok(call, json_string(uuid));
 }
 
 /* --- jobs ----------------------------------------------------------------------------------------------------------- */

@@ -11,9 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mgmt/deletion.h"
 #include "mgmt/event.h"
 #include "mgmt/http.h"
 #include "mgmt/job.h"
+#include "mgmt/known.h"
 #include "mgmt/methods.h"
 #include "mgmt/methods_lvol.h"
 #include "mgmt/server.h"
@@ -111,6 +113,8 @@ static void register_methods(void)
 	rpc_register(nvmf_methods);
 	rpc_register(nvmf_export_methods);
 	rpc_register(nvmf_show_methods);
+	rpc_register(deletion_methods);
+	rpc_register(known_methods);
 	rpc_register(internal_methods);
 	bdev_show_init();
 }
@@ -151,6 +155,7 @@ fiber_fn int mgmt_start(const struct mgmt_opts *opts, struct mgmt **ret_mgmt)
 	nvmf_methods_init(opts->target);
 	file_dirs_init(opts->file_dirs, opts->nr_file_dirs);
 	events_init();
+	known_init();
 	jobs_init(lvol_job_kinds);
 	rc = start_state(mgmt, opts);
 	if (!rc)
@@ -159,6 +164,7 @@ fiber_fn int mgmt_start(const struct mgmt_opts *opts, struct mgmt **ret_mgmt)
 		goto out_state;
 	jobs_start();
 	nvmf_target_on_ns_gone(opts->target, on_ns_gone, mgmt);
+	known_start();
 	rc = watch_start();
 	if (!rc)
 		rc = server_start(opts->rpc_socket, &mgmt->server);
@@ -173,6 +179,7 @@ fiber_fn int mgmt_start(const struct mgmt_opts *opts, struct mgmt **ret_mgmt)
 	server_stop(mgmt->server, 0);
 out_state:
 	jobs_fini();
+	known_fini();
 	events_fini();
 	state_stop(mgmt->state);
 	state_close(mgmt->state);
@@ -189,6 +196,7 @@ fiber_fn void mgmt_stop(struct mgmt *mgmt)
 	stop_background();
 	rpc_stop();
 	jobs_fini();
+	known_fini();
 	events_fini();
 	http_stop(mgmt->http);
 	server_stop(mgmt->server, STOP_FLUSH_US);

@@ -252,6 +252,31 @@ void rpc_saved_for_each(const char *class,
 		state_for_each(rpc.state, class, fn, arg);
 }
 
+struct commit_wait {
+	struct state_commit commit;
+	struct fiber_wait wait;
+};
+
+static void commit_waited(struct state_commit *commit, int status)
+{
+	fiber_wake(&container_of(commit, struct commit_wait, commit)->wait, status);
+}
+
+fiber_fn int rpc_commit(struct rpc_call *call)
+{
+	struct commit_wait c = { .commit.done = commit_waited };
+	int rc;
+
+	if (!call->changes || !rpc.state)
+		return 0;
+	fiber_wait_init(&c.wait);
+	state_append(rpc.state, call->changes, &c.commit);
+	json_decref(call->changes);
+	call->changes = NULL;
+	rc = fiber_wait(&c.wait);
+	return rc;
+}
+
 /* --- running -------------------------------------------------------------------------------------------------------- */
 
 /* Decodes the parameters; false with the call failed. */

@@ -190,6 +190,8 @@ json_t *rpc_decode(struct rpc_call *call, json_t *object, const struct rpc_param
 void rpc_save(struct rpc_call *call, const char *class, const char *parent, const char *name);
 /* The same with other params (reference taken over) or another method. */
 void rpc_save_as(struct rpc_call *call, const struct state_key *key, const char *method, json_t *params);
+/* Makes what the call has saved and forgotten so far durable now, before it goes on.  0, or why it is not (in memory it is so). */
+fiber_fn int rpc_commit(struct rpc_call *call);
 void rpc_forget(struct rpc_call *call, const char *class, const char *parent, const char *name);
 void rpc_forget_children(struct rpc_call *call, const char *class, const char *parent);
 /* state_for_each() on the state that calls are saved in; nothing with --ephemeral and during the replay. */

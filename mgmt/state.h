@@ -23,6 +23,8 @@ struct state_key {
 
 /* Classes, in the order in which they are replayed. */
 #define STATE_LOG	"log"
+#define STATE_STORE	"store"	   /* that the daemon has had open */
+#define STATE_DELETION	"deletion" /* of exported volumes, begun */
 #define STATE_BDEV	"bdev"
 #define STATE_THRESHOLD "threshold" /* of a store's fullness */
 #define STATE_TRANSPORT "transport"

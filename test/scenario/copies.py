@@ -149,7 +149,7 @@ class Contents(Base):
             for place in range(places):
                 hosts[place % 4].io.call(nvme_host.WRITE, nsid=1, cdw10=struct.pack("<QHHI8x", place * 2048, 7, 0, 0),
                                          data=struct.pack("<Q", number) * 512)
-            if number % 3 == 0 and taken < 12:
+            if taken < 12:
                 rpc.send("bdev_lvol_snapshot", {"lvol_name": "pool/v", "snapshot_name": f"s{taken}"})
                 taken += 1
         out, err = load.communicate()

@@ -327,6 +327,98 @@ class Events(ferrule.Case):
                           {"lvs_name": "pool", "lvol_name": "w", "size_in_mib": 1})
         self.assertEqual(len(rpc("bdev_lvol_get_lvols")), 1)
 
+    def test_a_store_opened_read_only_by_hand_stays_so(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 2, "thin_provision": True})
+        rpc("bdev_lvol_snapshot", {"lvol_name": "pool/v", "snapshot_name": "s"})
+        rpc("bdev_lvol_clone", {"snapshot_name": "pool/s", "clone_name": "c"})
+        daemon.stop()
+        shutil.copy(os.path.join(daemon.files, "pool"), os.path.join(daemon.files, "copy"))
+        daemon.start()
+        rpc = daemon.rpc()
+        rpc("bdev_uring_create", {"name": "copy", "filename": "copy"})
+        refused = []
+        while not refused: # it is looked at after the answer
+            refused = [e for e in rpc("event_get_events")["events"] if e["type"] == "store_refused"]
+        self.assertEqual([e["object"] for e in refused], ["copy"])
+        rpc("bdev_uring_delete", {"name": "disk-pool"})
+        open = lambda **how: rpc("bdev_lvol_open_lvstore", {"bdev_name": "copy", **how})
+        open(read_only=True)
+        rpc("bdev_null_create", {"name": "null", "block_size": 512, "num_blocks": 4096})
+        v, s, c = "pool/v", "pool/s", "pool/c"
+        for method, params in [
+                ("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "w", "size_in_mib": 1}),
+                ("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "w", "size_in_mib": 1, "thin_provision": True}),
+                ("bdev_lvol_delete", {"name": v}), ("bdev_lvol_resize", {"name": v, "size_in_mib": 4}),
+                ("bdev_lvol_resize", {"name": v, "size_in_mib": 1}), ("bdev_lvol_rename", {"old_name": v, "new_name": "w"}),
+                ("bdev_lvol_snapshot", {"lvol_name": v, "snapshot_name": "t"}),
+                ("bdev_lvol_clone", {"snapshot_name": s, "clone_name": "d"}),
+                ("bdev_lvol_revert", {"lvol_name": v, "snapshot_name": s}), ("bdev_lvol_decouple_parent", {"name": c}),
+                ("bdev_lvol_set_parent", {"lvol_name": v, "parent_name": s}),
+                ("bdev_lvol_set_parent_bdev", {"lvol_name": c, "parent_name": "null"}),
+                ("bdev_lvol_clone_bdev", {"bdev": "null", "lvs_name": "pool", "clone_name": "e"}),
+                ("bdev_lvol_inflate", {"name": c}), ("bdev_lvol_set_read_only", {"name": v}),
+                ("bdev_lvol_set_xattr", {"name": v, "xattr_name": "a", "xattr_value": "b"}),
+                ("bdev_lvol_remove_xattr", {"name": v, "xattr_name": "a"}),
+                ("bdev_lvol_grow_lvstore", {"lvs_name": "pool"}), ("bdev_lvol_delete_lvstore", {"lvs_name": "pool"}),
+                ("bdev_lvol_rename_lvstore", {"old_name": "pool", "new_name": "lake"})]:
+            with self.subTest(method=method, params=params):
+                error = self.assert_error(-32602, "Read-only file system", rpc, method, params)
+                self.assertIn("store pool on copy was opened read-only", error.data["detail"])
+                self.assertIn("bdev_lvol_open_lvstore", error.data["detail"])
+        read_only = lambda: rpc("bdev_lvol_get_lvstores")[0]["read_only"]
+        for end in [daemon.stop, daemon.kill]:
+            end()
+            daemon.start()
+            rpc = daemon.rpc()
+            self.assertTrue(read_only())
+            self.assertEqual(len(rpc("bdev_lvol_get_lvols")), 3)
+        # in use it is not taken away; then it is opened for writing, and stays so
+        rpc("nvmf_create_subsystem", {"nqn": "nqn.2026-01.io.ferrule:t"})
+        nsid = rpc("nvmf_subsystem_add_ns", {"nqn": "nqn.2026-01.io.ferrule:t", "namespace": {"bdev_name": v}})
+        self.assert_error(-32602, "Device or resource busy", open, parameter="bdev_name")
+        rpc("nvmf_subsystem_remove_ns", {"nqn": "nqn.2026-01.io.ferrule:t", "nsid": nsid})
+        open()
+        self.assertFalse(read_only())
+        daemon.restart()
+        rpc = daemon.rpc()
+        self.assertFalse(read_only())
+        self.assertTrue(rpc("bdev_lvol_delete", {"name": v}))
+
+    def test_a_store_whose_superblocks_are_gone_is_missed(self):
+        daemon = self.daemon()
+        rpc = self.pool(daemon)
+        uuid = rpc("bdev_lvol_get_lvstores")[0]["uuid"]
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 1})
+        rpc("bdev_malloc_create", {"name": "memory", "block_size": 512, "num_blocks": 65536})
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "memory", "lvs_name": "memory"})
+        daemon.stop()
+        with open(os.path.join(daemon.files, "pool"), "r+b") as file:
+            good = file.read(2 * MIB)
+            for at in [0, MIB]:
+                file.seek(at)
+                file.write(bytes(4096))
+        daemon.start()
+        rpc = daemon.rpc()
+        [missing] = [e for e in rpc("event_get_events")["events"] if e["type"] == "store_missing"]
+        self.assertEqual(missing["object"], "disk-pool")
+        for word in ["store pool", uuid, "superblocks", "bdev_lvol_open_lvstore"]:
+            self.assertIn(word, missing["text"])
+        self.assertIn("should hold store pool", daemon.log())
+        open_it = lambda: rpc("bdev_lvol_open_lvstore", {"bdev_name": "disk-pool"})
+        error = self.assert_error(-22, "Invalid argument", open_it, parameter="bdev_name")
+        self.assertIn("both of its superblocks are gone", error.data["detail"])
+        with open(os.path.join(daemon.files, "pool"), "r+b") as file:
+            file.write(good)
+        self.assertEqual(open_it(), uuid)
+        self.assertEqual(len(rpc("bdev_lvol_get_lvols")), 1)
+        # one that was deleted, or whose device was, is not missed
+        rpc("bdev_lvol_delete_lvstore", {"lvs_name": "pool"})
+        daemon.restart()
+        rpc = daemon.rpc()
+        self.assertEqual([e for e in rpc("event_get_events")["events"] if e["type"] == "store_missing"], [])
+
     def test_a_store_is_renamed(self):
         daemon = self.daemon()
         rpc = self.pool(daemon)
