@@ -515,6 +515,39 @@ START_TEST(an_online_check_ends_early_when_it_is_told_to)
 }
 END_TEST
 
+static void room_for_calls(void *arg)
+{
+	struct bench b = {0};
+	struct blob *blob;
+	struct store *s;
+	struct admission data = {0}, call = {.control = true};
+	char name[16];
+
+	bench_start(&b);
+	s = b.store;
+	for (unsigned i = 0; i < 12; i++) {
+		snprintf(name, sizeof(name), "volume-%u", i);
+		blob = make_blob(&b, name, 1 << 20);
+		blob_close(blob);
+	}
+	ck_assert_uint_ge(s->nr_dirty, 12);
+	s->max_dirty = s->nr_dirty / 2;
+	/* Nothing is waited for from here on. */
+	ck_assert_int_eq(admit(s, &data, 1, OP_FREEING), -EAGAIN);
+	ck_assert_int_eq(admit(s, &call, 1, OP_FREEING), 0);
+	admit_release(s, &call);
+	s->max_dirty = s->nr_dirty / 3;
+	ck_assert_int_eq(admit(s, &call, 1, OP_FREEING), -EAGAIN);
+	s->max_dirty = 4096;
+	bench_end(&b);
+}
+
+START_TEST(a_call_does_not_wait_behind_data_writes_that_fill_the_next_checkpoint)
+{
+	run_sim(10, 1, room_for_calls, NULL);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -527,7 +560,8 @@ int main(void)
 		a_write_under_which_its_place_is_cut_off_leaves_nothing_behind,
 		fua_writes_at_depth_share_flushes,
 		a_failed_flush_makes_the_store_read_only,
-		an_online_check_ends_early_when_it_is_told_to};
+		an_online_check_ends_early_when_it_is_told_to,
+		a_call_does_not_wait_behind_data_writes_that_fill_the_next_checkpoint};
 
 	return run_tests("control", tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -6,6 +6,10 @@
 #include "blob/csum.h"
 #include "blob/fill.h"
 
+#define COPY_FIBERS 16u
+#define COPIES_MAX  4u /* at once: more would all end late, and with them every write that waits for one */
+#define COPY_BYTES  (4 * BLOB_SUB_SIZE)
+
 void fill_plan(struct fill *f, const struct entry *e, bool exclusive)
 {
 	struct store *s = f->blob->store;
@@ -58,36 +62,101 @@ static fiber_fn int copy_run(struct fill *f, uint8_t *buf, uint32_t first, uint3
 	return rc;
 }
 
-static void copy_fiber(void *arg)
-{
-	struct fill *f = arg;
-	struct store *s = f->blob->store;
-	uint32_t max = ZERO_BYTES / BLOB_SUB_SIZE;
-	uint8_t *buf = dma_alloc(ZERO_BYTES, PAGE_BYTES);
-	int rc = buf ? 0 : -ENOMEM;
+/* A copy that several fibers make, run by run: what a cluster has may be a hundred pieces.  Owner: the last of them. */
+struct copy {
+	struct fill *f;
+	uint32_t next; /* sub-block from which on nobody has begun */
+	unsigned nr_left;
+	int rc;
+};
 
-	for (uint32_t sub = 0, nr; !rc && sub < s->subs_a_cluster; sub += nr) {
-		for (nr = 0; nr < max && sub + nr < s->subs_a_cluster && wants_copy(f, sub + nr); nr++)
-			;
-		if (nr)
-			rc = copy_run(f, buf, sub, nr);
-		else
-			nr = 1;
+/* The next run, of as much as fits a buffer; false: there is none. */
+static bool copy_next(struct copy *c, uint32_t *ret_first, uint32_t *ret_nr)
+{
+	uint32_t end = c->f->blob->store->subs_a_cluster, nr = 0;
+
+	while (c->next < end && !wants_copy(c->f, c->next))
+		c->next++;
+	*ret_first = c->next;
+	while (nr < COPY_BYTES / BLOB_SUB_SIZE && c->next < end && wants_copy(c->f, c->next)) {
+		c->next++;
+		nr++;
 	}
-	if (buf)
-		dma_free(buf);
+	*ret_nr = nr;
+	return nr;
+}
+
+static void copy_start(struct fill *f);
+
+static void copy_over(struct copy *c)
+{
+	struct fill *f = c->f;
+	struct store *s = f->blob->store;
+	struct list *it;
+	int rc = c->rc;
+
+	if (--c->nr_left)
+		return;
+	free(c);
+	s->nr_copies--;
+	while (s->nr_copies < COPIES_MAX && (it = list_pop(&s->copy_waiters)))
+		copy_start(container_of(list_entry(it, struct waiter, link), struct fill, waiter));
 	if (rc)
 		fill_over(f, rc);
 	else
 		fill_go_on(f);
 }
 
+static void copy_fiber(void *arg)
+{
+	struct copy *c = arg;
+	uint8_t *buf = dma_alloc(COPY_BYTES, PAGE_BYTES);
+	uint32_t first, nr;
+
+	while (!c->rc && (buf || c->nr_left == 1) && copy_next(c, &first, &nr)) {
+		int rc = buf ? copy_run(c->f, buf, first, nr) : -ENOMEM; /* the last one has nobody to leave it to */
+
+		if (rc)
+			c->rc = rc;
+	}
+	if (buf)
+		dma_free(buf);
+	copy_over(c);
+}
+
+static void copy_start(struct fill *f)
+{
+	struct store *s = f->blob->store;
+	struct copy *c = calloc(1, sizeof(*c)), runs = {.f = f};
+	uint32_t first, nr, nr_fibers = 0;
+
+	if (!c) {
+		fill_over(f, -ENOMEM);
+		return;
+	}
+	*c = (struct copy){.f = f, .nr_left = 1};
+	s->nr_copies++;
+	while (nr_fibers < COPY_FIBERS && copy_next(&runs, &first, &nr)) {
+		c->nr_left++;
+		if (fiber_spawn(s->owner, "blob-copy", copy_fiber, c)) {
+			c->nr_left--;
+			if (!nr_fibers)
+				c->rc = -ENOMEM;
+			break;
+		}
+		nr_fibers++;
+	}
+	copy_over(c);
+}
+
 void fill_copy_start(struct fill *f)
 {
 	struct store *s = f->blob->store;
 
-	if (fiber_spawn(s->owner, "blob-copy", copy_fiber, f))
-		fill_over(f, -ENOMEM);
+	if (s->nr_copies < COPIES_MAX)
+		copy_start(f);
+	else
+		list_add_tail(&s->copy_waiters, &f->waiter.link);
 }
 
 uint32_t fill_unshare_source(const struct fill *f, bool exclusive)

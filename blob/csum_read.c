@@ -160,14 +160,21 @@ int csum_read_wrap(struct req *carrier)
 /* Whether the checksums of a range of the device's blocks within one cluster are in memory. */
 bool csum_resident(const struct store *s, uint64_t block, uint64_t nr)
 {
-	uint32_t cluster = block >> s->cluster_block_shift, slot;
+	uint32_t cluster = block >> s->cluster_block_shift, first_slot, slot;
 	uint64_t in = block & ((1ull << s->cluster_block_shift) - 1);
-	uint64_t first = sum_page_of(s, cluster, in / s->blocks_a_sub, &slot);
+	uint64_t first = sum_page_of(s, cluster, in / s->blocks_a_sub, &first_slot);
 	uint64_t last = sum_page_of(s, cluster, (in + nr - 1) / s->blocks_a_sub, &slot);
+	const struct sum_page *page;
 
-	for (uint64_t i = first; i <= last; i++)
-		if (!sum_page_find(s->csum, i))
+	for (uint64_t i = first; i <= last; i++) {
+		page = sum_page_find(s->csum, i);
+		if (!page)
 			return false;
+		if (i == first) { /* by the time the data has come, these are in the cache */
+			__builtin_prefetch(&page->sum[first_slot]);
+			__builtin_prefetch(&page->used);
+		}
+	}
 	return true;
 }
 

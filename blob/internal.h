@@ -375,6 +375,8 @@ struct store {
 	struct fill *fills;
 	struct fifo free_fills;
 	struct list fill_waiters;
+	uint32_t nr_copies; /* of clusters, under way (cow.c) */
+	struct list copy_waiters;
 	struct list punches; /* struct req.list */
 	uint32_t nr_punch_fibers, nr_trimming;
 	uint8_t *zeroes; /* ZERO_BYTES, DMA */

@@ -358,9 +358,88 @@ START_TEST(a_write_in_place_while_its_cluster_is_copied_is_not_lost)
 }
 END_TEST
 
+/* --- copies --- */
+
+#define NR_COPIED 24u
+
+struct copying {
+	struct bench b;
+	struct blob *blob;
+	unsigned nr_left, next;
+	uint32_t most; /* copies at once */
+	struct fiber_wait over;
+};
+
+static void write_into_shared(void *arg)
+{
+	struct copying *c = arg;
+	unsigned cluster = c->next++;
+	uint8_t *buf = malloc(8 * BLOCK);
+
+	memset(buf, 2, 8 * BLOCK);
+	ck_assert_int_eq(blob_rw(&c->b, c->blob, BLOB_WRITE, 0, cluster * 64ull + 16, 8, buf), 0);
+	free(buf);
+	if (!--c->nr_left)
+		fiber_wake(&c->over, 0);
+}
+
+static void see_copies(struct crash_disk *disk, uint64_t event, void *arg)
+{
+	struct copying *c = arg;
+
+	if (c->b.store && c->b.store->nr_copies > c->most)
+		c->most = c->b.store->nr_copies;
+}
+
+/* Of each cluster three sub-blocks are there, apart; each first write after the snapshot takes them along. */
+static void run_copying(void *arg)
+{
+	struct copying *c = calloc(1, sizeof(*c));
+	struct blob_copy_opts opts = {.name = "snapshot"};
+	uint8_t *buf = malloc(8 * BLOCK);
+	struct blob *snapshot;
+
+	bench_start(&c->b);
+	c->blob = make_blob(&c->b, "volume", NR_COPIED * CLUSTER_BYTES);
+	for (unsigned i = 0; i < NR_COPIED * 3; i++) {
+		memset(buf, 1, 8 * BLOCK);
+		ck_assert_int_eq(blob_rw(&c->b, c->blob, BLOB_WRITE, 0, i / 3 * 64ull + i % 3 * 24, 8, buf), 0);
+	}
+	ck_assert_int_eq(blob_snapshot(c->blob, &opts, &snapshot), 0);
+	crash_disk_on_event(c->b.disk, see_copies, c);
+	fiber_wait_init(&c->over);
+	c->nr_left = NR_COPIED;
+	for (unsigned i = 0; i < NR_COPIED; i++)
+		ck_assert_int_eq(fiber_spawn(thread_current(), "writer", write_into_shared, c), 0);
+	fiber_wait(&c->over);
+	crash_disk_on_event(c->b.disk, NULL, NULL);
+	ck_assert_uint_ge(c->most, 2);
+	ck_assert_uint_le(c->most, 4);
+	ck_assert_uint_eq(c->b.store->nr_copies, 0);
+	for (unsigned i = 0; i < NR_COPIED * 4; i++) {
+		unsigned at = i % 4 == 3 ? 16 : i % 4 * 24;
+
+		ck_assert_int_eq(blob_rw(&c->b, c->blob, BLOB_READ, 0, i / 4 * 64ull + at, 8, buf), 0);
+		assert_blocks(buf, 8, i % 4 == 3 ? 2 : 1);
+	}
+	free(buf);
+	blob_close(c->blob);
+	bench_close(&c->b);
+	bench_check(&c->b);
+	bench_end(&c->b);
+	free(c);
+}
+
+START_TEST(few_clusters_are_copied_at_a_time_and_all_writes_that_wait_for_one_end)
+{
+	run_sim(5, 1, run_copying, NULL);
+}
+END_TEST
+
 int main(void)
 {
-	const TTest *const tests[] = {a_write_in_place_while_its_cluster_is_copied_is_not_lost,
+	const TTest *const tests[] = {few_clusters_are_copied_at_a_time_and_all_writes_that_wait_for_one_end,
+				      a_write_in_place_while_its_cluster_is_copied_is_not_lost,
 				      snapshots_of_a_blob_under_load_are_causal_and_whole_simulated,
 				      snapshots_of_a_blob_under_load_are_causal_and_whole_on_two_cores};
 

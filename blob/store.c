@@ -169,6 +169,7 @@ struct store *store_new(void)
 		return NULL;
 	s->owner = thread_current();
 	list_init(&s->space_waiters);
+	list_init(&s->copy_waiters);
 	list_init(&s->admit_waiters);
 	list_init(&s->dirty);
 	list_init(&s->frozen);

@@ -7,7 +7,7 @@ noinst_PROGRAMS += %D%/writelog
 %C%_writelog_SOURCES = %D%/writelog.c
 %C%_writelog_LDADD = $(LIBS_BDEV)
 
-EXTRA_DIST += %D%/bench %D%/nvme-instructions
+EXTRA_DIST += %D%/bench %D%/bench_storage.py %D%/nvme-instructions
 .PHONY: bench
 bench: all
 	$(top_srcdir)/tools/bench --build $(abs_top_builddir) --limit $(BENCH_OPTIONS)
