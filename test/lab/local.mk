@@ -6,7 +6,7 @@ EXTRA_DIST += \
 	%D%/lib/ledger.c %D%/lib/nvme.sh %D%/lib/nvmetcp.py %D%/lib/powercut.py %D%/lib/qmp.py %D%/lib/rdma.sh %D%/lib/rpc.py %D%/lib/target.sh %D%/lib/tsc-khz \
 	%D%/scenarios/ns-1024.sh %D%/scenarios/nvme-vfio.sh %D%/scenarios/power-cut-self.sh %D%/scenarios/power-cut.sh \
 	%D%/scenarios/tcp-admin.sh %D%/scenarios/tcp-basic.sh %D%/scenarios/tcp-digests.sh %D%/scenarios/tcp-kill9.sh \
-	%D%/scenarios/fs-kill9.sh %D%/scenarios/nvme-instructions.sh %D%/scenarios/nvme-noiommu.sh \
+	%D%/scenarios/fs-kill9.sh %D%/scenarios/nvme-export.sh %D%/scenarios/nvme-instructions.sh %D%/scenarios/nvme-noiommu.sh \
 	%D%/scenarios/power-cut-nvme.sh
 
 EXTRA_DIST += %D%/mkmodule %D%/scenarios/rdma-basic.sh %D%/scenarios/rdma-faults.sh %D%/scenarios/rdma-initiator.sh %D%/scenarios/rdma-siw.sh
