@@ -1,8 +1,9 @@
 /*
  * A PCIe function under uio_pci_generic, the last resort: BAR 0 through sysfs, our memory by its physical addresses, no interrupts.
  *
- * Nothing keeps such a function within its bounds, and nobody tells when it goes: a register read then is a bus error, which
- * reads as all ones (mapped_bar.c).  Its queues are polled for as long as commands are out.
+ * Nothing keeps such a function within its bounds, and nobody tells when it goes: its configuration space is asked for now and
+ * then, and should touching its registers be a bus error by then, they read as all ones (mapped_bar.c).  Its queues are polled for
+ * as long as commands are out.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -20,12 +21,15 @@
 
 #include "nvme/vfio_internal.h"
 
+#define LOOK_US 300000u
+
 /* Owner: app thread. */
 struct uio_bar {
 	struct mapped_bar mapped;
 	char function[256]; /* its folder in sysfs */
 	int uio_fd;	    /* while it is open the kernel's driver stays; the kernel ends bus mastering when it closes */
 	int config_fd;
+	struct timer look_timer;
 };
 
 static struct uio_bar *uio_of(struct nvme_bar *bar)
@@ -41,6 +45,29 @@ static int config_command(struct uio_bar *u, uint16_t set, uint16_t clear)
 		return -EIO;
 	command = (uint16_t)((command & ~clear) | set);
 	return pwrite(u->config_fd, &command, sizeof(command), PCI_COMMAND) == sizeof(command) ? 0 : -EIO;
+}
+
+/* What the registers of a function that is gone read is up to the machine; its configuration space is the kernel's to know. */
+static bool is_there(const struct uio_bar *u)
+{
+	uint16_t vendor;
+
+	return pread(u->config_fd, &vendor, sizeof(vendor), PCI_VENDOR_ID) == sizeof(vendor) && vendor != 0xffff;
+}
+
+static void look(void *arg)
+{
+	struct uio_bar *u = arg;
+	struct nvme_bar *bar = &u->mapped.bar;
+
+	if (is_there(u)) {
+		timer_arm(&u->look_timer, LOOK_US);
+		return;
+	}
+	log_notice("%s: it is gone", bar->name);
+	__atomic_store_n(&bar->removed, true, __ATOMIC_RELEASE);
+	if (bar->on_removed)
+		bar->on_removed(bar, bar->on_removed_arg);
 }
 
 /* Its registers are ours, it may write to memory, and it is quiet: nobody would hear its interrupt. */
@@ -80,6 +107,7 @@ static void uio_close(struct nvme_bar *bar)
 {
 	struct uio_bar *u = uio_of(bar);
 
+	timer_cancel(&u->look_timer);
 	if (u->config_fd >= 0) {
 		config_command(u, 0, PCI_COMMAND_MASTER);
 		close(u->config_fd);
@@ -238,15 +266,19 @@ int uio_bar_open(const char *address, const char *function, const char *dev, str
 		return -ENOMEM;
 	}
 	u->uio_fd = u->config_fd = -1;
+	timer_init(&u->look_timer, look, u);
 	u->mapped.bar.ops = &uio_ops;
 	snprintf(u->mapped.bar.name, sizeof(u->mapped.bar.name), "%s", address);
 	snprintf(u->function, sizeof(u->function), "%s", function);
 	rc = open_uio(u, dev, error);
 	if (!rc)
 		rc = open_function(u, error);
-	if (rc)
+	if (rc) {
 		uio_close(&u->mapped.bar);
-	else
-		*ret_bar = &u->mapped.bar;
-	return rc;
+		return rc;
+	}
+	if (thread_current())
+		timer_arm(&u->look_timer, LOOK_US);
+	*ret_bar = &u->mapped.bar;
+	return 0;
 }

@@ -227,6 +227,41 @@ START_TEST(stopping_resets_the_function_or_takes_the_bus_from_it)
 }
 END_TEST
 
+static unsigned nr_told;
+
+static void told(struct nvme_bar *b, void *arg)
+{
+	nr_told++;
+}
+
+/* Its registers go on reading something: the kernel knows better. */
+static void look_body(void *arg)
+{
+	char path[256];
+
+	open_bar();
+	bar->on_removed = told;
+	nr_told = 0;
+	fiber_sleep(5000000);
+	ck_assert_uint_eq(nr_told, 0);
+	path_of(function, "config", path);
+	ck_assert(!truncate(path, 0));
+	fiber_sleep(1000000);
+	ck_assert_uint_eq(nr_told, 1);
+	ck_assert(nvme_bar_removed(bar));
+	bar->ops->close(bar);
+	remove_function();
+	runtime_stop(0);
+}
+
+START_TEST(a_function_that_the_kernel_does_not_know_any_more_is_gone)
+{
+	struct sim_opts opts = {.seed = 1, .nr_reactors = 1};
+
+	ck_assert_int_eq(sim_run(&opts, look_body, NULL), 0);
+}
+END_TEST
+
 START_TEST(a_bus_error_elsewhere_is_one)
 {
 	char path[256];
@@ -324,6 +359,7 @@ int main(void)
 	tcase_add_test(tcase, a_function_that_vanishes_reads_all_ones_and_is_gone);
 	tcase_add_test(tcase, memory_of_another_bar_is_mapped_once_and_has_its_address_on_the_bus);
 	tcase_add_test(tcase, stopping_resets_the_function_or_takes_the_bus_from_it);
+	tcase_add_test(tcase, a_function_that_the_kernel_does_not_know_any_more_is_gone);
 	tcase_add_test_raise_signal(tcase, a_bus_error_elsewhere_is_one, SIGBUS);
 	tcase_add_test(tcase, the_msix_table_is_found_through_the_capabilities);
 	tcase_add_test(tcase, capabilities_that_make_no_sense_are_refused);
