@@ -103,7 +103,8 @@ fiber_fn int store_probe(const char *bdev_name, struct store_label *ret_label, s
  */
 fiber_fn int store_close(struct store *store);
 
-/* Closes the store and wipes both superblocks, durably.  -EBUSY when a blob is open (the store then stays open). */
+/* Closes the store and wipes both superblocks, durably.  -EBUSY when a blob is open, -EROFS when it was opened read-only (the store then
+ * stays open). */
 fiber_fn int store_destroy(struct store *store);
 
 /* Renames the store; durable when it returns.  Owner, fiber. */
@@ -207,7 +208,7 @@ struct blob_create_opts {
 fiber_fn int blob_create(struct store *store, const struct blob_create_opts *opts, struct blob **ret_blob);
 /* -EBUSY while it is open.  The space comes back in the background.  Its children get its parent. */
 fiber_fn int blob_delete(struct blob *blob);
-/* Up or down; what is cut off is freed in the background and reads zero should it grow again.  -EFBIG. */
+/* Up or down; what is cut off is freed in the background and reads zero should it grow again.  -EFBIG, -EPERM: read-only. */
 fiber_fn int blob_resize(struct blob *blob, uint64_t size_bytes);
 fiber_fn int blob_rename(struct blob *blob, const char *name); /* -EEXIST, -EINVAL */
 /* value NULL removes.  -EINVAL the key is empty or longer than 255 bytes, -ENODATA nothing to remove, -E2BIG. */

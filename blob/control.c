@@ -196,11 +196,9 @@ fiber_fn int blob_resize(struct blob *b, uint64_t size_bytes)
 
 	if (rc)
 		return rc;
-	if (b->flags & BLOB_FLAG_SNAPSHOT)
-		return -EPERM;
 	blob_open(b);
 	fiber_lock(&b->mutex);
-	rc = blob_wait_trimmed(b);
+	rc = b->frozen ? -EPERM : blob_wait_trimmed(b);
 	old = b->nr_clusters;
 	if (!rc)
 		rc = admit_wait(s, &admission, 2, nr <= old ? OP_FREEING : OP_THICK);

@@ -558,6 +558,8 @@ fiber_fn int store_destroy(struct store *s)
 	struct list *it;
 	int rc;
 
+	if (s->opened_read_only)
+		return -EROFS;
 	list_for_each (it, &s->blobs) {
 		struct blob *b = list_entry(it, struct blob, link);
 

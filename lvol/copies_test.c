@@ -489,6 +489,8 @@ static void attributes(void *arg)
 	/* Read-only: for writers at once, and for good. */
 	ck_assert_int_eq(lvol_set_read_only(a), 0);
 	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 8), -EROFS);
+	ck_assert_int_eq(lvol_resize(a, MIB), -EPERM);
+	ck_assert_int_eq(lvol_resize(a, 16 * MIB), -EPERM);
 	ck_assert_ptr_eq(lvol_parent(clone_of(a, "c")), a);
 	lvol_store_close(store);
 	ck_assert_int_eq(lvol_store_open("base", &store, NULL), 0);

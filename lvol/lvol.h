@@ -114,7 +114,8 @@ fiber_fn int lvol_clone_bdev(struct lvol_store *store, const char *bdev_name, co
 			     struct lvol **ret_lvol);
 /* Openers are told and waited for. */
 fiber_fn int lvol_delete(struct lvol *lvol);
-/* Rounded up to clusters; openers are told.  -EBUSY it would shrink below volumes that were cloned from its bdev. */
+/* Rounded up to clusters; openers are told.  -EPERM: a snapshot or read-only; -EBUSY: it would shrink under a store that stands on it, or
+ * below volumes that were cloned from its bdev. */
 fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes);
 fiber_fn int lvol_rename(struct lvol *lvol, const char *name);	  /* its own name: -EEXIST */
 

@@ -316,8 +316,8 @@ fiber_fn int lvol_store_delete(struct lvol_store *store)
 	if (rc)
 		return rc;
 	rc = store_destroy(store->store);
-	if (rc == -EBUSY) {
-		/* Cannot be: no volume is left.  Rather show what is there than lose it. */
+	if (rc == -EBUSY || rc == -EROFS) {
+		/* Opened read-only; or a volume is left, which cannot be: rather show what is there than lose it. */
 		store->closing = false;
 		attach_all(store);
 		return rc;

@@ -124,6 +124,8 @@ static void damaged(void *arg)
 	ck_assert_int_eq(io("pool/a", BDEV_READ, 'a', 0, 8), 0); /* from before the damage */
 	ck_assert_int_ne(io("pool/a", BDEV_WRITE, 'z', 0, 8), 0);
 	ck_assert_int_eq(lvol_store_grow(store), -EROFS);
+	ck_assert_int_eq(lvol_store_delete(store), -EROFS);
+	ck_assert_int_eq(io("pool/a", BDEV_READ, 'a', 0, 8), 0);
 	ck_assert_int_eq(lvol_store_close(store), 0);
 	ck_assert_int_eq(lvol_store_open("copy", &store, &reason), -EUCLEAN); /* nothing was written */
 	lvol_fini();
@@ -132,6 +134,27 @@ static void damaged(void *arg)
 START_TEST(a_damaged_store_is_opened_read_only_when_asked)
 {
 	run_sim(1, 1, damaged, NULL);
+}
+END_TEST
+
+static void nested(void *arg)
+{
+	struct lvol_store *store = make_store(64), *inner;
+	struct lvol *a = make_volume(store, "a", 32, true);
+
+	ck_assert_int_eq(lvol_store_create(&(struct lvol_store_create_opts){ .name = "inner", .base_bdev = "pool/a" }, &inner, NULL),
+			 0);
+	ck_assert_int_eq(lvol_resize(a, 16 * MIB), -EBUSY);
+	ck_assert_int_eq(lvol_resize(a, 40 * MIB), 0);
+	ck_assert_int_eq(lvol_store_grow(inner), 0);
+	ck_assert_int_eq(lvol_store_close(inner), 0);
+	ck_assert_int_eq(lvol_resize(a, 16 * MIB), 0);
+	lvol_fini();
+}
+
+START_TEST(a_volume_does_not_shrink_under_a_store)
+{
+	run_sim(1, 1, nested, NULL);
 }
 END_TEST
 
@@ -218,6 +241,7 @@ int main(void)
 	tcase_add_test(tcase, a_copy_of_an_open_store_is_refused_with_a_word);
 	tcase_add_loop_test(tcase, of_two_copies_that_appear_at_once_one_is_opened, 1, 6);
 	tcase_add_test(tcase, a_damaged_store_is_opened_read_only_when_asked);
+	tcase_add_test(tcase, a_volume_does_not_shrink_under_a_store);
 	tcase_add_test(tcase, a_store_grows_with_its_base);
 	tcase_add_test(tcase, a_volume_cloned_from_a_bdev_waits_for_it);
 	suite_add_tcase(suite, tcase);

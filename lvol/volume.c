@@ -236,6 +236,7 @@ fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes)
 {
 	uint64_t before = bdev_nr_blocks(&lvol->bdev), cluster, wanted;
 	struct store_info info;
+	struct blob_info blob;
 	int rc;
 
 	if (!size_bytes || size_bytes > INT64_MAX)
@@ -244,12 +245,17 @@ fiber_fn int lvol_resize(struct lvol *lvol, uint64_t size_bytes)
 	if (rc)
 		return rc;
 	store_get_info(lvol->store->store, &info);
+	blob_get_info(lvol->blob, &blob);
 	cluster = info.cluster_size_bytes;
 	wanted = (size_bytes + cluster - 1) / cluster * cluster / info.block_size;
 	before = bdev_nr_blocks(&lvol->bdev);
-	if (wanted < before && bdev_claim_of(&lvol->bdev) == BDEV_CLAIM_STILL) {
+	if (blob.snapshot || blob.read_only)
+		rc = -EPERM;
+	else if (wanted < before && bdev_claim_of(&lvol->bdev) != BDEV_CLAIM_NONE)
+		rc = -EBUSY;
+	if (rc) {
 		lvol_end(lvol);
-		return -EBUSY;
+		return rc;
 	}
 	/* When it shrinks, nobody may write what is being cut off. */
 	if (wanted < before)

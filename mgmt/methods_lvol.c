@@ -486,9 +486,11 @@ static fiber_fn void resize(struct rpc_call *call)
 	if (!lvol)
 		return;
 	rc = lvol_resize(lvol, size_bytes);
-	if (rc == -EBUSY)
-		lvol_fail(call, rc, "size_in_mib", "volumes cloned from this one (bdev_lvol_clone_bdev) rely on what it holds: it can "
-			  "only grow until they are inflated or deleted");
+	if (rc == -EPERM)
+		lvol_fail(call, rc, "name", "the volume is read-only, or a snapshot: it keeps its size");
+	else if (rc == -EBUSY)
+		lvol_fail(call, rc, "size_in_mib", "volumes cloned from this one (bdev_lvol_clone_bdev), or a store or a copy that uses all "
+			  "of it, rely on what it holds: it can only grow until they are gone");
 	else if (rc)
 		lvol_fail(call, rc, "size_in_mib", lvol_rule(rc));
 	else

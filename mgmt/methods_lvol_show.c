@@ -235,21 +235,24 @@ static void xattr_failed(struct rpc_call *call, int rc)
 		lvol_fail(call, rc, NULL, lvol_rule(rc));
 }
 
+static bool attributes_change(struct rpc_call *call, struct lvol *lvol)
+{
+	struct lvol_info info;
+
+	lvol_get_info(lvol, &info);
+	if (info.snapshot)
+		lvol_fail(call, -EPERM, "name", "a snapshot does not change; give attributes when it is made (xattrs)");
+	return !info.snapshot;
+}
+
 static fiber_fn void set_xattr(struct rpc_call *call)
 {
 	struct lvol *lvol = idle_lvol_of_call(call, "name");
 	json_t *value = rpc_json(call, "xattr_value");
-	struct lvol_info info;
-	int rc;
+	int rc = -E2BIG;
 
-	if (!lvol)
+	if (!lvol || !attributes_change(call, lvol))
 		return;
-	lvol_get_info(lvol, &info);
-	if (info.snapshot) {
-		lvol_fail(call, -EPERM, "name", "a snapshot does not change; give attributes when it is made (xattrs)");
-		return;
-	}
-	rc = -E2BIG;
 	if (json_string_length(value) <= BLOB_XATTR_MAX)
 		rc = lvol_set_xattr(lvol, rpc_string(call, "xattr_name", ""), json_string_value(value),
 				    (uint16_t)json_string_length(value));
@@ -292,7 +295,7 @@ static fiber_fn void remove_xattr(struct rpc_call *call)
 	struct lvol *lvol = idle_lvol_of_call(call, "name");
 	int rc;
 
-	if (!lvol)
+	if (!lvol || !attributes_change(call, lvol))
 		return;
 	rc = lvol_set_xattr(lvol, rpc_string(call, "xattr_name", ""), NULL, 0);
 	if (rc)
