@@ -48,7 +48,7 @@ struct store_create_opts {
 enum store_event {
 	STORE_EVENT_REMOVED,   /* the bdev went away: close the store; all I/O fails with -ENODEV */
 	STORE_EVENT_READ_ONLY, /* a flush or a journal write failed: see store_info.read_only_reason */
-	STORE_EVENT_CHECKSUM,  /* data do not match their checksum: see store_newest_bad() */
+	STORE_EVENT_CHECKSUM,  /* data do not match their checksum: see store_take_bad() */
 };
 
 struct store_open_opts {
@@ -161,7 +161,7 @@ void store_find_externals(struct store *store);
 /* What was lost, one line each, idx from 0; NULL past the last.  Owner. */
 const char *store_degraded(struct store *store, uint32_t idx);
 
-/* The newest block that did not match its checksum.  Owner. */
+/* A block that did not match its checksum.  Owner. */
 struct store_bad {
 	uint64_t blob_id;
 	char blob_name[BLOB_NAME_MAX + 1];
@@ -170,7 +170,8 @@ struct store_bad {
 	uint32_t crc_stored, crc_found;
 };
 
-bool store_newest_bad(struct store *store, struct store_bad *ret_bad); /* false: none since the open */
+/* The next one that was found since the last call; of more than 256 only the newest.  false: none. */
+bool store_take_bad(struct store *store, struct store_bad *ret_bad);
 
 struct store_stats {
 	uint64_t nr_reads, nr_writes, nr_flushes, nr_unmaps; /* I/Os of blobs */

@@ -12,6 +12,7 @@ struct fill;
 #define SUM_PAGES_MIN	8u
 #define SUM_LOADS	64u
 #define SUM_CLEAN_BATCH 256u
+#define SUM_BAD_MAX	256u
 /* A cluster is clean one to two of these after it was written last. */
 #ifdef BLOB_MUTANTS
 #define SUM_TICK_US 2000u /* the crash laboratory's stores do not live for seconds */
@@ -64,7 +65,8 @@ struct csums {
 	uint64_t *unsettled; /* marked when the store was opened: mismatches are a crash's */
 	uint64_t nr_marked, nr_unsettled;
 	uint64_t nr_bad, nr_unverified, nr_unknown;
-	struct store_bad newest;
+	struct store_bad told[SUM_BAD_MAX]; /* a ring of those that were found last, each once */
+	uint64_t nr_told, nr_taken;	    /* found; and taken by who is told */
 	struct task event_task;
 	bool event_pending;
 	struct fiber_cond wake, cleaned;

@@ -19,16 +19,27 @@ static void tell_bad(void *arg)
 		s->event(s, STORE_EVENT_CHECKSUM, s->event_arg);
 }
 
+/* Hosts try again, and by turns: one line and one event for each block are enough. */
+static bool was_told(const struct csums *c, uint64_t blob_id, uint64_t offset_blocks, uint32_t found)
+{
+	uint64_t nr = c->nr_told < SUM_BAD_MAX ? c->nr_told : SUM_BAD_MAX;
+
+	for (uint64_t i = 0; i < nr; i++)
+		if (c->told[i].blob_id == blob_id && c->told[i].offset_blocks == offset_blocks && c->told[i].crc_found == found)
+			return true;
+	return false;
+}
+
 static void note_bad(struct blob *b, uint64_t sub_of_blob, uint32_t cluster, uint32_t stored, uint32_t found)
 {
 	struct store *s = b->store;
 	struct csums *c = s->csum;
-	struct store_bad *bad = &c->newest;
+	struct store_bad *bad = &c->told[c->nr_told % SUM_BAD_MAX];
 
 	c->nr_bad++;
-	/* Hosts try again; one line is enough. */
-	if (bad->blob_id == b->id && bad->offset_blocks == sub_of_blob * s->blocks_a_sub && bad->crc_found == found)
+	if (was_told(c, b->id, sub_of_blob * s->blocks_a_sub, found))
 		return;
+	c->nr_told++;
 	memset(bad, 0, sizeof(*bad));
 	bad->blob_id = b->id;
 	snprintf(bad->blob_name, sizeof(bad->blob_name), "%s", b->name);
@@ -74,11 +85,15 @@ int csum_judge(struct blob *b, uint64_t sub_of_blob, uint32_t cluster, uint32_t 
 	return 0;
 }
 
-bool store_newest_bad(struct store *s, struct store_bad *ret_bad)
+bool store_take_bad(struct store *s, struct store_bad *ret_bad)
 {
-	if (!s->csum || !s->csum->nr_bad)
+	struct csums *c = s->csum;
+
+	if (!c || c->nr_taken == c->nr_told)
 		return false;
-	*ret_bad = s->csum->newest;
+	if (c->nr_told - c->nr_taken > SUM_BAD_MAX) /* the log has them */
+		c->nr_taken = c->nr_told - SUM_BAD_MAX;
+	*ret_bad = c->told[c->nr_taken++ % SUM_BAD_MAX];
 	return true;
 }
 

@@ -83,7 +83,7 @@ static void rot(void *arg)
 	/* Any block of it, and none beside it, however little is read. */
 	for (uint64_t at = 30; at < 60; at++)
 		ck_assert_int_eq(blob_rw(&b, blob, BLOB_READ, 0, at, 1, buf), at >= 40 && at < 48 ? -EIO : 0);
-	ck_assert(store_newest_bad(b.store, &bad));
+	ck_assert(store_take_bad(b.store, &bad));
 	ck_assert_str_eq(bad.blob_name, "rotten");
 	ck_assert_uint_eq(bad.offset_blocks, 40);
 	ck_assert_uint_eq(bad.nr_blocks, SUB_BLOCKS);
@@ -106,6 +106,34 @@ static void rot(void *arg)
 	free(buf);
 	bench_end(&b);
 }
+
+/* Several at once, and then each again by turns. */
+static void told(void *arg)
+{
+	struct bench b = {0};
+	struct store_bad bad;
+	struct blob *blob;
+	uint8_t buf[SUB_BLOCKS * BLOCK];
+	unsigned nr = 0;
+
+	start(&b);
+	blob = make_blob(&b, "rotten", 1 << 20);
+	write_all(&b, blob, 128, 7);
+	for (unsigned i = 0; i < 5; i++)
+		flip(b.store, block_of(blob, (3 * i + 1) * SUB_BLOCKS), i);
+	for (unsigned i = 0; i < 20; i++)
+		ck_assert_int_eq(blob_rw(&b, blob, BLOB_READ, 0, (3 * (i % 5) + 1) * SUB_BLOCKS, SUB_BLOCKS, buf), -EIO);
+	for (; store_take_bad(b.store, &bad); nr++)
+		ck_assert_uint_eq(bad.offset_blocks, (3 * nr + 1) * SUB_BLOCKS);
+	ck_assert_uint_eq(nr, 5);
+	bench_end(&b);
+}
+
+START_TEST(each_rotten_block_is_told_once)
+{
+	run_sim(1, 1, told, NULL);
+}
+END_TEST
 
 START_TEST(a_rotten_block_is_an_error_and_its_neighbours_are_not)
 {
@@ -544,6 +572,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {a_rotten_block_is_an_error_and_its_neighbours_are_not,
+				      each_rotten_block_is_told_once,
 				      checksums_are_there_after_a_reopen,
 				      a_small_cache_of_checksums_is_enough,
 				      a_page_of_checksums_is_healed_from_its_copy,

@@ -78,7 +78,7 @@ static void store_event(struct store *blobs, enum store_event event, void *arg)
 	struct list *it;
 
 	if (event == STORE_EVENT_CHECKSUM) {
-		if (on_bad && !store->opening && !list_empty(&store->link) && store_newest_bad(blobs, &bad))
+		while (on_bad && !store->opening && !list_empty(&store->link) && store_take_bad(blobs, &bad))
 			on_bad(store, &bad);
 		return;
 	}

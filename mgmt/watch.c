@@ -113,14 +113,10 @@ static void look_at_space(struct watched *w, const struct store_info *info)
 
 	if (!total)
 		return;
-	while (nr < w->nr_percents && used * 100 >= total * w->percents[nr])
-		nr++;
-	if (nr > w->nr_crossed)
-		tell_threshold(w, info, w->percents[nr - 1], true);
-	while (nr && used * 100 < total * (w->percents[nr - 1] - 1u))
-		nr--;
-	if (nr < w->nr_crossed)
-		tell_threshold(w, info, w->percents[nr], false);
+	for (; nr < w->nr_percents && used * 100 >= total * w->percents[nr]; nr++)
+		tell_threshold(w, info, w->percents[nr], true);
+	for (; nr && used * 100 < total * (w->percents[nr - 1] - 1u); nr--)
+		tell_threshold(w, info, w->percents[nr - 1], false);
 	w->nr_crossed = nr;
 }
 

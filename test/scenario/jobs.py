@@ -194,16 +194,16 @@ class Events(ferrule.Case):
         last = rpc("event_get_events", {"max": 0})["last"]
         size = space["total_clusters"] * 7 // 10 * space["cluster_size"] // MIB
         rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "thick", "size_in_mib": size})
+        crossed = lambda read: [(e["type"], e["object"], e["data"]["threshold_percent"], e["data"]["direction"])
+                                for e in read["events"]]
         read = rpc("event_get_events", {"after": last, "timeout_ms": 60000})
-        event = read["events"][0]
-        self.assertEqual((event["type"], event["object"], event["data"]["threshold_percent"], event["data"]["direction"]),
-                         ("store_threshold", "pool", 60, "above"))
+        self.assertEqual(crossed(read), [("store_threshold", "pool", 40, "above"), ("store_threshold", "pool", 60, "above")])
         space = rpc("bdev_lvol_get_lvstore_space", {"lvs_name": "pool"})
         self.assertGreaterEqual(space["used_percent"], 60)
         self.assertGreater(space["reserved_clusters"], 0)
         rpc("bdev_lvol_delete", {"name": "pool/thick"})
-        event = rpc("event_get_events", {"after": read["last"], "timeout_ms": 60000})["events"][0]
-        self.assertEqual((event["data"]["threshold_percent"], event["data"]["direction"]), (40, "below"))
+        read = rpc("event_get_events", {"after": read["last"], "timeout_ms": 60000})
+        self.assertEqual(crossed(read), [("store_threshold", "pool", 60, "below"), ("store_threshold", "pool", 40, "below")])
         for wrong in [[50, 40], [101], [1], ["80"], [10, 20, 30, 40, 50, 60, 70, 80, 90]]:
             self.assert_error(-32603, "spdk_json_decode_object failed", rpc, "bdev_lvol_set_lvstore_thresholds",
                               {"lvs_name": "pool", "percents": wrong}, parameter="percents")
