@@ -14,6 +14,7 @@ import time
 
 NQN = "nqn.2026-11.ferrule.bench:"
 FIRST_MIB = 1024     # a volume whose every 4 KiB is written once
+PEER_FIRST_MIB = 256
 JOURNAL_PAGES = 512  # so small that FIRST_MIB of first writes come across several checkpoints
 IDLE_VOLUMES = 20000
 RESTART_VOLUMES = 100000
@@ -62,7 +63,7 @@ class Daemon:
 
     def export(self, name, bdev):
         nqn = NQN + name
-        if not any(t["trtype"] == "TCP" for t in self.call("nvmf_get_transports")):
+        if not any(t["trtype"].upper() == "TCP" for t in self.call("nvmf_get_transports")):
             self.call("nvmf_create_transport", trtype="TCP")
         self.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True, serial_number="BENCH")
         self.call("nvmf_subsystem_add_ns", nqn=nqn, namespace={"bdev_name": bdev})
@@ -98,9 +99,41 @@ class Daemon:
         with open("/proc/%d/status" % self.proc.pid) as f:
             return int(re.search(r"VmRSS:\s+(\d+) kB", f.read())[1]) * 1024
 
+    def make_store(self, bdev, name):
+        self.call("bdev_lvol_create_lvstore", bdev_name=bdev, lvs_name=name, journal_pages=JOURNAL_PAGES)
+
     def generation(self, store):
         """Of the newest checkpoint, which an online check tells."""
         return self.call("bdev_lvol_check_lvstore", lvs_name=store)["generation"]
+
+
+class Peer(Daemon):
+    """A second target that is there already and takes the same calls (--peer-rpc SOCKET,PID); stopped outside the with block."""
+
+    def __init__(self, bench, args):
+        path, pid = args.peer_rpc.split(",")
+        self.bench, self.args, self.pid = bench, args, int(pid)
+        self.port = bench.free_port()
+        os.kill(self.pid, signal.SIGCONT)
+        self.rpc = bench.Rpc(path)
+        self.proc = self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.rpc.call("bdev_lvol_delete_lvstore", lvs_name="first")
+        self.rpc.call("bdev_malloc_delete", name="Base")
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def call(self, method, **params):
+        return self.rpc.call(method, **params)
+
+    def make_store(self, bdev, name):
+        self.call("bdev_lvol_create_lvstore", bdev_name=bdev, lvs_name=name, cluster_sz=1 << 20, clear_method="none")
+
+    def generation(self, store):
+        return 0
 
 
 def say(row, text, **values):
@@ -115,42 +148,52 @@ def spread(values):
 # --- first writes ------------------------------------------------------------------------------------------------------------
 
 
-def first_writes(bench, args, slow):
-    """Each 4 KiB of a fresh volume once, then again; a snapshot, then once more and again."""
-    first, after, rates, waits = [], [], [], []
-    with tempfile.TemporaryDirectory(prefix="ferrule-bench.") as folder, Daemon(bench, args, folder) as d:
-        d.malloc("Base", FIRST_MIB * 2 * args.rounds * 9 // 8 + 64)
-        base = "Base"
-        if slow:
-            base = "Slow"
-            d.call("bdev_delay_create", name=base, base_bdev_name="Base", avg_read_latency=80, p99_read_latency=80,
-                   avg_write_latency=15, p99_write_latency=15)
-        d.call("bdev_lvol_create_lvstore", bdev_name=base, lvs_name="first", journal_pages=JOURNAL_PAGES)
-        checkpoints = 0
-        for n in range(args.rounds):
-            volume = "v%d" % n
-            d.call("bdev_lvol_create", lvs_name="first", lvol_name=volume, size_in_mib=FIRST_MIB, thin_provision=True)
-            nqn = d.export(volume, "first/" + volume)
-            options = ("--qd", "32", "--bs", "4096", "--read", "0", "--once", "--time", "600", "--seed")
-            before = d.generation("first")
-            r = [d.perf(nqn, *options, "1")]
-            checkpoints = d.generation("first") - before
-            r.append(d.perf(nqn, *options, "2"))
-            d.call("bdev_lvol_snapshot", lvol_name="first/" + volume, snapshot_name="s%d" % n)
-            r += [d.perf(nqn, *options, "3"), d.perf(nqn, *options, "4")]
-            iops = [x["iops"] for x in r]
-            first.append(iops[1] / iops[0])
-            after.append(iops[3] / iops[2])
-            rates.append(iops)
-            waits.append(max(x["wait"] for x in r))
+def first_writes_of(d, args, slow, mib, rounds):
+    """Each 4 KiB of a fresh volume once, then again; a snapshot, then once more and again: the rates, for each round."""
+    rates, waits, checkpoints = [], [], 0
+    d.malloc("Base", mib * 2 * rounds * 9 // 8 + 64)
+    base = "Base"
+    if slow:
+        base = "Slow"
+        d.call("bdev_delay_create", name=base, base_bdev_name="Base", avg_read_latency=80, p99_read_latency=80, avg_write_latency=15,
+               p99_write_latency=15)
+    d.make_store(base, "first")
+    for n in range(rounds):
+        volume = "v%d" % n
+        d.call("bdev_lvol_create", lvs_name="first", lvol_name=volume, size_in_mib=mib, thin_provision=True)
+        nqn = d.export(volume, "first/" + volume)
+        options = ("--qd", "32", "--bs", "4096", "--read", "0", "--once", "--time", "600", "--seed")
+        before = d.generation("first")
+        r = [d.perf(nqn, *options, "1")]
+        checkpoints = d.generation("first") - before
+        r.append(d.perf(nqn, *options, "2"))
+        d.call("bdev_lvol_snapshot", lvol_name="first/" + volume, snapshot_name="s%d" % n)
+        r += [d.perf(nqn, *options, "3"), d.perf(nqn, *options, "4")]
+        rates.append([x["iops"] for x in r])
+        waits.append(max(x["wait"] for x in r))
+        d.call("nvmf_delete_subsystem", nqn=nqn)
+    return rates, max(waits), checkpoints
+
+
+def say_first_writes(prefix, slow, rates, wait, checkpoints):
     on = "delay" if slow else "malloc"
-    medians = [statistics.median(column) / 1000 for column in zip(*rates)]
-    waited = ", waited for a CPU %.0f %%" % (100 * max(waits))
-    return [say("first-writes-" + on, "%4.0f k, overwrites %4.0f k: %s times; %d checkpoints%s" % (medians[0], medians[1],
-                                                                                             spread(first), checkpoints, waited),
-                ratio=statistics.median(first), spread=[min(first), max(first)], checkpoints=checkpoints, wait=max(waits)),
-            say("after-snapshot-" + on, "%4.0f k, overwrites %4.0f k: %s times" % (medians[2], medians[3], spread(after)),
-                ratio=statistics.median(after), spread=[min(after), max(after)], wait=max(waits))]
+    first, after = [r[1] / r[0] for r in rates], [r[3] / r[2] for r in rates]
+    k = [statistics.median(column) / 1000 for column in zip(*rates)]
+    more = ", %d checkpoints" % checkpoints if checkpoints else ""
+    return [say(prefix + "first-writes-" + on, "%4.1f k, overwrites %4.0f k: %s times%s, waited for a CPU %.0f %%" % (
+                k[0], k[1], spread(first), more, 100 * wait),
+                iops=k[0] * 1000, ratio=statistics.median(first), spread=[min(first), max(first)], checkpoints=checkpoints, wait=wait),
+            say(prefix + "after-snapshot-" + on, "%4.1f k, overwrites %4.0f k: %s times" % (k[2], k[3], spread(after)),
+                iops=k[2] * 1000, ratio=statistics.median(after), spread=[min(after), max(after)], wait=wait)]
+
+
+def first_writes(bench, args, slow):
+    with tempfile.TemporaryDirectory(prefix="ferrule-bench.") as folder, Daemon(bench, args, folder) as d:
+        out = say_first_writes("", slow, *first_writes_of(d, args, slow, FIRST_MIB, args.rounds))
+    if slow or not args.peer_rpc:
+        return out
+    with Peer(bench, args) as d:
+        return out + say_first_writes("peer-", False, *first_writes_of(d, args, False, PEER_FIRST_MIB, 1))
 
 
 # --- snapshots under load ----------------------------------------------------------------------------------------------------
@@ -319,6 +362,9 @@ def stores(bench, args):
         (wall, cpu), = figures(text, "open after a kill")
         memory = figures(text, "after those")[0][0]
         out.append(say("recovery-%d-tib" % tib, "%.2f s (CPU %.2f s)" % (wall / 1e6, cpu / 1e6), s=wall / 1e6, cpu_s=cpu / 1e6))
+        (wall, cpu), = figures(text, "exclusive space, most of the map not in memory")
+        out.append(say("exclusive-%d-tib-cold" % tib, "%.1f ms for each TiB (CPU %.1f ms)" % (wall / 1e3 / tib, cpu / 1e3 / tib),
+                       ms=wall / 1e3 / tib))
         out.append(say("memory-%d-tib" % tib, "%.1f MiB for each TiB, 4 KiB written in each cluster and all read" % (memory / tib),
                        mib=memory / tib))
     text = program(bench, args, "tools/storebench", "--recovery", "1", "16")

@@ -157,6 +157,7 @@ fiber_fn void recovery(struct store *store, struct blob_channel *ch, uint64_t ti
 	struct filler f = { .ch = ch };
 	struct store_stats stats;
 	struct store_info info;
+	uint64_t exclusive;
 
 	check("create", blob_create(store, &opts, &f.blob));
 	blob_open(f.blob);
@@ -180,6 +181,9 @@ fiber_fn void recovery(struct store *store, struct blob_channel *ch, uint64_t ti
 	f.ch = blob_channel_get(store);
 	f.blob = store_find_blob(store, "volume");
 	blob_open(f.blob);
+	begin();
+	check("exclusive", blob_exclusive(f.blob, &exclusive));
+	end("exclusive space, most of the map not in memory");
 	printf("%-48s %12.0f /s\n", "random reads", run(f.blob, f.ch, BLOB_READ, 1000000, MIB, RANDOM));
 	memory_now(store, "after those");
 	blob_close(f.blob);
