@@ -11,6 +11,8 @@
 #include "runtime/internal.h"
 #include "runtime/rnic_internal.h"
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
 static const struct rnic_ops *ops(void)
 {
 	return sim_on ? &rnic_sim_ops : &rnic_verbs_ops;
@@ -29,6 +31,91 @@ const struct rnic_info *rnic_info(const struct rnic_device *device)
 bool rnic_is_removed(const struct rnic_device *device)
 {
 	return atomic_load((atomic_bool *)(uintptr_t)&device->removed);
+}
+
+/* --- devices that go away ---------------------------------------------------------------------------------------------- */
+
+struct rnic_watch {
+	struct rnic_device *device;
+	struct thread *thread;
+	void (*removed)(void *arg);
+	void *arg;
+	struct list link; /* device->watches */
+	bool told, destroyed;
+	atomic_uint refs; /* the owner's, and the message's on its way */
+};
+
+void rnic_device_init(struct rnic_device *device)
+{
+	list_init(&device->watches);
+}
+
+static void watch_put(struct rnic_watch *watch)
+{
+	if (atomic_fetch_sub(&watch->refs, 1) == 1)
+		free(watch);
+}
+
+static void removed_msg(void *arg)
+{
+	struct rnic_watch *watch = arg;
+
+	if (!watch->destroyed)
+		watch->removed(watch->arg);
+	watch_put(watch);
+}
+
+/* With the lock held. */
+static void watch_tell(struct rnic_watch *watch)
+{
+	if (watch->told)
+		return;
+	watch->told = true;
+	atomic_fetch_add(&watch->refs, 1);
+	thread_send(watch->thread, removed_msg, watch);
+}
+
+void rnic_device_removed(struct rnic_device *device)
+{
+	struct list *it;
+
+	pthread_mutex_lock(&lock);
+	atomic_store(&device->removed, true);
+	list_for_each (it, &device->watches)
+		watch_tell(list_entry(it, struct rnic_watch, link));
+	pthread_mutex_unlock(&lock);
+}
+
+int rnic_watch_create(struct rnic_device *device, void (*removed)(void *arg), void *arg, struct rnic_watch **ret_watch)
+{
+	struct rnic_watch *watch = calloc(1, sizeof(*watch));
+
+	if (!watch)
+		return -ENOMEM;
+	watch->device = device;
+	watch->thread = thread_current();
+	watch->removed = removed;
+	watch->arg = arg;
+	atomic_init(&watch->refs, 1);
+	pthread_mutex_lock(&lock);
+	list_add_tail(&device->watches, &watch->link);
+	if (rnic_is_removed(device))
+		watch_tell(watch);
+	pthread_mutex_unlock(&lock);
+	*ret_watch = watch;
+	return 0;
+}
+
+void rnic_watch_destroy(struct rnic_watch *watch)
+{
+	if (!watch)
+		return;
+	assert(watch->thread == thread_current());
+	pthread_mutex_lock(&lock);
+	list_del(&watch->link);
+	pthread_mutex_unlock(&lock);
+	watch->destroyed = true;
+	watch_put(watch);
 }
 
 const char *rnic_status_name(uint8_t status)
@@ -90,7 +177,6 @@ uint32_t rnic_window_next_key(struct rnic_window *window)
 
 int rnic_pool_lkey(struct rnic_device *device, uint32_t *ret_lkey)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	unsigned access = RNIC_LOCAL_WRITE | (device->info.iwarp ? RNIC_REMOTE_WRITE : 0);
 	size_t len;
 	void *pool = iobuf_region(&len);
@@ -103,6 +189,14 @@ int rnic_pool_lkey(struct rnic_device *device, uint32_t *ret_lkey)
 		*ret_lkey = device->pool_mr->lkey;
 	pthread_mutex_unlock(&lock);
 	return rc;
+}
+
+void rnic_pool_forget(struct rnic_device *device)
+{
+	pthread_mutex_lock(&lock);
+	rnic_mr_free(device->pool_mr);
+	device->pool_mr = NULL;
+	pthread_mutex_unlock(&lock);
 }
 
 /* --- queues ------------------------------------------------------------------------------------------------------------ */

@@ -28,7 +28,7 @@ int rnic_available(char *ret_why, size_t size);
 
 /* --- devices and memory ---------------------------------------------------------------------------------------------- */
 
-/* Constant.  A device that was once seen stays known, also when it has been taken away. */
+/* Constant.  A device that has been taken away stays known as long as anything is left that was made on it. */
 struct rnic_info {
 	char name[64];
 	bool windows; /* memory windows of type 2B: keys for a part of a registration, made and ended by work requests */
@@ -45,6 +45,14 @@ struct rnic_info {
 
 const struct rnic_info *rnic_info(const struct rnic_device *device);
 bool rnic_is_removed(const struct rnic_device *device); /* any thread */
+
+/*
+ * Tells the current thread, once, that the device has been taken away: who has queues or memory there must free them, since some
+ * drivers (soft-RoCE's and soft-iWARP's among them) wait for that.  Connections hear of it by themselves.
+ */
+struct rnic_watch;
+int rnic_watch_create(struct rnic_device *device, void (*removed)(void *arg), void *arg, struct rnic_watch **ret_watch);
+void rnic_watch_destroy(struct rnic_watch *watch); /* on the same thread, also from removed(); NULL is fine */
 
 #define RNIC_LOCAL_WRITE  0x1u
 #define RNIC_REMOTE_READ  0x2u

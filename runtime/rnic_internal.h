@@ -41,7 +41,9 @@ extern const struct rnic_ops rnic_sim_ops, rnic_verbs_ops;
 struct rnic_device {
 	struct rnic_info info;
 	atomic_bool removed;
-	struct rnic_mr *pool_mr; /* app thread and whoever holds the lock of rnic.c */
+	/* whoever holds the lock of rnic.c */
+	struct rnic_mr *pool_mr;
+	struct list watches;
 };
 
 struct rnic_mr {
@@ -82,6 +84,11 @@ void rnic_conn_init(struct rnic_conn *conn, struct rnic_device *device, void (*f
  */
 void rnic_conn_tell(struct rnic_conn *conn, const struct rnic_event *event);
 void rnic_conn_put(struct rnic_conn *conn);
+void rnic_device_init(struct rnic_device *device);
+/* It goes away: tells those who watch it.  Thread: any; once or several times. */
+void rnic_device_removed(struct rnic_device *device);
+/* Nothing that reaches the pool by the device is left. */
+void rnic_pool_forget(struct rnic_device *device);
 void rnic_sim_reset(void);
 
 #endif

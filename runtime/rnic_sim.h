@@ -1,7 +1,8 @@
 /*
  * The simulated RDMA fabric, as tests reach into it.  IPv4 addresses belong to the device "sim0", which has shared receive
  * queues; IPv6 addresses to "sim1", which is like soft-iWARP: no shared receive queues, one place in an RDMA READ, and its
- * memory must be writable from outside.  Work runs in order, each piece after a delay by the seed; keys, ranges, access and
+ * memory must be writable from outside.  The number of an accepted connection's queue pair is used again at once, as devices may.
+ * Work runs in order, each piece after a delay by the seed; keys, ranges, access and
  * the room in every queue are checked as a device would.
  */
 #ifndef RUNTIME_RNIC_SIM_H
@@ -13,6 +14,7 @@ struct rnic_sim_stats {
 	unsigned nr_sends, nr_writes, nr_reads, nr_invalidated;
 	unsigned nr_not_ready; /* a send found no receive, and was tried again */
 	unsigned max_reads;    /* most RDMA READs that one queue pair had posted */
+	unsigned max_responses; /* most sends that the queue pair of an accepted connection had posted */
 	unsigned nr_qps, nr_mrs, nr_cqs, nr_srqs, nr_conns; /* that are there */
 };
 
@@ -25,6 +27,10 @@ void rnic_sim_cut(struct rnic_conn *conn);
 void rnic_sim_fail_next(struct rnic_conn *conn, enum rnic_status status);
 /* This end's queue pair goes into error by itself. */
 void rnic_sim_break(struct rnic_conn *conn);
+/* Its completion queue tells nobody of what is in it, until it may again. */
+void rnic_sim_hold(struct rnic_conn *conn, bool hold);
+/* A receive and a piece of work of a queue pair that is unknown complete in its completion queue. */
+void rnic_sim_stray(struct rnic_conn *conn, enum rnic_status status);
 /* The other end; NULL when it is gone. */
 struct rnic_conn *rnic_sim_peer(struct rnic_conn *conn);
 /* Does that to every connection that is up. */

@@ -3,6 +3,7 @@
  *
  * A device's events are watched on the app thread, for as long as rnic_verbs_cm.c has a listener or a connection; they go to the
  * connection's thread by message before they are acknowledged, and destroying a queue pair waits for the acknowledgement.
+ * A device that was taken away is closed when the last that was made on it is gone; until then some drivers do not let it go.
  * Completion queues are polled each turn, and before their reactor sleeps their channel is armed.
  */
 #include "config.h"
@@ -57,6 +58,8 @@ void verbs_watch_begin(struct watch *watch)
 /* stopped() comes later.  Begun again meanwhile, it goes on. */
 void verbs_watch_stop(struct watch *watch)
 {
+	if (watch->stopping)
+		return;
 	watch->stopping = true;
 	ring_poll_cancel(&watch->op);
 }
@@ -91,7 +94,7 @@ static void device_ready(void *arg)
 		case IBV_EVENT_SQ_DRAINED:
 			break;
 		case IBV_EVENT_DEVICE_FATAL:
-			device->base.removed = true;
+			verbs_device_removed(&device->base);
 			/* fall through */
 		default:
 			log_notice("RDMA device %s: %s", device->base.info.name, ibv_event_type_str(event.event_type));
@@ -99,6 +102,71 @@ static void device_ready(void *arg)
 		}
 		ibv_ack_async_event(&event);
 	}
+}
+
+/* librdmacm looks for the devices that are gone only when it is asked for a list. */
+static void forget_gone_devices(void)
+{
+	struct ibv_context **list = rdma_get_devices(NULL);
+
+	if (list)
+		rdma_free_devices(list);
+}
+
+static void device_close(void *arg)
+{
+	struct verbs_device *device = arg;
+
+	log_notice("RDMA device %s is closed", device->base.info.name);
+	ibv_dealloc_pd(device->pd);
+	list_del(&device->link);
+	free(device);
+	forget_gone_devices();
+}
+
+static bool is_unused(struct verbs_device *device)
+{
+	return atomic_load(&device->users) == (device->base.pool_mr ? 1u : 0u);
+}
+
+/* Messages may find it closed already: they name no device. */
+static void close_gone_devices(void *arg)
+{
+	struct list *it, *next;
+
+	for (it = verbs_devices.next; it != &verbs_devices; it = next) {
+		struct verbs_device *device = list_entry(it, struct verbs_device, link);
+
+		next = it->next;
+		if (!rnic_is_removed(&device->base) || device->closing || !is_unused(device))
+			continue;
+		device->closing = true;
+		rnic_pool_forget(&device->base);
+		device->watch.stopped = device_close;
+		if (device->watch.on)
+			verbs_watch_stop(&device->watch);
+		else
+			device_close(device);
+	}
+}
+
+void verbs_device_use(struct verbs_device *device)
+{
+	atomic_fetch_add(&device->users, 1);
+}
+
+void verbs_device_unuse(struct verbs_device *device)
+{
+	if (atomic_fetch_sub(&device->users, 1) <= 2 && rnic_is_removed(&device->base))
+		thread_send(runtime_app_thread(), close_gone_devices, NULL);
+}
+
+void verbs_device_removed(struct rnic_device *base)
+{
+	if (!rnic_is_removed(base))
+		log_warning("RDMA device %s is taken away", base->info.name);
+	rnic_device_removed(base);
+	thread_send(runtime_app_thread(), close_gone_devices, NULL);
 }
 
 static uint8_t u8_of(int n)
@@ -145,6 +213,7 @@ struct rnic_device *verbs_device_get(struct rdma_cm_id *id)
 	device = calloc(1, sizeof(*device));
 	if (!device)
 		return NULL;
+	rnic_device_init(&device->base);
 	device->context = id->verbs;
 	device->pd = ibv_alloc_pd(id->verbs);
 	if (!device->pd || device_query(device, id->port_num) || verbs_set_nonblocking(id->verbs->async_fd)) {
@@ -176,6 +245,8 @@ int verbs_mr_create(struct rnic_device *device, void *addr, size_t len, unsigned
 		free(mr);
 		return -errno;
 	}
+	mr->device = device_of(device);
+	verbs_device_use(mr->device);
 	mr->mr.lkey = mr->ibv->lkey;
 	mr->mr.rkey = mr->ibv->rkey;
 	*ret_mr = &mr->mr;
@@ -187,6 +258,7 @@ void verbs_mr_free(struct rnic_mr *base)
 	struct verbs_mr *mr = container_of(base, struct verbs_mr, mr);
 
 	ibv_dereg_mr(mr->ibv);
+	verbs_device_unuse(mr->device);
 	free(mr);
 }
 
@@ -201,6 +273,8 @@ int verbs_window_create(struct rnic_device *device, struct rnic_window **ret_win
 		free(window);
 		return -errno;
 	}
+	window->device = device_of(device);
+	verbs_device_use(window->device);
 	window->window.key = window->ibv->rkey;
 	*ret_window = &window->window;
 	return 0;
@@ -211,6 +285,7 @@ void verbs_window_free(struct rnic_window *base)
 	struct verbs_window *window = container_of(base, struct verbs_window, window);
 
 	ibv_dealloc_mw(window->ibv);
+	verbs_device_unuse(window->device);
 	free(window);
 }
 
@@ -237,7 +312,8 @@ int verbs_cq_create(struct rnic_device *device, uint32_t nr_entries, struct rnic
 		rc = -errno;
 		goto out_channel;
 	}
-	cq->invalidated_flags = device_of(device)->invalidated_flags;
+	cq->device = device_of(device);
+	verbs_device_use(cq->device);
 	*ret_cq = &cq->cq;
 	return 0;
 
@@ -285,6 +361,7 @@ static void cq_free(void *arg)
 	if (ibv_destroy_cq(cq->ibv))
 		log_error("a completion queue cannot be destroyed: something on it is left");
 	ibv_destroy_comp_channel(cq->channel);
+	verbs_device_unuse(cq->device);
 	free(cq);
 }
 
@@ -347,7 +424,7 @@ unsigned verbs_cq_poll(struct rnic_cq *base, struct rnic_wc *wcs, unsigned max)
 	int nr = ibv_poll_cq(cq->ibv, max < POLL_MAX ? (int)max : (int)POLL_MAX, got);
 
 	for (int i = 0; i < nr; i++) {
-		bool invalidated = got[i].status == IBV_WC_SUCCESS && got[i].wc_flags & cq->invalidated_flags;
+		bool invalidated = got[i].status == IBV_WC_SUCCESS && got[i].wc_flags & cq->device->invalidated_flags;
 
 		wcs[i] = (struct rnic_wc){
 			.id = got[i].wr_id,
@@ -378,18 +455,31 @@ static unsigned convert_recvs(struct rnic_recv **recv, struct ibv_recv_wr *wrs)
 int verbs_srq_create(struct rnic_device *device, uint32_t nr_entries, uint32_t max_sge, struct rnic_srq **ret_srq)
 {
 	struct ibv_srq_init_attr attr = { .attr = { .max_wr = nr_entries, .max_sge = max_sge } };
-	struct ibv_srq *srq = ibv_create_srq(device_of(device)->pd, &attr);
+	struct verbs_srq *srq = calloc(1, sizeof(*srq));
 
 	if (!srq)
-		return -errno;
+		return -ENOMEM;
+	srq->ibv = ibv_create_srq(device_of(device)->pd, &attr);
+	if (!srq->ibv) {
+		int rc = -errno;
+
+		free(srq);
+		return rc;
+	}
+	srq->device = device_of(device);
+	verbs_device_use(srq->device);
 	*ret_srq = (struct rnic_srq *)srq;
 	return 0;
 }
 
-void verbs_srq_destroy(struct rnic_srq *srq)
+void verbs_srq_destroy(struct rnic_srq *base)
 {
-	if (ibv_destroy_srq((struct ibv_srq *)srq))
+	struct verbs_srq *srq = (struct verbs_srq *)base;
+
+	if (ibv_destroy_srq(srq->ibv))
 		log_error("a shared receive queue cannot be destroyed: a queue pair on it is left");
+	verbs_device_unuse(srq->device);
+	free(srq);
 }
 
 int verbs_srq_post(struct rnic_srq *srq, struct rnic_recv *recv)
@@ -398,7 +488,7 @@ int verbs_srq_post(struct rnic_srq *srq, struct rnic_recv *recv)
 	int rc = 0;
 
 	while (!rc && convert_recvs(&recv, wrs))
-		rc = ibv_post_srq_recv((struct ibv_srq *)srq, wrs, &bad);
+		rc = ibv_post_srq_recv(((struct verbs_srq *)srq)->ibv, wrs, &bad);
 	return -rc;
 }
 

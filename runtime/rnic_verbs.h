@@ -31,25 +31,34 @@ struct verbs_device {
 	struct ibv_pd *pd;
 	unsigned invalidated_flags; /* of a completion: a key was invalidated */
 	struct watch watch;
+	atomic_uint users; /* identifiers, queues, registrations, windows */
+	bool closing;	   /* app thread */
 };
 
 struct verbs_mr {
 	struct rnic_mr mr;
+	struct verbs_device *device;
 	struct ibv_mr *ibv;
 };
 
 struct verbs_window {
 	struct rnic_window window;
+	struct verbs_device *device;
 	struct ibv_mw *ibv;
+};
+
+struct verbs_srq {
+	struct verbs_device *device;
+	struct ibv_srq *ibv;
 };
 
 struct verbs_cq {
 	struct rnic_cq cq;
+	struct verbs_device *device;
 	struct ibv_cq *ibv;
 	struct ibv_comp_channel *channel;
 	struct watch watch;
 	struct poller *poller;
-	unsigned invalidated_flags; /* the device's */
 	bool armed;
 };
 
@@ -92,6 +101,10 @@ void verbs_watch_begin(struct watch *watch);
 void verbs_watch_stop(struct watch *watch);
 int verbs_set_nonblocking(int fd);
 struct rnic_device *verbs_device_get(struct rdma_cm_id *id);
+void verbs_device_use(struct verbs_device *device);
+/* With the last user of a device that was taken away, it is closed: soft-RoCE's and soft-iWARP's removal waits for that. */
+void verbs_device_unuse(struct verbs_device *device);
+void verbs_device_removed(struct rnic_device *device);
 int verbs_mr_create(struct rnic_device *device, void *addr, size_t len, unsigned access, struct rnic_mr **ret_mr);
 void verbs_mr_free(struct rnic_mr *base);
 int verbs_window_create(struct rnic_device *device, struct rnic_window **ret_window);

@@ -145,11 +145,13 @@ static int cm_start(void *arg)
 	if (!channel_watch.on)
 		verbs_watch_begin(&channel_watch);
 	list_for_each (it, &verbs_devices) {
-		struct watch *watch = &list_entry(it, struct verbs_device, link)->watch;
+		struct verbs_device *device = list_entry(it, struct verbs_device, link);
 
-		watch->stopping = false;
-		if (!watch->on)
-			verbs_watch_begin(watch);
+		if (device->closing)
+			continue;
+		device->watch.stopping = false;
+		if (!device->watch.on)
+			verbs_watch_begin(&device->watch);
 	}
 	return 0;
 }
@@ -175,6 +177,14 @@ static void user_gone(void)
 		thread_send(runtime_app_thread(), cm_maybe_stop, NULL);
 }
 
+/* From here on it keeps the device from being closed, until its identifier is destroyed. */
+static void conn_set_device(struct verbs_conn *conn, struct rnic_device *device)
+{
+	conn->conn.device = device;
+	if (device)
+		verbs_device_use(device_of(device));
+}
+
 static void conn_free(struct rnic_conn *base)
 {
 	free(to_verbs(base));
@@ -188,6 +198,7 @@ static struct verbs_conn *conn_new(struct rdma_cm_id *id, struct rnic_device *de
 	if (!conn)
 		return NULL;
 	rnic_conn_init(&conn->conn, device, conn_free);
+	conn_set_device(conn, device);
 	conn->id = id;
 	if (id)
 		id->context = &conn->kind;
@@ -231,7 +242,7 @@ static void resolved(struct verbs_conn *conn, int rc)
 
 static void addr_resolved(struct verbs_conn *conn)
 {
-	conn->conn.device = verbs_device_get(conn->id);
+	conn_set_device(conn, verbs_device_get(conn->id));
 	if (!conn->conn.device)
 		resolved(conn, -ENODEV);
 	else if (rdma_resolve_route(conn->id, 5000))
@@ -274,7 +285,7 @@ static void conn_event(struct verbs_conn *conn, const struct rdma_cm_event *from
 	case RDMA_CM_EVENT_DEVICE_REMOVAL:
 		event.type = RNIC_REMOVED;
 		if (conn->conn.device)
-			conn->conn.device->removed = true;
+			verbs_device_removed(conn->conn.device);
 		if (conn->resolve)
 			resolved(conn, -ENODEV);
 		break;
@@ -307,20 +318,34 @@ static int listener_open(struct verbs_listener *listener)
 	return rc;
 }
 
+/* What it listens by, when its address is a device's; the pool is registered before the first host comes. */
+static void listener_find_device(struct verbs_listener *listener)
+{
+	listener->listener.device = listener->id->verbs ? verbs_device_get(listener->id) : NULL;
+}
+
 static void listener_try(void *arg)
 {
 	struct verbs_listener *listener = arg;
+	uint32_t lkey;
 
-	if (listener_open(listener))
+	if (listener_open(listener)) {
 		timer_arm(&listener->timer, LISTEN_AGAIN_US);
-	else
-		log_notice("RDMA: listening on %s port %u again", listener->addr.host, listener->addr.port);
+		return;
+	}
+	listener_find_device(listener);
+	if (listener->listener.device)
+		rnic_pool_lkey(listener->listener.device, &lkey);
+	log_notice("RDMA: listening on %s port %u again", listener->addr.host, listener->addr.port);
 }
 
 /* The device with its address goes away, and may come back. */
 static void listener_lost(struct verbs_listener *listener)
 {
 	log_warning("RDMA: the device of %s is gone; listening again when it is back", listener->addr.host);
+	if (listener->listener.device)
+		verbs_device_removed(listener->listener.device);
+	listener->listener.device = NULL;
 	rdma_destroy_id(listener->id);
 	listener->id = NULL;
 	timer_arm(&listener->timer, LISTEN_AGAIN_US);
@@ -382,8 +407,7 @@ static int verbs_listen(const struct stream_addr *addr, int backlog, struct rnic
 		user_gone();
 		return rc;
 	}
-	if (listener->id->verbs)
-		listener->listener.device = verbs_device_get(listener->id);
+	listener_find_device(listener);
 	*ret_listener = &listener->listener;
 	return 0;
 }
@@ -447,7 +471,7 @@ static int verbs_qp_create(struct rnic_conn *base, const struct rnic_qp_opts *op
 		.qp_context = base,
 		.send_cq = cq,
 		.recv_cq = cq,
-		.srq = (struct ibv_srq *)opts->srq,
+		.srq = opts->srq ? ((struct verbs_srq *)opts->srq)->ibv : NULL,
 		.qp_type = IBV_QPT_RC,
 		.cap = {
 			.max_send_wr = opts->max_send,
@@ -521,6 +545,8 @@ static void verbs_conn_destroy(struct rnic_conn *base)
 	if (conn->id)
 		rdma_destroy_id(conn->id);
 	conn->id = NULL;
+	if (base->device)
+		verbs_device_unuse(device_of(base->device));
 }
 
 const struct rnic_ops rnic_verbs_ops = {

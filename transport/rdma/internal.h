@@ -137,12 +137,13 @@ static inline void count(uint64_t *counter, uint64_t n)
 
 #define RDMA_QP_BUCKETS 256u
 
-/* Made for the group's first connection on the device; goes with the group, or with its last connection when the device is taken away. */
+/* Made for the group's first connection on the device; goes with the group, or when the device is taken away, then with its last connection. */
 struct rdma_port {
 	struct list link;
 	struct rdma_group *group;
 	struct rnic_device *device;
 	const struct rnic_info *info;
+	struct rnic_watch *watch;
 	struct rnic_cq *cq;
 	struct rnic_srq *srq; /* NULL: receives belong to connections */
 	struct rdma_slots *srq_slots;
@@ -244,6 +245,7 @@ struct rdma_conn {
 	uint16_t qid_asked; /* in the connection request */
 	uint32_t depth;	    /* commands, as the connection request had it */
 	uint32_t max_send, sq_free;
+	uint32_t responses_free; /* receives of the host's that no response is on its way to: HRQSIZE at first */
 	uint32_t max_recv;
 	uint32_t cq_claim;
 	unsigned max_reads, reads_free;

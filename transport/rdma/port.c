@@ -105,13 +105,31 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 	return a < b ? a : b;
 }
 
+static void device_removed(void *arg)
+{
+	struct rdma_port *port = arg;
+
+	if (!port->nr_conns) {
+		rdma_port_free(port);
+		return;
+	}
+	for (unsigned i = 0; i < RDMA_QP_BUCKETS; i++) {
+		struct list *it;
+
+		list_for_each(it, &port->conns_by_qp[i])
+			rdma_conn_fail(list_entry(it, struct rdma_conn, qp_link), "its device was taken away");
+	}
+}
+
 static int port_open(struct rdma_port *port, const struct nvmf_transport_opts *opts)
 {
 	uint32_t nr_cqe = min_u32(port->info->max_cqe, RDMA_CQ_MAX);
 	uint32_t nr_recvs = opts->no_srq ? 0 : min_u32(port->info->max_srq_wr, opts->max_srq_depth);
 	int rc;
 
-	rc = rnic_pool_lkey(port->device, &port->pool_lkey);
+	rc = rnic_watch_create(port->device, device_removed, port, &port->watch);
+	if (!rc)
+		rc = rnic_pool_lkey(port->device, &port->pool_lkey);
 	if (rc)
 		return rc;
 	if (nr_recvs >= nr_cqe)
@@ -130,6 +148,7 @@ static int port_open(struct rdma_port *port, const struct nvmf_transport_opts *o
 void rdma_port_free(struct rdma_port *port)
 {
 	list_del(&port->link);
+	rnic_watch_destroy(port->watch);
 	if (port->srq)
 		rnic_srq_destroy(port->srq);
 	rdma_slots_free(port->srq_slots);
