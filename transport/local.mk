@@ -30,6 +30,10 @@ check_PROGRAMS += %D%/rdma/leaf_test
 %C%_rdma_leaf_test_SOURCES = %D%/rdma/leaf_test.c %D%/rdma/world_test.h
 %C%_rdma_leaf_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
 
+check_PROGRAMS += %D%/rdma/device_test
+%C%_rdma_device_test_SOURCES = %D%/rdma/device_test.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h %D%/rdma/world_test.h
+%C%_rdma_device_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
+
 check_PROGRAMS += %D%/rdma/initiator_test
 %C%_rdma_initiator_test_SOURCES = %D%/rdma/initiator_test.c %D%/rdma/world_test.h
 %C%_rdma_initiator_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)

@@ -330,6 +330,7 @@ void rdma_conn_start(struct rdma_group *group, struct rdma_listener *listener, s
 	conn->listener = listener;
 	conn->rnic = rnic;
 	conn->depth = request->depth;
+	conn->responses_free = request->hrqsize;
 	conn->qid_asked = request->qid;
 	conn->max_reads = conn->reads_free = min_u32(request->reads, conn->port->info->max_reads);
 	conn->qpair.opts = opts;

@@ -211,6 +211,7 @@ static void chain_add_response(struct chain *chain, struct rdma_req *req)
 	send->sge[0] = (struct rnic_sge){ (uintptr_t)&conn->cqes[req->idx], sizeof(struct nvme_cqe), rnic_mr_lkey(conn->cqes_mr) };
 	send->nr_sge = 1;
 	req->response_posted = true;
+	conn->responses_free--;
 	conn->nr_unanswered--;
 }
 
@@ -252,16 +253,23 @@ static void post_response(struct rdma_req *req)
 	chain.nr = 0;
 	while (req->cursor.left && chain.nr < RDMA_CHAIN_MAX && chain.nr < conn->sq_free)
 		chain_add_data(&chain, req, RNIC_WRITE);
-	if (!req->cursor.left && chain.nr < RDMA_CHAIN_MAX && chain.nr < conn->sq_free)
+	if (!req->cursor.left && conn->responses_free && chain.nr < RDMA_CHAIN_MAX && chain.nr < conn->sq_free)
 		chain_add_response(&chain, req);
 	set_state(req, REQ_SENDING);
 	chain_post(&chain, req);
 }
 
+/* Something of the first that waits can be posted: data, or its response to where the host has a receive for it. */
+static bool may_send(const struct rdma_conn *conn)
+{
+	return conn->state < CONN_CLOSING && conn->sq_free && !fifo_empty(&conn->send_wait) &&
+	       (conn->responses_free || container_of(conn->send_wait.head, struct rdma_req, link)->cursor.left);
+}
+
 void rdma_req_pump(struct rdma_conn *conn)
 {
 	/* What is answered frees buffers: it goes before what fills them. */
-	while (conn->state < CONN_CLOSING && conn->sq_free && !fifo_empty(&conn->send_wait))
+	while (may_send(conn))
 		post_response(container_of(fifo_pop(&conn->send_wait), struct rdma_req, link));
 	while (conn->state < CONN_CLOSING && conn->sq_free && conn->reads_free && !fifo_empty(&conn->read_wait))
 		post_read(container_of(fifo_pop(&conn->read_wait), struct rdma_req, link));
@@ -305,7 +313,7 @@ void rdma_req_complete(struct nvmf_req *nreq)
 	cursor_start(req, data ? nreq->len : 0);
 	set_state(req, REQ_SEND_WAIT);
 	fifo_push(&conn->send_wait, &req->link);
-	if (!conn->sq_free)
+	if (!conn->sq_free || !conn->responses_free)
 		count(data ? &conn->port->stats.pending_rdma_write : &conn->port->stats.pending_rdma_send, 1);
 	rdma_req_pump(conn);
 }
@@ -339,6 +347,8 @@ void rdma_req_work_done(struct rdma_req *req, uint8_t status)
 	conn->sq_free += req->nr_posted;
 	if (req->state == REQ_READING)
 		conn->reads_free += req->nr_posted;
+	if (req->response_posted)
+		conn->responses_free++;
 	if (conn->state >= CONN_CLOSING || status != RNIC_OK) {
 		req_release(req);
 		rdma_conn_work_later(conn, WORK_ADVANCE);

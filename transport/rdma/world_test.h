@@ -72,7 +72,7 @@ static void world(void *arg)
 static void in_sim(void (*body)(void), int i, struct sim_opts sim)
 {
 	sim.seed = 100 + (uint64_t)i;
-	sim.nr_reactors = 2;
+	sim.nr_reactors = sim.nr_reactors ? sim.nr_reactors : 2;
 	sim.max_delay_us = i < 2 ? 0 : 50;
 	strcpy(addr.host, i % 2 ? "::1" : "127.0.0.1");
 	addr.family = i % 2 ? AF_INET6 : AF_INET;
