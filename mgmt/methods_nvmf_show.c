@@ -91,8 +91,10 @@ static json_t *transport_stats_json(const struct nvmf_transport_stats *stats)
 
 	for (unsigned i = 0; i < stats->nr_devices; i++)
 		json_array_append_new(devices, device_stats_json(&stats->devices[i]));
-	if (strcmp(stats->trtype, "RDMA") == 0)
+	if (strcmp(stats->trtype, "RDMA") == 0) {
+		json_object_set_new(out, "pending_data_buffer", json_integer((json_int_t)stats->nr_buffer_waits));
 		json_object_set(out, "devices", devices);
+	}
 	json_decref(devices);
 	return out;
 }

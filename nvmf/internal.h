@@ -191,6 +191,7 @@ struct nvmf_group {
 	uint64_t nr_admin_qpairs, nr_io_qpairs; /* connected, ever */
 	uint64_t nr_completed;			/* I/O commands */
 	void *tgroups[NVMF_MAX_TRANSPORTS]; /* by index of target->transports */
+	uint64_t nr_buffer_waits[NVMF_MAX_TRANSPORTS]; /* commands that found no pool buffer, ever */
 	struct list large_waiters;	    /* requests that wait for their turn to take large buffers */
 	struct nvmf_req *large_taker;
 	struct poller *sweeper;
@@ -465,6 +466,9 @@ fiber_fn void nvmf_discovery_port_open(struct nvmf_target *target, struct nvmf_s
 fiber_fn void nvmf_discovery_port_close(struct nvmf_target *target, struct nvmf_listener *listener);
 /* The listeners have changed: a port that was taken may be free. */
 fiber_fn void nvmf_discovery_ports_retry(struct nvmf_target *target);
+
+/* stats.c */
+void nvmf_group_count_buffer_wait(struct nvmf_group *group, const struct nvmf_transport_ops *ops);
 
 /* target.c */
 /* The end of a fiber that nr_events counts. */

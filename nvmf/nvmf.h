@@ -114,6 +114,7 @@ struct nvmf_device_stats {
 
 struct nvmf_transport_stats {
 	const char *trtype;
+	uint64_t nr_buffer_waits; /* commands that had to wait for pool buffers, ever */
 	unsigned nr_devices;
 	struct nvmf_device_stats *devices;
 };

@@ -208,6 +208,7 @@ static void req_start(struct nvmf_req *req)
 		nvmf_req_buffers_ready(req);
 	} else {
 		nvmf_req_set_state(req, NVMF_REQ_NEED_BUFFER);
+		nvmf_group_count_buffer_wait(req->qpair->group, req->qpair->ops);
 	}
 }
 

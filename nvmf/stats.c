@@ -10,12 +10,19 @@ struct stats_query {
 	struct nvmf_group_stats *stats;
 };
 
+void nvmf_group_count_buffer_wait(struct nvmf_group *group, const struct nvmf_transport_ops *ops)
+{
+	for (unsigned i = 0; i < group->target->nr_transports; i++)
+		group->nr_buffer_waits[i] += group->target->transports[i].ops == ops;
+}
+
 static int collect_devices(struct nvmf_group *group, unsigned idx, struct nvmf_transport_stats *stats)
 {
 	const struct nvmf_transport_ops *ops = group->target->transports[idx].ops;
 	struct nvmf_device_stats device, *devices;
 
 	stats->trtype = ops->name;
+	stats->nr_buffer_waits = group->nr_buffer_waits[idx];
 	while (ops->device_stats && ops->device_stats(group->tgroups[idx], stats->nr_devices, &device) == 0) {
 		devices = realloc(stats->devices, (stats->nr_devices + 1) * sizeof(device));
 		if (!devices)

@@ -198,6 +198,10 @@ SIM_TEST(a_full_queue_of_large_commands_waits_for_room_and_credits)
 
 SIM_TEST_WITH(commands_wait_for_buffers_when_the_pool_is_dry, .nr_small = 8, .nr_large = 24)
 {
+	struct nvmf_group_stats *stats;
+	uint64_t nr_waits = 0;
+	unsigned nr;
+
 	raw_up(&c, &addr, 64);
 	memcpy(c.io.mem, data, 1u << 20);
 	for (unsigned i = 0; i < 64; i++) {
@@ -208,6 +212,12 @@ SIM_TEST_WITH(commands_wait_for_buffers_when_the_pool_is_dry, .nr_small = 8, .nr
 	}
 	for (unsigned i = 0; i < 64; i++)
 		ck_assert_uint_eq(raw_wait(&c.io, (uint16_t)i, NULL), WORKS);
+	ck_assert_int_eq(nvmf_get_stats(target, &stats, &nr), 0);
+	for (unsigned i = 0; i < nr; i++)
+		nr_waits += stats[i].transports[0].nr_buffer_waits;
+	ck_assert_uint_gt(nr_waits, 20);
+	ck_assert_uint_le(nr_waits, 64);
+	nvmf_stats_free(stats, nr);
 	raw_down(&c);
 }
 
