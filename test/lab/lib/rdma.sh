@@ -1,19 +1,27 @@
 # The target inside the guest, for networks that this machine's kernel has not got; a scenario sources this.
 #
-#   rdma_up [TYPE]             gives the guest an RDMA device on its network interface: rxe (soft-RoCE) or siw (soft-iWARP)
+#   rdma_up [TYPE [NAME NIC]]  gives the guest an RDMA device on its network interface: rxe (soft-RoCE) or siw (soft-iWARP)
+#   rdma_listen NQN ADDRESS [PORT]   a listener of the daemon there
 #   guest_target [OPTION...]   starts the daemon there; grpc METHOD [NAME=VALUE...] calls it
 #   guest_target_stop          SIGTERM; fails if it does not end in a minute with status 0
 
 rdma_up() {
-    local type=${1:-rxe} load="modprobe rdma_${1:-rxe}"
+    local type=${1:-rxe} name=${2:-rdma0} load="modprobe rdma_${1:-rxe}"
     if [ "$type" = siw ]; then
         cp "$("$LIB/../mkmodule" "$LAB_IMAGE" siw)" "$SHARE/siw.ko" || fail "no module for soft-iWARP"
         load="lsmod | grep -q '^siw ' || insmod /lab/siw.ko"
     fi
     guest "modprobe -a crc32_generic crc32_pclmul crc32c_generic libcrc32c ib_uverbs rdma_ucm nvme-rdma; $load
-        rdma link add rdma0 type $type netdev \$(nic)
-        for i in \$(seq 100); do rdma link show | grep -q 'state ACTIVE' && exit 0; sleep 0.1; done
+        rdma link add $name type $type netdev ${3:-\$(nic)}
+        for i in \$(seq 100); do rdma link show $name/1 | grep -q 'state ACTIVE' && exit 0; sleep 0.1; done
         rdma link show; exit 1" || fail "no RDMA device in the guest"
+}
+
+rdma_listen() {
+    local family=IPv4
+    case $2 in *:*) family=IPv6 ;; esac
+    grpc nvmf_subsystem_add_listener nqn="$1" \
+        listen_address="{\"trtype\": \"RDMA\", \"adrfam\": \"$family\", \"traddr\": \"$2\", \"trsvcid\": \"${3:-4420}\"}" > /dev/null
 }
 
 # guest_program FILE...: to /lab/bin, with their libraries, but for the RDMA ones, which must fit the guest's providers, and the C
