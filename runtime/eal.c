@@ -43,6 +43,8 @@ static void build_args(const struct runtime_opts *opts, unsigned mem_mib, unsign
 	add_arg(text);
 	if (opts->no_huge)
 		add_arg("--no-huge");
+	else
+		add_arg("--huge-unlink"); /* or what a process had stays taken when it has ended, killed or not */
 	if (opts->file_prefix) {
 		add_arg("--file-prefix");
 		add_arg(opts->file_prefix);
