@@ -157,13 +157,39 @@ static void leave(struct external *ext)
 	}
 }
 
+static uint64_t clusters_of(const struct store *s, const struct bdev *bdev)
+{
+	return (bdev_nr_blocks(bdev) * bdev->block_size + (1ull << s->cluster_shift) - 1) >> s->cluster_shift;
+}
+
+/* Where it should have bytes and ends is not zero: nobody knows what was there. */
+static bool is_cut(const struct external *ext, const struct bdev *bdev)
+{
+	uint64_t nr = clusters_of(ext->store, bdev);
+	struct list *it;
+
+	list_for_each (it, &ext->store->blobs) {
+		const struct blob *b = list_entry(it, struct blob, link);
+
+		if (b->external != ext || b->external_clusters <= nr)
+			continue;
+		log_error("store %s: bdev %s is shorter than volume %s shows of it (%llu bytes, not %llu); what shows it is degraded until "
+			  "the bdev has its size again", ext->store->super.name, bdev->name, b->name,
+			  (unsigned long long)(bdev_nr_blocks(bdev) * bdev->block_size),
+			  (unsigned long long)b->external_clusters << ext->store->cluster_shift);
+		return true;
+	}
+	return false;
+}
+
 static void ext_event(struct bdev *bdev, enum bdev_event event, void *arg)
 {
 	struct external *ext = arg;
 
-	if (event != BDEV_EVENT_REMOVE)
+	if (event == BDEV_EVENT_REMOVE)
+		log_warning("store %s: bdev %s is gone; volumes that show it are degraded", ext->store->super.name, bdev->name);
+	else if (!is_cut(ext, bdev))
 		return;
-	log_warning("store %s: bdev %s is gone; volumes that show it are degraded", ext->store->super.name, bdev->name);
 	leave(ext);
 }
 
@@ -185,7 +211,7 @@ static int ext_open(struct external *ext)
 	if (rc)
 		return rc;
 	bdev = bdev_desc_bdev(ext->desc);
-	rc = bdev->block_size > s->super.block_size ? -EINVAL : bdev_claim_still(ext->desc, "external snapshot");
+	rc = bdev->block_size > s->super.block_size ? -EINVAL : is_cut(ext, bdev) ? -EFBIG : bdev_claim_still(ext->desc, "external snapshot");
 	if (rc) {
 		bdev_close(ext->desc);
 		ext->desc = NULL;
@@ -285,7 +311,7 @@ again:
 int ext_choose(struct store *s, const char *bdev_name, struct blob_image *image, struct external **ret_ext)
 {
 	struct bdev *bdev = bdev_find(bdev_name);
-	uint64_t bytes;
+	uint64_t nr;
 	int rc;
 
 	*ret_ext = NULL;
@@ -295,11 +321,11 @@ int ext_choose(struct store *s, const char *bdev_name, struct blob_image *image,
 		return -EINVAL;
 	if (bdev_claim_of(bdev) == BDEV_CLAIM_WRITER)
 		return -EBUSY;
-	bytes = bdev_nr_blocks(bdev) * bdev->block_size;
+	nr = clusters_of(s, bdev);
 	if (!image->nr_clusters)
-		image->nr_clusters = (bytes + (1ull << s->cluster_shift) - 1) >> s->cluster_shift;
+		image->nr_clusters = nr;
 	image->flags |= BLOB_FLAG_EXTERNAL;
-	image->external_clusters = image->nr_clusters;
+	image->external_clusters = nr < image->nr_clusters ? nr : image->nr_clusters;
 	uuid_copy(image->external, bdev->uuid);
 	*ret_ext = ext_get(s, image->external);
 	rc = *ret_ext ? ext_open(*ret_ext) : -ENOMEM;

@@ -304,6 +304,40 @@ static void refused(void *arg)
 	bench_end(&b);
 }
 
+static void cut_short(void *arg)
+{
+	struct bench b = {0};
+	struct blob *blob;
+	struct blob_info info;
+	uint8_t buf[BLOCK];
+
+	start(&b, arg);
+	blob = clone_image(&b, "blob");
+	put(&b, blob, 8, 16, 5);
+	bdev_notify_resize(bdev_find("image"), 4 * 64);
+	for (unsigned i = 0; i < 2; i++) {
+		fiber_sleep(10000);
+		blob_get_info(blob, &info);
+		ck_assert(info.external && info.external_missing);
+		expect(&b, blob, 8, 16, 5);
+		ck_assert_int_eq(blob_rw(&b, blob, BLOB_READ, 0, 0, 1, buf), -EIO);
+		ck_assert_int_eq(blob_rw(&b, blob, BLOB_READ, 0, 5 * 64, 1, buf), -EIO);
+		if (!i)
+			reopen(&b, &blob);
+	}
+	bdev_notify_resize(bdev_find("image"), EXT_BLOCKS);
+	store_find_externals(b.store);
+	expect(&b, blob, 16, 640, 0);
+	blob_close(blob);
+	bench_end(&b);
+}
+
+START_TEST(an_external_bdev_that_was_cut_is_not_taken_for_zeros)
+{
+	run_sim(1, 1, cut_short, &(struct ext_case){.checksums = false});
+}
+END_TEST
+
 START_TEST(what_cannot_be_shown_is_refused)
 {
 	run_sim(1, 1, refused, &(struct ext_case){.checksums = false});
@@ -419,6 +453,7 @@ int main(void)
 				      snapshots_and_clones_show_it_and_an_inflated_one_needs_it_no_more,
 				      what_was_cut_off_does_not_show_it_again,
 				      without_the_external_bdev_only_what_is_its_is_an_error,
+				      an_external_bdev_that_was_cut_is_not_taken_for_zeros,
 				      what_cannot_be_shown_is_refused,
 				      what_shows_the_external_bdev_no_more_is_told_as_changed,
 				      a_power_cut_leaves_nothing_but_what_was_there_or_written};
