@@ -35,8 +35,9 @@ void mapped_write32(struct nvme_bar *bar, uint32_t offset, uint32_t value)
 
 void mapped_write64(struct nvme_bar *bar, uint32_t offset, uint64_t value)
 {
-	mapped_write32(bar, offset, (uint32_t)value);
+	/* What switches something on is in the lower half (CMBMSC): it goes last. */
 	mapped_write32(bar, offset + 4, (uint32_t)(value >> 32));
+	mapped_write32(bar, offset, (uint32_t)value);
 }
 
 uint8_t *mapped_bar_memory(struct mapped_bar *mapped, int fd, uint64_t at, unsigned bir, uint64_t offset, uint64_t len)
