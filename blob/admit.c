@@ -61,10 +61,15 @@ static bool too_dirty(const struct store *s, const struct admission *a)
 	return s->nr_dirty && s->nr_dirty + s->nr_frozen >= (a->control ? 3 : 2) * s->max_dirty;
 }
 
-/* Two checkpoints bring back every page that is not live. */
+/* Two checkpoints bring back every page that is not live; one that runs, what is set aside for it. */
+static bool next_brings_pages(const struct store *s)
+{
+	return s->nr_dirty || s->replaced.nr || s->replaced_before.nr || (s->ckpt_running && BLOB_MUTANT(CHECKPOINTS_CHASED));
+}
+
 static bool pages_are_coming(const struct store *s)
 {
-	return s->nr_dirty || s->ckpt_running || s->replaced.nr || s->replaced_before.nr;
+	return s->ckpt_running || next_brings_pages(s);
 }
 
 /* What thick blobs were promised is for their data: their writes take it for metadata only when no page comes back otherwise. */
@@ -94,8 +99,10 @@ int admit(struct store *s, struct admission *a, uint32_t nr_pages, enum op_kind 
 			return rc;
 		if (!rc)
 			continue;
-		if (pages_are_coming(s))
+		if (next_brings_pages(s))
 			checkpoint_demand(s);
+		else if (s->ckpt_running)
+			; /* its end calls us again; to ask for one more that brings nothing would never end */
 		else if (!s->pages_admitted && !space_is_coming(s))
 			return -ENOSPC;
 		else

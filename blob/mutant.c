@@ -86,6 +86,7 @@ static const char *const names[BLOB_MUTANT_NR] = {
 	[BLOB_MUTANT_BIT_BEFORE_DATA] = "bit-before-data",
 	[BLOB_MUTANT_SUMS_CLEARED_EARLY] = "sums-cleared-early",
 	[BLOB_MUTANT_THICK_TAKES_PROMISED] = "thick-takes-promised",
+	[BLOB_MUTANT_CHECKPOINTS_CHASED] = "checkpoints-chased",
 	[BLOB_MUTANT_METADATA_CLUSTER_EARLY] = "metadata-cluster-early",
 };
 

@@ -69,6 +69,7 @@ enum blob_mutant {
 	BLOB_MUTANT_BIT_BEFORE_DATA, /* a sub-block's bit is set when its data write is submitted */
 	BLOB_MUTANT_SUMS_CLEARED_EARLY, /* a cluster's mark is taken back before its data and checksums are durable */
 	BLOB_MUTANT_THICK_TAKES_PROMISED, /* writes to thick blobs take for metadata what is promised for data */
+	BLOB_MUTANT_CHECKPOINTS_CHASED, /* who finds no place for pages asks for checkpoint after checkpoint, and never hears that there is none */
 	BLOB_MUTANT_METADATA_CLUSTER_EARLY, /* a checkpoint that is running takes places in a cluster that its counts do not have */
 	BLOB_MUTANT_NR
 };

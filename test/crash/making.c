@@ -26,7 +26,7 @@ static void choose_disk(struct history *h, uint64_t *rng)
 	}
 	h->cluster_bytes = small ? 32768 : 32768u << history_rand(rng) % 2;
 	h->journal_pages = small ? 8 : 8u << history_rand(rng) % 3;
-	while (h->journal_pages * 4096ull * 32 > d->nr_blocks * d->block_size && h->journal_pages > 8)
+	while (h->journal_pages * 4096ull * 32 > d->nr_blocks * d->block_size / 4 * 3 && h->journal_pages > 8)
 		h->journal_pages /= 2;
 	h->leaf_shift = small ? 2 : 2 + history_rand(rng) % 3;
 	h->inner_shift = small ? 2 : 1 + history_rand(rng) % 3;
@@ -194,7 +194,7 @@ void history_make(struct history *h, uint64_t seed, bool verbose)
 	h->disk = crash_disk_create(d);
 	h->oracle = oracle_create(h->max_blocks, 8192);
 	h->oracle->cluster_blocks = h->cluster_bytes / ORACLE_BLOCK;
-	oracle_store_init(h->oracle, "store", seed / 3 % 2 ? d->nr_blocks : d->nr_blocks / 4 * 3);
+	oracle_store_init(h->oracle, "store", seed / 3 % 2 ? d->nr_blocks : d->nr_blocks / 4 * 3, outside_blocks(h->max_blocks));
 	if (!h->disk) {
 		fprintf(stderr, "no memory for a history\n");
 		exit(2);

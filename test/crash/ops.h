@@ -23,7 +23,7 @@ struct slot {
 
 struct work {
 	struct history *h;
-	struct slot slots[ORACLE_MAX_VOLUMES];
+	struct slot slots[ORACLE_MAX_VOLUMES + 1]; /* the last is no volume: calls on the bdev outside line up there */
 	unsigned ops_left, nr_running;
 	struct fiber_wait over;
 	/* what each kind of call is waiting for now, should it never end */
@@ -62,7 +62,7 @@ fiber_fn void op_snapshot(unsigned i);
 fiber_fn void op_clone(unsigned i); /* of the snapshot in slot i */
 fiber_fn void op_revert(unsigned i, unsigned snapshot);
 fiber_fn void op_decouple(unsigned i);
-fiber_fn void op_set_parent(unsigned i, unsigned snapshot);
+fiber_fn void op_set_parent(unsigned i, unsigned snapshot); /* or ORACLE_OUTSIDE_SLOT */
 fiber_fn void op_inflate(unsigned i);
 fiber_fn void op_set_read_only(unsigned i);
 fiber_fn void op_clone_outside(unsigned i); /* slot i is free */

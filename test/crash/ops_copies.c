@@ -212,8 +212,16 @@ static bool can_be_parent(unsigned i, unsigned snapshot)
 	if (!oracle_can_be_parent(work.h->oracle, i, snapshot))
 		return false;
 	lvol_get_info(work.slots[i].lvol, &volume);
+	if (snapshot == ORACLE_OUTSIDE_SLOT)
+		return volume.thin;
 	lvol_get_info(work.slots[snapshot].lvol, &other);
 	return volume.thin && !*volume.external && !*other.external;
+}
+
+static fiber_fn int set_parent(unsigned i, unsigned snapshot)
+{
+	return snapshot == ORACLE_OUTSIDE_SLOT ? lvol_set_parent_bdev(work.slots[i].lvol, "outside") :
+						 lvol_set_parent(work.slots[i].lvol, work.slots[snapshot].lvol);
 }
 
 fiber_fn void op_set_parent(unsigned i, unsigned snapshot)
@@ -235,12 +243,15 @@ fiber_fn void op_set_parent(unsigned i, unsigned snapshot)
 	if (sim_rand() % 3 == 0)
 		slot_drain(i);
 	oracle_set_parent_begin(work.h->oracle, i, snapshot);
-	rc = lvol_set_parent(s->lvol, work.slots[snapshot].lvol);
+	rc = set_parent(i, snapshot);
 	slot_drain(i);
 	seen = volume_alloc(i);
 	known = rc || volume_read(i, seen);
 	parent_release(parent);
-	if (pair_end(i, snapshot, known ? rc : -EIO, true))
+	if (rc == -EEXIST && snapshot == ORACLE_OUTSIDE_SLOT) { /* it shows it already */
+		pair_end(i, snapshot, 0, true);
+		oracle_set_parent_end(work.h->oracle, i, NULL);
+	} else if (pair_end(i, snapshot, known ? rc : -EIO, true))
 		wrong = oracle_set_parent_end(work.h->oracle, i, rc ? NULL : seen);
 	if (wrong)
 		workload_fail(wrong);

@@ -371,8 +371,19 @@ uint32_t oracle_xattr_number(const void *value, uint32_t len)
 
 /* --- the store --- */
 
-void oracle_store_init(struct oracle *o, const char *name, uint64_t disk_blocks)
+void oracle_store_init(struct oracle *o, const char *name, uint64_t disk_blocks, uint64_t outside_blocks)
 {
+	struct oracle_volume *outside = &o->volumes[ORACLE_OUTSIDE_SLOT];
+
+	o->outside = calloc(o->max_blocks, sizeof(o->outside[0]));
+	if (!o->outside)
+		abort();
+	*outside = (struct oracle_volume){ .snapshot = true, .generation = ORACLE_OUTSIDE, .altering = -1, .taken_from = -1 };
+	snprintf(outside->names[0], ORACLE_NAME_MAX, "outside");
+	for (uint32_t b = 0; b < o->max_blocks; b++) {
+		o->outside[b].floor = o->outside[b].latest = b < outside_blocks ? ORACLE_OUTSIDE : 0;
+		o->outside[b].floor_zero = o->outside[b].latest_zero = b >= outside_blocks;
+	}
 	snprintf(o->store.names[0], ORACLE_NAME_MAX, "%s", name);
 	o->store.sizes[0] = o->store.disk_blocks = disk_blocks;
 	o->store.nr_names = o->store.nr_sizes = 1;

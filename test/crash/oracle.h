@@ -16,6 +16,7 @@
 
 #define ORACLE_BLOCK	   512u
 #define ORACLE_MAX_VOLUMES 10u
+#define ORACLE_OUTSIDE_SLOT ORACLE_MAX_VOLUMES /* stands for the bdev outside */
 #define ORACLE_MAX_WINDOWS 6u
 #define ORACLE_NAME_MAX	   32u
 #define ORACLE_XATTR_MAX   1900u
@@ -90,8 +91,9 @@ struct oracle {
 	uint32_t next_generation, next_xattr;
 	uint64_t next_name; /* names are never used again in a history */
 	uint64_t moment;
-	struct oracle_volume volumes[ORACLE_MAX_VOLUMES];
+	struct oracle_volume volumes[ORACLE_MAX_VOLUMES + 1];
 	struct oracle_block *blocks;   /* max_blocks a volume */
+	struct oracle_block *outside;  /* of the bdev; never changed, and all copies' own */
 	struct oracle_change *changes; /* by version */
 };
 
@@ -103,7 +105,7 @@ uint64_t oracle_hash(const struct oracle *o); /* of what it permits */
 
 static inline struct oracle_block *oracle_blocks(const struct oracle *o, unsigned volume)
 {
-	return o->blocks + (uint64_t)volume * o->max_blocks;
+	return volume == ORACLE_OUTSIDE_SLOT ? o->outside : o->blocks + (uint64_t)volume * o->max_blocks;
 }
 
 /* Data.  A change is issued before it is submitted. */
@@ -119,7 +121,7 @@ void oracle_fill(const struct oracle *o, unsigned volume, uint32_t first, uint32
 void oracle_fill_outside(uint32_t first, uint32_t nr, void *buf);
 
 /* The store. */
-void oracle_store_init(struct oracle *o, const char *name, uint64_t disk_blocks);
+void oracle_store_init(struct oracle *o, const char *name, uint64_t disk_blocks, uint64_t outside_blocks);
 void oracle_store_rename_begin(struct oracle *o, const char *name);
 void oracle_store_rename_end(struct oracle *o, bool ok);
 void oracle_store_grow_begin(struct oracle *o, uint64_t disk_blocks); /* the disk has grown */
@@ -151,7 +153,7 @@ void oracle_revert_end(struct oracle *o, unsigned volume, bool ok);
 /* Its parent's parent becomes its parent. */
 void oracle_decouple_begin(struct oracle *o, unsigned volume);
 void oracle_decouple_end(struct oracle *o, unsigned volume, bool ok);
-/* A snapshot of its size becomes its parent.  seen: all of it afterwards, with nothing in flight; NULL: it was refused. */
+/* A snapshot of its size becomes its parent; or what the bdev outside holds, without a parent: ORACLE_OUTSIDE_SLOT.  seen: all of it afterwards, with nothing in flight; NULL: it was refused. */
 bool oracle_can_be_parent(const struct oracle *o, unsigned volume, unsigned snapshot);
 void oracle_set_parent_begin(struct oracle *o, unsigned volume, unsigned snapshot);
 const char *oracle_set_parent_end(struct oracle *o, unsigned volume, const void *seen);

@@ -126,7 +126,7 @@ static void alter_begin(struct oracle *o, unsigned volume, unsigned by)
 	v->altering = by;
 	v->altered_at = o->moment++;
 	v->nr_alterations++;
-	oracle_parent_may(v, o->volumes[by].generation);
+	oracle_parent_may(v, by == ORACLE_OUTSIDE_SLOT ? 0 : o->volumes[by].generation);
 }
 
 static void alter_end(struct oracle_volume *v, bool ok)
@@ -244,6 +244,8 @@ bool oracle_can_be_parent(const struct oracle *o, unsigned volume, unsigned snap
 {
 	const struct oracle_volume *v = &o->volumes[volume], *snap = &o->volumes[snapshot];
 
+	if (snapshot == ORACLE_OUTSIDE_SLOT)
+		return v->altering < 0 && v->nr_sizes == 1;
 	return snap->snapshot && !snap->nr_windows && v->altering < 0 && v->nr_sizes == 1 && v->sizes[0] == snap->sizes[0] &&
 	       v->parents[0] != snap->generation;
 }

@@ -198,6 +198,13 @@ static void set_parent(unsigned slot, char *buf)
 		op_set_parent(slot, i);
 }
 
+static void set_parent_outside(unsigned slot, char *buf)
+{
+	if (slot_idle(slot) && !slot_frozen(slot) && !work.slots[ORACLE_OUTSIDE_SLOT].controlled &&
+	    oracle_can_be_parent(work.h->oracle, slot, ORACLE_OUTSIDE_SLOT))
+		op_set_parent(slot, ORACLE_OUTSIDE_SLOT);
+}
+
 static void read_only(unsigned slot, char *buf)
 {
 	if (slot_idle(slot) && !slot_frozen(slot))
@@ -252,6 +259,7 @@ static const struct step steps[] = {
 	{ "decouple", decouple, true },		 { "inflate", inflate, true },		{ "set-parent", set_parent, true },
 	{ "read-only", read_only, true },	 { "clone-outside", clone_outside, true }, { "shallow-copy", copy, true },
 	{ "write-clone", write_clone, false },	 { "grow-store", grow_store, true },	{ "rename-store", rename_store, true },
+	{ "set-parent-outside", set_parent_outside, true },
 };
 
 #define NR_STEPS (sizeof(steps) / sizeof(steps[0]))

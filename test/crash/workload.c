@@ -125,6 +125,10 @@ static const struct mix {
 /* Any snapshot that will do. */
 static fiber_fn void control_parent(unsigned i)
 {
+	if (sim_rand() % 4 == 0 && !work.slots[ORACLE_OUTSIDE_SLOT].controlled && oracle_can_be_parent(work.h->oracle, i, ORACLE_OUTSIDE_SLOT)) {
+		op_set_parent(i, ORACLE_OUTSIDE_SLOT);
+		return;
+	}
 	for (unsigned n = 0, k = sim_rand(); n < ORACLE_MAX_VOLUMES; n++, k++) {
 		unsigned snapshot = k % ORACLE_MAX_VOLUMES;
 
