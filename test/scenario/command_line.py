@@ -148,6 +148,19 @@ class CommandLine(ferrule.Case):
         self.assertEqual(ferrule.nvme(port, "read", "--length", "4096"), b"2" * 4096)
         daemon.stop()
 
+    def test_a_load_visits_each_place_once(self):
+        rpc = self.daemon("--ephemeral").rpc()
+        rpc("bdev_malloc_create", {"name": "m", "block_size": 512, "num_blocks": 65536})
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "m", "lvs_name": "s", "cluster_sz": 32768, "journal_pages": 16})
+        rpc("bdev_lvol_create", {"lvs_name": "s", "lvol_name": "v", "size_in_mib": 5, "thin_provision": True})
+        port = ferrule.export(rpc, "s/v")
+        out = subprocess.run([ferrule.FERRULE, "nvme", "perf", "-a", "127.0.0.1", "-s", str(port), "-n", "nqn.2026-01.io.ferrule:t",
+                              "--bs", "32K", "--read", "0", "--once", "--qd", "4", "--queues", "2", "--time", "60", "--json"],
+                             stdout=subprocess.PIPE, check=True, timeout=ferrule.DEADLINE)
+        self.assertEqual(json.loads(out.stdout)["ops"], 160)
+        volume, = rpc("bdev_lvol_get_lvols", {"lvs_name": "s"})
+        self.assertEqual(volume["num_allocated_clusters"], 160)
+
 
 class Ending(ferrule.Case):
     def test_a_call_under_way_is_answered_before_the_end(self):
