@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
 """Stores and volumes through the daemon: shapes and errors, restarts, kills, full stores, a thousand of them."""
+import contextlib
+import socket
 import json
 import os
 import re
@@ -273,6 +275,21 @@ class Quickstart(ferrule.Case):
         self.assertEqual(self.run_it(**env).returncode, 0)
         self.assertEqual(self.run_it("stop", **env).returncode, 0)
         self.assertIn("no daemon", self.run_it("stop", **env).stdout)
+
+
+class Connections(ferrule.Case):
+    def test_a_connection_that_is_given_up_is_told_of_in_the_log(self):
+        daemon = self.daemon()
+        rpc = daemon.rpc()
+        rpc("bdev_malloc_create", {"name": "m", "block_size": 512, "num_blocks": 2048})
+        port = ferrule.export(rpc, "m")
+        with socket.create_connection(("127.0.0.1", port)) as host:
+            name = host.getsockname()
+            host.sendall(bytes([0, 0, 128]))  # an ICReq that does not go on
+            host.settimeout(ferrule.DEADLINE)
+            with contextlib.suppress(ConnectionError):
+                self.assertEqual(host.recv(1), b"")
+        self.assertRegex(daemon.log(), f"NOTICE .*{name[1]}.*: stopped in the middle of its ICReq")
 
 
 if __name__ == "__main__":

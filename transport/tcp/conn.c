@@ -145,14 +145,26 @@ static void begin_close(struct tcp_conn *conn, struct tcp_req *unfinished)
 	req_release_held(conn, unfinished);
 }
 
-void conn_drop(struct tcp_conn *conn, const char *why)
+/* Whoever likes can send nonsense: a few lines of the log are enough to say so. */
+static bool may_notice(struct tcp_group *group)
+{
+	uint64_t now = clock_now_us();
+
+	if (now - group->notices_since_us >= NOTICE_PERIOD_US) {
+		group->notices_since_us = now;
+		group->nr_notices = 0;
+	}
+	return group->nr_notices++ < NOTICES_PER_PERIOD;
+}
+
+static void drop(struct tcp_conn *conn, enum log_level level, const char *why)
 {
 	char peer[128];
 
 	if (!conn->stream)
 		return;
 	if (conn->state < CONN_CLOSING) {
-		log_info("%s: qid %u: %s", peer_name(conn, peer, sizeof(peer)), conn->qpair.qid, why);
+		log_at(level, "%s: qid %u: %s", peer_name(conn, peer, sizeof(peer)), conn->qpair.qid, why);
 		conn->out_sent = 0;
 		begin_close(conn, NULL);
 	} else {
@@ -165,6 +177,24 @@ void conn_drop(struct tcp_conn *conn, const char *why)
 	free_if_over(conn);
 }
 
+void conn_drop(struct tcp_conn *conn, const char *why)
+{
+	drop(conn, LOG_INFO, why);
+}
+
+void conn_give_up(struct tcp_conn *conn, const char *why)
+{
+	drop(conn, conn->stream && conn->state < CONN_CLOSING && may_notice(conn->group) ? LOG_NOTICE : LOG_INFO, why);
+}
+
+void conn_broken(struct tcp_conn *conn, int err)
+{
+	char why[128];
+
+	snprintf(why, sizeof(why), "the connection broke: %s", strerror(-err));
+	conn_give_up(conn, why);
+}
+
 /* Enters CLOSING with the stream still open: what is to be sent goes out, and the host's end is waited for, for a while. */
 static void linger(struct tcp_conn *conn)
 {
@@ -175,18 +205,6 @@ static void linger(struct tcp_conn *conn)
 	begin_close(conn, unfinished);
 	timer_arm(&conn->timer, TCP_LINGER_US);
 	conn_work_later(conn, WORK_FLUSH);
-}
-
-/* Whoever likes can send nonsense: a few lines of the log are enough to say so. */
-static bool may_notice(struct tcp_group *group)
-{
-	uint64_t now = clock_now_us();
-
-	if (now - group->notices_since_us >= NOTICE_PERIOD_US) {
-		group->notices_since_us = now;
-		group->nr_notices = 0;
-	}
-	return group->nr_notices++ < NOTICES_PER_PERIOD;
 }
 
 void conn_fatal(struct tcp_conn *conn, const struct pdu_error *error, const void *bad, size_t bad_len)
@@ -225,11 +243,11 @@ static void conn_deadline(void *arg)
 	struct tcp_conn *conn = arg;
 
 	if (conn->draining || conn->state >= CONN_LIVE)
-		conn_drop(conn, "does not take what is left");
+		conn_give_up(conn, "does not take what is left");
 	else if (conn->state == CONN_WAIT_ICREQ)
-		conn_drop(conn, conn->handshake_pdu ? "stopped in the middle of its ICReq" : "no ICReq in time");
+		conn_give_up(conn, conn->handshake_pdu ? "stopped in the middle of its ICReq" : "no ICReq in time");
 	else
-		conn_drop(conn, conn->handshake_pdu ? "stopped in the middle of its Connect" : "no Connect in time");
+		conn_give_up(conn, conn->handshake_pdu ? "stopped in the middle of its Connect" : "no Connect in time");
 }
 
 static void handshake_step(struct tcp_conn *conn, uint64_t timeout_us)
@@ -270,18 +288,18 @@ void conn_check_stall(struct tcp_conn *conn)
 		return;
 	if (no_progress(conn->partial_len || conn->rx_req, conn->nr_rx_bytes, &conn->seen_rx_bytes, &conn->rx_stalled,
 			pdu_ticks)) {
-		conn_drop(conn, "stopped in the middle of a PDU");
+		conn_give_up(conn, "stopped in the middle of a PDU");
 		return;
 	}
 	if (no_progress(!send_idle(conn), conn->nr_tx_bytes, &conn->seen_tx_bytes, &conn->tx_stalled, max_ticks)) {
-		conn_drop(conn, "does not read");
+		conn_give_up(conn, "does not read");
 		return;
 	}
 	for (uint32_t i = 0; conn->nr_r2t && i <= conn->nr_reqs; i++) {
 		struct tcp_req *req = i ? &conn->reqs[i - 1] : &conn->first_req;
 
 		if (req->state == REQ_R2T_SENT && conn->group->tick - req->rx_tick > max_ticks) {
-			conn_drop(conn, "does not send the data it was asked for");
+			conn_give_up(conn, "does not send the data it was asked for");
 			return;
 		}
 	}

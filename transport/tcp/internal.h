@@ -262,6 +262,10 @@ int conn_connected(struct tcp_conn *conn);
 void conn_fatal(struct tcp_conn *conn, const struct pdu_error *error, const void *bad, size_t bad_len);
 /* The peer is gone, or is to be: no more bytes either way. */
 void conn_drop(struct tcp_conn *conn, const char *why);
+/* The same where the host did not ask for it: told in the log, a few times in ten seconds, since an operator who sees a connection reset
+ * will look for why. */
+void conn_give_up(struct tcp_conn *conn, const char *why);
+void conn_broken(struct tcp_conn *conn, int err); /* -errno of the stream */
 /* All that was to be sent before the end is out. */
 void conn_sent_all(struct tcp_conn *conn);
 void conn_check_stall(struct tcp_conn *conn);

@@ -287,8 +287,10 @@ static size_t recv_once(struct tcp_conn *conn, bool *ret_drained)
 	*ret_drained = got < 0 || got < asked;
 	if (got <= 0) {
 		chunk_put(chunk);
-		if (got != -EAGAIN)
-			conn_drop(conn, got == 0 ? "closed by the host" : "broken");
+		if (got == 0)
+			conn_drop(conn, "closed by the host");
+		else if (got != -EAGAIN)
+			conn_broken(conn, (int)got);
 		return 0;
 	}
 	conn->nr_rx_bytes += got;

@@ -135,7 +135,7 @@ void send_flush(struct tcp_conn *conn)
 	if (g.n) {
 		sent = stream_sendv(conn->stream, g.group->iov, g.n);
 		if (sent < 0 && sent != -EAGAIN) {
-			conn_drop(conn, "cannot send");
+			conn_broken(conn, (int)sent);
 			return;
 		}
 		if (sent > 0)
