@@ -1,6 +1,7 @@
 /* Stores and volumes as bdevs, on memory: creating to deleting, names, full stores, reopening, threads. */
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,6 +180,46 @@ START_TEST(a_full_store_says_so_and_keeps_what_it_has)
 }
 END_TEST
 
+/* Volumes that come, are written, snapshot, and go: what of the store's metadata has no use is used again. */
+static void long_life(void *arg)
+{
+	struct lvol_store *store = make_store(256);
+	struct lvol_store_info info;
+	uint64_t early = 0;
+	char name[32];
+
+	for (unsigned cycle = 0; cycle < 40; cycle++) {
+		for (unsigned i = 0; i < 64; i++) {
+			struct lvol *lvol, *snapshot;
+
+			snprintf(name, sizeof(name), "pool/v%u", i);
+			lvol = make_volume(store, name + 5, 2, true);
+			ck_assert_int_eq(io(name, BDEV_WRITE, 'v', 0, 8), 0);
+			ck_assert_int_eq(lvol_snapshot(lvol, &(struct lvol_copy_opts){ .name = "s" }, &snapshot), 0);
+			ck_assert_int_eq(io(name, BDEV_WRITE, 'w', 0, 8), 0);
+			ck_assert_int_eq(lvol_delete(snapshot), 0);
+		}
+		ck_assert_int_eq(store_checkpoint(lvol_store_blobstore(store)), 0); /* while all of it is there */
+		for (unsigned i = 0; i < 64; i++) {
+			snprintf(name, sizeof(name), "pool/v%u", i);
+			ck_assert_int_eq(lvol_delete(lvol_find(name)), 0);
+		}
+		ck_assert_int_eq(store_wait_free(lvol_store_blobstore(store)), 0);
+		lvol_store_get_info(store, &info);
+		if (cycle == 4)
+			early = info.metadata_clusters;
+	}
+	ck_assert_uint_eq(info.metadata_clusters, early);
+	ck_assert_uint_eq(info.free_clusters, info.total_data_clusters - info.metadata_clusters);
+	lvol_fini();
+}
+
+START_TEST(a_long_life_takes_no_more_metadata_than_its_fullest_moment)
+{
+	run_sim(1, 1, long_life, NULL);
+}
+END_TEST
+
 static unsigned nr_told, last_told;
 
 static void told(struct bdev *bdev, enum bdev_event event, void *arg)
@@ -322,6 +363,7 @@ int main(void)
 	tcase_add_test(tc, names_are_unique_and_aliases_follow_them);
 	tcase_add_test(tc, a_store_is_found_again_by_examining_with_all_that_was_in_it);
 	tcase_add_test(tc, a_full_store_says_so_and_keeps_what_it_has);
+	tcase_add_test(tc, a_long_life_takes_no_more_metadata_than_its_fullest_moment);
 	tcase_add_test(tc, openers_hear_of_resizing_and_deleting_and_a_cut_tail_reads_zero);
 	tcase_add_test(tc, a_store_and_its_volumes_go_with_their_device);
 	tcase_add_loop_test(tc, threads_write_neighbouring_blocks_of_a_thin_volume_simulated, 0, 20);
