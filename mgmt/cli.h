@@ -36,7 +36,7 @@ const char *cli_format_size(uint64_t bytes, char buf[32]);
 
 /* --- cli_show.c: tables --------------------------------------------------------------------------------------------- */
 
-enum cli_column_kind { CLI_TEXT, CLI_COUNT, CLI_SIZE, CLI_YES_NO, CLI_LENGTH /* of an array */ };
+enum cli_column_kind { CLI_TEXT, CLI_COUNT, CLI_SIZE, CLI_YES_NO, CLI_AGE /* in ms */, CLI_LENGTH /* of an array */ };
 
 struct cli_column {
 	const char *title;

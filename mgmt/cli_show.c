@@ -38,6 +38,16 @@ static uint64_t number_at(json_t *row, const char *path)
 	return number_at(row, left) * number_at(row, times + 1);
 }
 
+/* As asprintf(). */
+static int format_age(uint64_t seconds, char **ret_text)
+{
+	if (seconds < 120)
+		return asprintf(ret_text, "%" PRIu64 " s ago", seconds);
+	if (seconds < 120 * 60)
+		return asprintf(ret_text, "%" PRIu64 " min ago", seconds / 60);
+	return asprintf(ret_text, "%" PRIu64 " h ago", seconds / 3600);
+}
+
 /* The text of a cell; free() it. */
 static char *cell(json_t *row, const struct cli_column *column)
 {
@@ -63,6 +73,12 @@ static char *cell(json_t *row, const struct cli_column *column)
 		break;
 	case CLI_YES_NO:
 		text = strdup(json_is_true(v) ? "yes" : "no");
+		break;
+	case CLI_AGE:
+		if (!json_is_integer(v))
+			text = strdup("-");
+		else
+			rc = format_age((uint64_t)json_integer_value(v) / 1000, &text);
 		break;
 	case CLI_LENGTH:
 		rc = asprintf(&text, "%zu", json_array_size(v));

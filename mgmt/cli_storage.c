@@ -17,6 +17,7 @@ static const struct cli_column store_columns[] = {
 	{ "FREE", "free_clusters*cluster_size", CLI_SIZE },
 	{ "CLUSTER", "cluster_size", CLI_SIZE },
 	{ "CHECKSUMS", "checksums", CLI_YES_NO },
+	{ "READ-ONLY", "read_only", CLI_YES_NO },
 	{ "UUID", "uuid", CLI_TEXT },
 	{ NULL, NULL, 0 },
 };
@@ -26,8 +27,10 @@ static const struct cli_column volume_columns[] = {
 	{ "SIZE", "size_bytes", CLI_SIZE },
 	{ "SPACE", "referenced_bytes", CLI_SIZE },
 	{ "EXCLUSIVE", "exclusive_bytes", CLI_SIZE },
+	{ "COUNTED", "exclusive_age_ms", CLI_AGE },
 	{ "THIN", "is_thin_provisioned", CLI_YES_NO },
 	{ "SNAPSHOT", "is_snapshot", CLI_YES_NO },
+	{ "DEGRADED", "is_degraded", CLI_YES_NO },
 	{ "PARENT", "parent", CLI_TEXT },
 	{ "UUID", "uuid", CLI_TEXT },
 	{ NULL, NULL, 0 },

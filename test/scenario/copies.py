@@ -666,8 +666,8 @@ class Shapes(Base):
         self.assertRegex(cli("volume", "snapshot", "pool/v", "s").stdout.strip(), UUID)
         cli("volume", "clone", "pool/s", "pool/c")
         rows = {line.split()[0]: line for line in cli("volume", "list").stdout.splitlines()}
-        self.assertRegex(rows["pool/c"], r"yes +no +s +")
-        self.assertRegex(rows["pool/s"], r"yes +yes +- +")
+        self.assertRegex(rows["pool/c"], r"yes +no +no +s +")
+        self.assertRegex(rows["pool/s"], r"yes +yes +no +- +")
         cli("volume", "attribute", "pool/v", "owner", "me")
         self.assertEqual(cli("volume", "attribute", "pool/v", "owner").stdout, "me\n")
         self.assertEqual(cli("volume", "attribute", "pool/v").stdout, "owner = me\n")
@@ -676,6 +676,9 @@ class Shapes(Base):
         self.assertEqual(cli("volume", "attribute", "pool/v").stdout, "")
         self.assertIn("not counted yet", cli("volume", "space", "pool/c").stdout)
         self.assertIn("0 s ago", cli("volume", "space", "pool/c", "--exclusive").stdout)
+        rows = {line.split()[0]: line for line in cli("volume", "list").stdout.splitlines()}
+        self.assertRegex(rows["pool/c"], r" \d+ s ago ")
+        self.assertNotIn("ago", rows["pool/v"])
         self.assertEqual(cli("volume", "diff", "pool/c").stdout, "no data\n")
         cli("volume", "revert", "pool/v", "pool/s")
         cli("volume", "decouple", "pool/c")
