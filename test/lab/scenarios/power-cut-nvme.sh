@@ -1,6 +1,6 @@
 # Power cuts of an NVMe drive under our own driver: what power-cut does, with the two stores on namespaces of QEMU's NVMe drive under
 # VFIO.  One recording has every write and flush of the drive, and of the disks that hold the state, the marks and the events.
-# Environment: CUTS (30), LOAD seconds (20), CUT_SEED.
+# Environment: CUTS (20), LOAD seconds (20), CUT_SEED.
 # timeout: 7200
 . "$LIB/nvme.sh"
 build_ledger
@@ -52,4 +52,4 @@ guest_cut
 
 step "cuts"
 export T DRIVES="Nvme0n1=store Nvme0n2=store2"
-"${CUT[@]}" --reader "$LIB/cut-reader" --cuts "${CUTS:-30}" ${CUT_SEED:+--seed $CUT_SEED} || fail "$(tail -1 "$OUT/log")"
+"${CUT[@]}" --reader "$LIB/cut-reader" --cuts "${CUTS:-20}" ${CUT_SEED:+--seed $CUT_SEED} || fail "$(tail -1 "$OUT/log")"
