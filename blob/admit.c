@@ -117,6 +117,7 @@ int admit(struct store *s, struct admission *a, uint32_t nr_pages, enum op_kind 
 	return 0;
 out_wait:
 	s->stats.nr_admit_waits++;
+	pace_hurry(s); /* a checkpoint under way is waited for from now on */
 	return rc;
 }
 
