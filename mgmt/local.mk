@@ -48,7 +48,7 @@ check_PROGRAMS += %D%/decode_test %D%/journal_test %D%/json_scan_test
 %C%_json_scan_test_SOURCES = %D%/json_scan_test.c
 %C%_json_scan_test_LDADD = $(LIBS_MGMT) $(CHECK_LIBS)
 
-EXTRA_DIST += doc/mgmt.md doc/adr/0010-saved-state-in-a-journal.md doc/adr/0042-jobs-in-the-saved-state.md
+EXTRA_DIST += doc/mgmt.md doc/adr/0010-saved-state-in-a-journal.md doc/adr/0042-jobs-in-the-saved-state.md doc/adr/0043-deletions-are-noted-before-they-begin.md
 
 # Texts and journals of any content.  Replayed from mutations in make check; with --enable-fuzz (and clang) make fuzz-json.
 check_PROGRAMS += %D%/json_replay

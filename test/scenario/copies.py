@@ -180,7 +180,7 @@ class Contents(Base):
         self.assertRegex(uuid, UUID)
         shown = self.driver(rpc, "c")
         self.assertEqual((shown["esnap_clone"], shown["external_snapshot_name"], shown["clone"], shown["thin_provision"],
-                          shown["num_allocated_clusters"]), (True, "image", False, True, 0))
+                          shown["num_allocated_clusters"], shown["counting"]), (True, "image", False, True, 0, False))
         self.assertTrue(rpc("bdev_lvol_get_lvols")[0]["is_esnap_clone"])
         self.assertEqual(self.read(rpc, "c", 0, 8 * MIB), image)
         self.write(rpc, "c", 5 * MIB + 512, b"c" * 1024)

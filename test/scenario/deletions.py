@@ -60,6 +60,44 @@ class Deletions(ferrule.Case):
                 rpc("bdev_lvol_delete", {"name": f"pool/{name}"})
             self.assertEqual(self.namespaces(rpc), [])
 
+    def test_an_exported_volume_whose_deletion_cannot_be_noted_is_not_deleted(self):
+        if os.geteuid() != 0 or os.system("command -v mount >/dev/null"):
+            self.skipTest("needs root to mount a small file system")
+        daemon = self.daemon(start=False)
+        os.makedirs(daemon.state_dir)
+        if os.system(f"mount -t tmpfs -o size=64k none {daemon.state_dir} 2>/dev/null"):
+            self.skipTest("mounting is not allowed here")
+        self.addCleanup(os.system, f"umount {daemon.state_dir}")
+        self.addCleanup(lambda: daemon.process and daemon.kill())
+        daemon.start()
+        rpc = self.pool(daemon)
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "disk", "lvs_name": "pool"})
+        names = self.fill(rpc, 0)
+        hog = os.path.join(daemon.state_dir, "hog")
+        with open(hog, "wb", buffering=0) as f:
+            while os.statvfs(daemon.state_dir).f_bfree:
+                f.write(b"x" * 4096)
+        refused = []
+        for name in names:
+            try:
+                rpc("bdev_lvol_delete", {"name": f"pool/{name}"})
+            except ferrule.RpcError as error:
+                if "nothing was deleted" in error.data["detail"]:
+                    self.assertEqual(error.code, -28)
+                    refused.append(name)
+        self.assertTrue(refused)
+        self.assertEqual(sorted(self.volumes(rpc)), sorted(refused))
+        self.assertEqual(sorted(self.namespaces(rpc)), sorted(refused))
+        os.unlink(hog)
+        rpc("log_set_level", {"level": "INFO"})  # what could not be saved is saved with it
+        daemon.kill()
+        daemon.start()
+        rpc = daemon.rpc()
+        self.assertEqual(sorted(self.namespaces(rpc)), sorted(refused))
+        for name in refused:
+            rpc("bdev_lvol_delete", {"name": f"pool/{name}"})
+        self.assertEqual((self.namespaces(rpc), self.volumes(rpc)), ([], []))
+
     def test_a_kill_inside_a_stores_deletion_leaves_no_namespace_without_its_volume(self):
         daemon = self.daemon()
         rpc = self.pool(daemon)
