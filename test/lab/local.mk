@@ -3,7 +3,7 @@ EXTRA_DIST += \
 	%D%/init %D%/install-deps %D%/labvm %D%/mkinitrd %D%/mklab %D%/modules %D%/run \
 	%D%/lib/agent %D%/lib/changes.py %D%/lib/count_insns.c %D%/lib/cut-reader %D%/lib/enter %D%/lib/guest.sh %D%/lib/host.sh %D%/lib/insns.py \
 	%D%/lib/jcheck.py \
-	%D%/lib/ledger.c %D%/lib/nvme.sh %D%/lib/nvmetcp.py %D%/lib/powercut.py %D%/lib/qmp.py %D%/lib/rdma.sh %D%/lib/rpc.py %D%/lib/target.sh %D%/lib/tsc-khz \
+	%D%/lib/ledger.c %D%/lib/nvme.sh %D%/lib/nvmetcp.py %D%/lib/powercut.py %D%/lib/qmp.py %D%/lib/rdma.sh %D%/lib/rpc.py %D%/lib/stock-host.sh %D%/lib/target.sh %D%/lib/tsc-khz \
 	%D%/scenarios/ns-1024.sh %D%/scenarios/nvme-vfio.sh %D%/scenarios/power-cut-self.sh %D%/scenarios/power-cut.sh \
 	%D%/scenarios/tcp-admin.sh %D%/scenarios/tcp-basic.sh %D%/scenarios/tcp-digests.sh %D%/scenarios/tcp-kill9.sh \
 	%D%/scenarios/fs-kill9.sh %D%/scenarios/nvme-export.sh %D%/scenarios/nvme-instructions.sh %D%/scenarios/nvme-noiommu.sh \

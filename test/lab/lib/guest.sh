@@ -1,11 +1,11 @@
 # Functions for commands in the guest; the agent sources this before each of them.
 
-# connect NQN [nvme connect's options]: the target's address is $TARGET, port 4420.  Prints the controller's name.
+# connect NQN [nvme connect's options]: by $TRTYPE, the target's address is $TARGET, port 4420.  Prints the controller's name.
 connect() {
     local nqn=$1 d i
     shift
-    modprobe nvme-tcp
-    nvme connect -t tcp -a "${TARGET:-10.0.2.2}" -s 4420 -n "$nqn" "$@" > /dev/null
+    modprobe "nvme-${TRTYPE:-tcp}"
+    nvme connect -t "${TRTYPE:-tcp}" -a "${TARGET:-10.0.2.2}" -s 4420 -n "$nqn" "$@" > /dev/null
     for i in $(seq 600); do
         for d in /sys/class/nvme/nvme*; do
             [ "$(cat "$d/subsysnqn" 2> /dev/null)" = "$nqn" ] && [ "$(cat "$d/state")" = live ] && { basename "$d"; return; }
