@@ -7,7 +7,8 @@ noinst_LIBRARIES += %D%/libruntime.a
 	%D%/fiber.c %D%/fiber.h %D%/fiber_sync.c %D%/fiber_switch.c %D%/fiber_switch.h \
 	%D%/keep.c %D%/keep.h %D%/memory.c %D%/dma_watch.c %D%/memory.h %D%/iobuf.c %D%/progress.h %D%/ring.c %D%/ring.h \
 	%D%/stream.c %D%/stream.h %D%/stream_internal.h %D%/stream_socket.c %D%/stream_sim.c %D%/sim.c \
-	%D%/rnic.c %D%/rnic.h %D%/rnic_internal.h %D%/rnic_sim.c %D%/rnic_sim.h %D%/rnic_sim_cm.c %D%/rnic_sim_internal.h %D%/rnic_sim_qp.c %D%/rnic_verbs.c %D%/rnic_verbs.h %D%/rnic_verbs_cm.c
+	%D%/rnic.c %D%/rnic.h %D%/rnic_internal.h %D%/rnic_sim.c %D%/rnic_sim.h %D%/rnic_sim_cm.c %D%/rnic_sim_internal.h %D%/rnic_sim_qp.c %D%/rnic_verbs.c %D%/rnic_verbs.h %D%/rnic_verbs_cm.c \
+	%D%/rnic_verbs_park.c
 
 check_PROGRAMS += %D%/thread_test
 %C%_thread_test_SOURCES = %D%/thread_test.c %D%/testing.h

@@ -184,7 +184,9 @@ static int device_query(struct verbs_device *device, uint8_t port)
 		return -EIO;
 	snprintf(info->name, sizeof(info->name), "%s", ibv_get_device_name(device->context->device));
 	info->iwarp = device->context->device->transport_type == IBV_TRANSPORT_IWARP;
-	device->invalidated_flags = IBV_WC_WITH_INV | (attr.vendor_id == SOFT_ROCE_VENDOR ? SOFT_ROCE_WITH_INVALIDATE : 0);
+	device->port = port;
+	device->soft_roce = attr.vendor_id == SOFT_ROCE_VENDOR;
+	device->invalidated_flags = IBV_WC_WITH_INV | (device->soft_roce ? SOFT_ROCE_WITH_INVALIDATE : 0);
 	info->windows = attr.device_cap_flags & IBV_DEVICE_MEM_WINDOW_TYPE_2B && attr.max_mw > 0;
 	info->max_wr = (uint32_t)attr.max_qp_wr;
 	info->max_sge = (uint32_t)attr.max_sge < RNIC_MAX_SGE ? (uint32_t)attr.max_sge : RNIC_MAX_SGE;
@@ -214,6 +216,7 @@ struct rnic_device *verbs_device_get(struct rdma_cm_id *id)
 	if (!device)
 		return NULL;
 	rnic_device_init(&device->base);
+	verbs_park_init(device);
 	device->context = id->verbs;
 	device->pd = ibv_alloc_pd(id->verbs);
 	if (!device->pd || device_query(device, id->port_num) || verbs_set_nonblocking(id->verbs->async_fd)) {

@@ -33,6 +33,10 @@ struct verbs_device {
 	struct watch watch;
 	atomic_uint users; /* identifiers, queues, registrations, windows */
 	bool closing;	   /* app thread */
+	uint8_t port;
+	bool soft_roce;
+	struct list parked; /* app thread, as the timer */
+	struct timer park_timer;
 };
 
 struct verbs_mr {
@@ -81,6 +85,9 @@ struct verbs_conn {
 	struct rnic_conn conn;
 	struct rdma_cm_id *id;
 	struct fiber_wait *resolve; /* until route and device are known */
+	bool silent;		    /* it ends so: see rnic_verbs_park.c */
+	atomic_bool parked;	    /* destroyed for its owner */
+	struct list park_link;
 };
 
 /* Owner: the app thread. */
@@ -95,6 +102,15 @@ static inline struct verbs_device *device_of(const struct rnic_device *device)
 {
 	return container_of((struct rnic_device *)(uintptr_t)device, struct verbs_device, base);
 }
+
+/* rnic_verbs_cm.c */
+bool verbs_serves(void); /* there is a listener */
+void verbs_id_destroy(struct verbs_conn *conn);
+
+/* rnic_verbs_park.c */
+void verbs_park_init(struct verbs_device *device);
+bool verbs_must_keep_silent(const struct verbs_conn *conn);
+void verbs_park(struct verbs_conn *conn);
 
 /* rnic_verbs.c */
 void verbs_watch_begin(struct watch *watch);

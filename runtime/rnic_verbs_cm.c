@@ -52,7 +52,7 @@ const struct rnic_ops rnic_verbs_ops = {
 /* Owner: the app thread. */
 static struct rdma_event_channel *channel;
 static struct watch channel_watch;
-static atomic_uint nr_users;
+static atomic_uint nr_users, nr_listeners;
 
 static int verbs_available(char *ret_why, size_t size)
 {
@@ -205,6 +205,11 @@ static struct verbs_conn *conn_new(struct rdma_cm_id *id, struct rnic_device *de
 	return conn;
 }
 
+bool verbs_serves(void)
+{
+	return atomic_load(&nr_listeners) > 0;
+}
+
 static void params_of(const struct rdma_conn_param *from, struct rnic_params *params)
 {
 	memset(params, 0, sizeof(*params));
@@ -253,6 +258,8 @@ static void conn_event(struct verbs_conn *conn, const struct rdma_cm_event *from
 {
 	struct rnic_event event = { .err = from->status > 0 ? -EIO : from->status };
 
+	if (atomic_load(&conn->parked) && from->event != RDMA_CM_EVENT_DEVICE_REMOVAL)
+		return;
 	params_of(&from->param.conn, &event.params);
 	switch (from->event) {
 	case RDMA_CM_EVENT_ADDR_RESOLVED:
@@ -288,6 +295,8 @@ static void conn_event(struct verbs_conn *conn, const struct rdma_cm_event *from
 			verbs_device_removed(conn->conn.device);
 		if (conn->resolve)
 			resolved(conn, -ENODEV);
+		if (atomic_load(&conn->parked))
+			return;
 		break;
 	default:
 		return;
@@ -408,6 +417,7 @@ static int verbs_listen(const struct stream_addr *addr, int backlog, struct rnic
 		return rc;
 	}
 	listener_find_device(listener);
+	atomic_fetch_add(&nr_listeners, 1);
 	*ret_listener = &listener->listener;
 	return 0;
 }
@@ -416,6 +426,7 @@ static void verbs_listener_close(struct rnic_listener *base)
 {
 	struct verbs_listener *listener = container_of(base, struct verbs_listener, listener);
 
+	atomic_fetch_sub(&nr_listeners, 1);
 	timer_cancel(&listener->timer);
 	/* Requests that are in the channel and not yet read go with it. */
 	if (listener->id)
@@ -532,21 +543,31 @@ static void verbs_disconnect(struct rnic_conn *base)
 	struct verbs_conn *conn = to_verbs(base);
 	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_ERR };
 
-	rdma_disconnect(conn->id);
+	conn->silent = verbs_must_keep_silent(conn);
+	if (!conn->silent)
+		rdma_disconnect(conn->id);
 	/* Also when there was no connection to end, so that everything posted comes back. */
 	if (conn->id->qp)
 		ibv_modify_qp(conn->id->qp, &attr, IBV_QP_STATE);
+}
+
+void verbs_id_destroy(struct verbs_conn *conn)
+{
+	if (conn->id)
+		rdma_destroy_id(conn->id);
+	conn->id = NULL;
+	if (conn->conn.device)
+		verbs_device_unuse(device_of(conn->conn.device));
 }
 
 static void verbs_conn_destroy(struct rnic_conn *base)
 {
 	struct verbs_conn *conn = to_verbs(base);
 
-	if (conn->id)
-		rdma_destroy_id(conn->id);
-	conn->id = NULL;
-	if (base->device)
-		verbs_device_unuse(device_of(base->device));
+	if (conn->silent)
+		verbs_park(conn);
+	else
+		verbs_id_destroy(conn);
 }
 
 const struct rnic_ops rnic_verbs_ops = {

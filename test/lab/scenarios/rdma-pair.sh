@@ -93,7 +93,7 @@ guest_pick host
 guest_boot -c 2 -m 1536
 
 SIW_EVENTS=${SIW_EVENTS-target-link host-link parted killed}
-RXE_EVENTS=${RXE_EVENTS-parted killed} # no soft-RoCE survives its own link's going down: see doc/rdma.md
+RXE_EVENTS=${RXE_EVENTS-target-link parted killed} # the host's own link is soft-iWARP's part: it is its kernel's to survive that
 [ -z "$SIW_EVENTS" ] || play siw $SIW_EVENTS
 [ -z "$RXE_EVENTS" ] || play rxe $RXE_EVENTS
 guest_pick target
