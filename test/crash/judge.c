@@ -31,13 +31,6 @@ static const char *complain(const struct oracle *o, unsigned volume, uint32_t bl
 	return complaint;
 }
 
-static bool is_zero(const void *buf)
-{
-	const char *p = buf;
-
-	return !*p && !memcmp(p, p + 1, ORACLE_BLOCK - 1);
-}
-
 /* Whether a version is one that this volume may show at all, sometime. */
 static bool belongs(const struct oracle_volume *v, const struct oracle_block *b, const struct oracle_change *c, uint32_t version)
 {
@@ -63,7 +56,7 @@ static const char *judge_block(const struct oracle *o, unsigned volume, unsigned
 	if (v->taken_from >= 0 && oracle_blocks(o, v->taken_from)[block].zeroed > zeroed)
 		zeroed = oracle_blocks(o, v->taken_from)[block].zeroed;
 	memcpy(&p, buf, sizeof(p));
-	if (is_zero(buf)) {
+	if (oracle_is_zero(buf)) {
 		if (least.zero || (zeroed > least.version && zeroed >= o->epoch))
 			return NULL;
 		return complain(o, volume, block, &p, DURABILITY "zeroes, but data was there");
@@ -111,10 +104,11 @@ static const char *judge_other(const struct oracle *o, unsigned volume, uint32_t
 	struct oracle_least least = { after_crash ? own->floor : own->latest, after_crash ? own->floor_zero : own->latest_zero };
 	struct oracle_stamp p;
 
-	if (v->keeps && oracle_in_window(o, v, least.version))
+	/* Zeroes where there was nothing leave nothing: then the other's may show. */
+	if (v->keeps && oracle_in_window(o, v, least.version) && !(least.zero && !oracle_is_zero(buf)))
 		return judge_block(o, volume, volume, block, buf, least);
 	memcpy(&p, buf, sizeof(p));
-	if (is_zero(buf) && oracle_in_window(o, v, own->zeroed))
+	if (oracle_is_zero(buf) && oracle_in_window(o, v, own->zeroed))
 		return NULL;
 	if (oracle_stamp_ok(&p) && p.version < o->next_version && p.generation == v->generation &&
 	    oracle_in_window(o, v, p.version)) {
@@ -200,7 +194,7 @@ static const char *judge_by_sight(const struct oracle *o, unsigned volume, uint3
 	struct oracle_stamp p;
 
 	memcpy(&p, buf, sizeof(p));
-	if (is_zero(buf))
+	if (oracle_is_zero(buf))
 		return NULL;
 	if (!oracle_stamp_ok(&p) || memcmp(buf, buf + sizeof(p), ORACLE_BLOCK - sizeof(p)))
 		return complain(o, volume, block, &p, FOREIGN "foreign or torn bytes");
@@ -269,7 +263,7 @@ const char *oracle_judge_snapshot(struct oracle *o, unsigned volume, const void 
 			struct oracle_stamp p;
 
 			memcpy(&p, at, sizeof(p));
-			if (seen_version(at) < n && n >= b[i].from && !(is_zero(at) && b[i].zeroed > n))
+			if (seen_version(at) < n && n >= b[i].from && !(oracle_is_zero(at) && b[i].zeroed > n))
 				return complain(o, volume, i, &p,
 						ATOMIC "the snapshot misses a write that had completed before another in it "
 						       "was issued");
@@ -278,7 +272,7 @@ const char *oracle_judge_snapshot(struct oracle *o, unsigned volume, const void 
 	for (uint32_t i = 0; i < v->sizes[0]; i++) {
 		const char *at = (const char *)seen + (uint64_t)i * ORACLE_BLOCK;
 
-		b[i].latest_zero = is_zero(at);
+		b[i].latest_zero = oracle_is_zero(at);
 		b[i].latest = b[i].latest_zero ? (b[i].zeroed > b[i].latest ? b[i].zeroed : b[i].latest) : seen_version(at);
 		b[i].floor = b[i].latest;
 		b[i].floor_zero = b[i].latest_zero;

@@ -417,7 +417,7 @@ void oracle_store_grow_end(struct oracle *o, bool ok)
 
 /* --- after a recovery --- */
 
-static bool is_zero(const void *buf)
+bool oracle_is_zero(const void *buf)
 {
 	const char *p = buf;
 
@@ -469,7 +469,7 @@ void oracle_rebase_volume(struct oracle *o, unsigned volume, const struct oracle
 		b->busy = false;
 		b->nr_readers = 0;
 		b->from = 0;
-		b->floor_zero = i >= sight->blocks || is_zero(buf);
+		b->floor_zero = i >= sight->blocks || oracle_is_zero(buf);
 		if (b->floor_zero) {
 			if (b->zeroed > b->floor)
 				b->floor = b->zeroed;

@@ -208,6 +208,7 @@ struct oracle_stamp {
 	uint32_t crc, generation, block, version; /* CRC32C of the others */
 };
 bool oracle_stamp_ok(const struct oracle_stamp *p);
+bool oracle_is_zero(const void *block);
 bool oracle_store_fits(uint64_t disk_clusters, uint64_t nr_clusters);
 struct oracle_volume *oracle_volume_init(struct oracle *o, unsigned volume, const char *name, uint64_t blocks);
 void oracle_parent_may(struct oracle_volume *v, uint32_t parent);

@@ -294,7 +294,10 @@ const char *oracle_set_parent_end(struct oracle *o, unsigned volume, const void 
 		if (wrong || !goes)
 			continue;
 		for (uint32_t k = i; k < i + o->cluster_blocks; k++)
-			merge(o, v, &b[k], &with[k]);
+			if (b[k].latest_zero && !oracle_is_zero((const char *)seen + (uint64_t)k * ORACLE_BLOCK))
+				replace(&b[k], &with[k]);
+			else
+				merge(o, v, &b[k], &with[k]);
 		set_from(o, volume, i, o->cluster_blocks);
 	}
 	alter_end(v, seen != NULL);
