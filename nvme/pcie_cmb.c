@@ -40,12 +40,18 @@ static bool name_addresses(struct nvme_bar *bar, uint64_t addr)
 	return false;
 }
 
+/* A controller that shows its buffer though CMBMSC does not ask for it knows nothing of CMBMSC, whatever CAP says. */
+static bool shown_unasked(struct nvme_bar *bar)
+{
+	return !(bar->ops->read64(bar, NVME_PROP_CMBMSC) & NVME_CMBMSC_CRE) && bar->ops->read32(bar, NVME_PROP_CMBSZ);
+}
+
 /* Before CC.EN. */
 void pcie_cmb_find(struct nvme_ctrlr *ctrlr)
 {
 	struct pcie_ctrlr *pcie = ctrlr->pcie;
 	struct nvme_bar *bar = pcie->bar;
-	bool by_msc = ctrlr->cap & NVME_CAP_CMBS;
+	bool by_msc;
 	uint64_t offset, len, bus_addr;
 	uint8_t *va;
 	unsigned bir;
@@ -53,6 +59,7 @@ void pcie_cmb_find(struct nvme_ctrlr *ctrlr)
 	pcie->cmb_len = 0;
 	if (!bar->ops->map_memory)
 		return;
+	by_msc = (ctrlr->cap & NVME_CAP_CMBS) && !shown_unasked(bar);
 	if (by_msc) /* the registers say something once that is asked for */
 		bar->ops->write64(bar, NVME_PROP_CMBMSC, NVME_CMBMSC_CRE);
 	if (!locate(bar, &bir, &offset, &len))

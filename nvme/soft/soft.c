@@ -129,7 +129,7 @@ static uint64_t cap(const struct soft_drive *drive)
 {
 	return (uint64_t)(drive->opts.max_entries - 1) | NVME_CAP_CQR | (uint64_t)CAP_TO << NVME_CAP_TO_SHIFT |
 	       (uint64_t)drive->opts.dstrd << NVME_CAP_DSTRD_SHIFT | NVME_CAP_CSS_NVM |
-	       (drive->opts.cmb_bytes && !drive->opts.cmb_old ? NVME_CAP_CMBS : 0);
+	       (drive->opts.cmb_bytes ? NVME_CAP_CMBS : 0); /* which one of the old kind may claim, too */
 }
 
 /* CMBLOC: BAR 2, from 8 KiB on.  Shown always, or when CMBMSC asks for it. */
@@ -176,6 +176,8 @@ static uint64_t soft_read64(struct nvme_bar *bar, uint32_t offset)
 		return drive->asq;
 	case NVME_PROP_ACQ:
 		return drive->acq;
+	case NVME_PROP_CMBMSC:
+		return drive->cmbmsc;
 	}
 	return 0;
 }
