@@ -19,9 +19,9 @@ CRASH_DAMAGE_quick = 10
 CRASH_DAMAGE_ci = 1
 CRASH_DAMAGE_full = 1
 CRASH_DAMAGE_long = 1
-CRASH_MUTANTS_quick = --known --mutant-seconds 240
-CRASH_MUTANTS_ci = --known --mutant-seconds 240
-CRASH_MUTANTS_full = --mutant-seconds 180
+CRASH_MUTANTS_quick = --known --mutant-seconds 30
+CRASH_MUTANTS_ci = --known --mutant-seconds 120
+CRASH_MUTANTS_full = --mutant-seconds 600
 CRASH_MUTANTS_long = --mutant-seconds 600
 
 EXTRA_PROGRAMS += %D%/crash_lab %D%/crash_lab_mutants
