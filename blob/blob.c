@@ -273,20 +273,21 @@ static int compare_ids(const void *a, const void *b)
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
-void blobs_sort(struct store *s)
+int blobs_sort(struct store *s)
 {
 	struct blob **all = calloc(s->nr_blobs + 1, sizeof(struct blob *));
 	uint32_t nr = 0;
 	struct list *it;
 
 	if (!all)
-		return;
+		return -ENOMEM;
 	while ((it = list_pop(&s->blobs)))
 		all[nr++] = list_entry(it, struct blob, link);
 	qsort(all, nr, sizeof(all[0]), compare_ids);
 	for (uint32_t i = 0; i < nr; i++)
 		list_add_tail(&s->blobs, &all[i]->link);
 	free(all);
+	return 0;
 }
 
 /* --- what others see --- */

@@ -106,7 +106,8 @@ static fiber_fn int promise_size(struct blob *b)
 	return rc;
 }
 
-static fiber_fn int become_thick(struct blob *b, uint64_t parent_id)
+/* @first_new_id: of the blobs made since it began. */
+static fiber_fn int become_thick(struct blob *b, uint64_t first_new_id)
 {
 	struct store *s = b->store;
 	struct admission admission = {0};
@@ -120,7 +121,7 @@ static fiber_fn int become_thick(struct blob *b, uint64_t parent_id)
 	image.flags &= ~BLOB_FLAG_EXTERNAL; /* nothing of it shows any more */
 	journal_begin(s, 64 + BLOB_PAYLOAD_MAX);
 	rec_blob(s, REC_BLOB_ATTR, b->slot, &image);
-	if (b->parent_id == parent_id) /* not that of a snapshot taken meanwhile */
+	if (b->parent_id < first_new_id) /* not a snapshot that was taken meanwhile */
 		rec_blob_parent(s, b, 0);
 	journal_end(s);
 	admit_release(s, &admission);
@@ -129,7 +130,7 @@ static fiber_fn int become_thick(struct blob *b, uint64_t parent_id)
 
 fiber_fn int blob_inflate(struct blob *b, struct progress *progress)
 {
-	uint64_t parent_id = b->parent_id;
+	uint64_t first_new_id = b->store->super.next_blob_id;
 	int rc;
 
 	if (b->frozen)
@@ -144,7 +145,7 @@ fiber_fn int blob_inflate(struct blob *b, struct progress *progress)
 		rc = unshare_all(b, progress);
 	if (!rc) {
 		fiber_lock(&b->mutex);
-		rc = become_thick(b, parent_id);
+		rc = become_thick(b, first_new_id);
 		fiber_unlock(&b->mutex);
 	}
 	b->inflating = false;

@@ -750,7 +750,7 @@ void blob_to_image(const struct blob *b, struct blob_image *image);
 int blob_take_attrs(struct blob *b, const struct blob_image *image);
 void blob_forget(struct blob *b); /* out of all lists, freed once no other thread can see it */
 void blob_free(struct blob *b);
-void blobs_sort(struct store *s);
+int blobs_sort(struct store *s); /* by id, as walks that go on from an id rely on; 0 or -ENOMEM */
 struct blob *blob_by_id(struct store *s, uint64_t id); /* NULL: none */
 void blob_relate(struct blob *b, uint64_t parent_id);
 void blobs_relate(struct store *s); /* all of them, after loading */

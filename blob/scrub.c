@@ -19,6 +19,7 @@ struct walk {
 	bool unsettled_only;
 	uint8_t *buf;
 	uint64_t *seen, nr_seen; /* clusters that some map has as its own, and that were read whole; how many bits there are */
+	uint64_t *left;		 /* clusters of which something could not be read, when a store is settled; else NULL */
 };
 
 /* What sub-blocks [first, ...) of an entry are read from: a run within one cluster; *ret_cluster 0: nothing is there. */
@@ -66,8 +67,11 @@ static fiber_fn int compare_run(struct walk *w, uint64_t blob_id, uint64_t sub_o
 			continue;
 		nr_bad = s->csum->nr_bad;
 		nr_unverified = s->csum->nr_unverified;
-		if (again(w, blob_id, sub_of_blob + i, buf) && s->csum->nr_bad == nr_bad)
+		if (again(w, blob_id, sub_of_blob + i, buf) && s->csum->nr_bad == nr_bad) {
 			w->result->nr_unreadable++;
+			if (w->left && cluster < w->nr_seen)
+				sum_bit_set(w->left, cluster, true);
+		}
 		w->result->nr_bad += s->csum->nr_bad - nr_bad;
 		w->result->nr_unverified += s->csum->nr_unverified - nr_unverified;
 	}
@@ -113,15 +117,18 @@ static fiber_fn int walk_cluster(struct walk *w, uint64_t blob_id, uint64_t inde
 	return rc;
 }
 
-static fiber_fn bool entry_present(struct blob *b, uint64_t index)
+static fiber_fn int entry_present(struct blob *b, uint64_t index, bool *ret_present)
 {
 	struct node *leaf;
 	bool shared;
-	struct entry e = {0};
+	struct entry e;
+	int rc = map_load(b, index);
 
-	if (!map_load(b, index))
-		e = map_entry(b, index, &leaf, &shared);
-	return e.own || e.base;
+	if (rc)
+		return rc;
+	e = map_entry(b, index, &leaf, &shared);
+	*ret_present = e.own || e.base;
+	return 0;
 }
 
 static fiber_fn int walk_blob(struct walk *w, uint64_t blob_id)
@@ -132,14 +139,20 @@ static fiber_fn int walk_blob(struct walk *w, uint64_t blob_id)
 
 	while (!rc && (b = blob_by_id(w->s, blob_id))) {
 		uint64_t index;
+		bool present;
 
 		rc = map_next(b, w->at->cluster, b->nr_clusters, &index);
 		if (rc || index >= b->nr_clusters)
 			break;
 		if (w->s->stopping || (w->progress && w->progress->cancel))
 			return -ECANCELED;
-		if (entry_present(b, index)) {
+		rc = entry_present(b, index, &present);
+		if (rc)
+			break;
+		if (present) {
 			rc = walk_cluster(w, blob_id, index);
+			if (rc)
+				break;
 			if (w->progress)
 				w->progress->done++;
 		} else if (!(++nr_passed % 1024)) {
@@ -256,28 +269,60 @@ fiber_fn int store_scrub(struct store *s, struct store_scrub_cursor *cursor, str
 
 /* --- after a crash --- */
 
-void settle_fiber(void *arg)
-{
-	struct store *s = arg;
-	struct csums *c = s->csum;
-	uint32_t nr_reverts;
-	int rc;
+#define SETTLE_AGAIN_US (1000 * 1000ull)
+#define SETTLE_TRIES	5u
 
+/* What was read is settled; of what could not be, nobody knows yet whether it is rot or the crash's. */
+static void settled_but(struct csums *c, const uint64_t *left, uint64_t nr)
+{
+	c->nr_unsettled = 0;
+	for (uint64_t w = 0; w < nr / 64 + 1; w++) {
+		c->unsettled[w] &= left[w];
+		c->nr_unsettled += __builtin_popcountll(c->unsettled[w]);
+	}
+	fiber_cond_signal(&c->wake);
+}
+
+static fiber_fn int settle(struct store *s)
+{
+	uint64_t nr = s->nr_clusters, *left = calloc(nr / 64 + 1, sizeof(uint64_t));
+	uint32_t nr_reverts;
+	int rc = left ? 0 : -ENOMEM;
+
+	if (rc)
+		return rc;
 	do { /* a revert may bring what was not read yet to where the walk has been */
 		struct store_scrub_cursor at = {0};
 		struct store_scrub_result result = {0};
-		struct walk w = {.s = s, .at = &at, .result = &result, .unsettled_only = true};
+		struct walk w = {.s = s, .at = &at, .result = &result, .unsettled_only = true, .left = left};
 
 		nr_reverts = s->nr_reverts;
 		rc = walk_all(&w);
 	} while (!rc && nr_reverts != s->nr_reverts);
-	if (!rc) {
-		memset(c->unsettled, 0, (s->nr_clusters / 64 + 1) * sizeof(uint64_t));
-		c->nr_unsettled = 0;
-		if (c->nr_unverified)
-			log_notice("store %s: %llu blocks that were being written at the crash are stamped anew", s->super.name,
-				   (unsigned long long)c->nr_unverified);
-		fiber_cond_signal(&c->wake);
+	if (!rc)
+		settled_but(s->csum, left, nr);
+	free(left);
+	return rc;
+}
+
+/* What cannot be read now may be so in a while; what never can be stays as it is until the store is opened again. */
+void settle_fiber(void *arg)
+{
+	struct store *s = arg;
+	struct csums *c = s->csum;
+	int rc = 0;
+
+	for (unsigned i = 0; i < SETTLE_TRIES && c->nr_unsettled && !s->stopping; i++) {
+		for (uint64_t us = 0; i && us < SETTLE_AGAIN_US && !s->stopping; us += SETTLE_AGAIN_US / 100)
+			fiber_sleep(SETTLE_AGAIN_US / 100);
+		rc = settle(s);
 	}
+	if (!s->stopping && c->nr_unsettled)
+		log_warning("store %s: %llu clusters that were being written at the crash cannot be read now%s%s: until the next opening "
+			    "rot in them is not told from what the crash left", s->super.name, (unsigned long long)c->nr_unsettled,
+			    rc ? ": " : "", rc ? strerror(-rc) : "");
+	if (!c->nr_unsettled && c->nr_unverified)
+		log_notice("store %s: %llu blocks that were being written at the crash are stamped anew", s->super.name,
+			   (unsigned long long)c->nr_unverified);
 	store_fiber_over(s);
 }

@@ -272,6 +272,41 @@ static void run_world(void *arg)
 	free(w);
 }
 
+/* While it is inflated its parent goes, and the grandparent becomes its parent for a while. */
+static void parent_deleted(void *arg)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	struct inflater inflater = {.w = w};
+	struct blob *grandparent, *parent;
+	static uint8_t buf[512 * BLOCK];
+
+	bench_start(&w->b);
+	w->blob = make_blob(&w->b, "heir", 2 << 20);
+	fill_blocks(buf, 512, 3);
+	for (unsigned i = 0; i < 8; i++)
+		ck_assert_int_eq(blob_rw(&w->b, w->blob, BLOB_WRITE, 0, i * 512, 512, buf), 0);
+	ck_assert_int_eq(blob_snapshot(w->blob, &(struct blob_copy_opts){.name = "grandparent"}, &grandparent), 0);
+	ck_assert_int_eq(blob_snapshot(w->blob, &(struct blob_copy_opts){.name = "parent"}, &parent), 0);
+	fiber_wait_init(&inflater.over);
+	ck_assert_int_eq(fiber_spawn(thread_current(), "inflate", inflate_fiber, &inflater), 0);
+	while (!w->blob->inflating)
+		fiber_yield();
+	ck_assert_int_eq(blob_delete(parent), 0);
+	ck_assert(w->blob->inflating);
+	ck_assert_ptr_eq(blob_parent(w->blob), grandparent);
+	ck_assert_int_eq(fiber_wait(&inflater.over), 0);
+	ck_assert_ptr_null(blob_parent(w->blob));
+	blob_close(w->blob);
+	bench_end(&w->b);
+	free(w);
+}
+
+START_TEST(an_inflated_blob_has_no_parent_though_it_lost_one_meanwhile)
+{
+	run_sim(1, 1, parent_deleted, NULL);
+}
+END_TEST
+
 START_TEST(snapshots_of_a_blob_under_load_are_causal_and_whole_simulated)
 {
 	bool simulated = true;
@@ -440,6 +475,7 @@ int main(void)
 {
 	const TTest *const tests[] = {few_clusters_are_copied_at_a_time_and_all_writes_that_wait_for_one_end,
 				      a_write_in_place_while_its_cluster_is_copied_is_not_lost,
+				      an_inflated_blob_has_no_parent_though_it_lost_one_meanwhile,
 				      snapshots_of_a_blob_under_load_are_causal_and_whole_simulated,
 				      snapshots_of_a_blob_under_load_are_causal_and_whole_on_two_cores};
 

@@ -308,7 +308,6 @@ static void loaded(struct store *s)
 	for (uint64_t id = s->nr_nodes; id-- > 1;)
 		if (!s->node_counts[id])
 			vec_push(&s->free_node_ids, id);
-	blobs_sort(s);
 	if (s->csum)
 		csum_loaded(s);
 	alloc_build_available(s);
@@ -376,6 +375,8 @@ fiber_fn int store_load(struct store *s, bool journal, struct blob_reason *reaso
 		rc = journal_replay(s, reason);
 	if (!rc && s->failed)
 		rc = -ENOMEM;
+	if (!rc)
+		rc = blobs_sort(s);
 	if (rc == -EUCLEAN && reason && !reason->text[0])
 		refuse(reason, "the tables do not fit the superblock");
 	else if (rc && reason && !reason->text[0])
