@@ -324,8 +324,11 @@ static void recycle(struct store *s)
 		return;
 	}
 	for (size_t i = 0; i + 1 < old->nr; i += 2) {
-		vec_push(&s->free_slots[0], old->v[i]);
-		vec_push(&s->free_slots[1], old->v[i + 1]);
+		/* In the order in which they are taken, so that a page may find an older self where its write is lost. */
+		size_t at = BLOB_MUTANT(STALE_PAGE_TAKEN) ? old->nr - 2 - i : i;
+
+		vec_push(&s->free_slots[0], old->v[at]);
+		vec_push(&s->free_slots[1], old->v[at + 1]);
 	}
 	old->nr = 0;
 	vec_free(old);

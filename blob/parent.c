@@ -294,10 +294,10 @@ fiber_fn int blob_set_external(struct blob *b, const char *bdev_name)
 		return -EROFS;
 	blob_open(b);
 	fiber_lock(&b->mutex);
-	ext_wait_left(s, bdev_name);
 	rc = blob_wait_trimmed(b);
 	range_lock_init(&lock, 0, UINT64_MAX, NULL);
 	range_lock_wait(b, &lock);
+	ext_wait_left(s, bdev_name); /* last: another volume may let the bdev go at any time */
 	if (!rc)
 		rc = b->frozen || blob_is_thick(b) ? -EPERM : set_external(b, bdev_name);
 	range_unlock(b, &lock);

@@ -151,6 +151,20 @@ const char *oracle_judge_altered(const struct oracle *o, unsigned volume, uint32
 	return judge_cluster(o, volume, first, buf, false, ret_goes);
 }
 
+bool oracle_altered_unclear(const struct oracle *o, unsigned volume, const void *buf)
+{
+	const struct oracle_volume *v = &o->volumes[volume];
+
+	for (uint32_t i = 0; i < v->sizes[0]; i += o->cluster_blocks) {
+		const char *at = (const char *)buf + (uint64_t)i * ORACLE_BLOCK;
+
+		if (v->rules[i / o->cluster_blocks] == ORACLE_EITHER && !judge_as(o, volume, volume, i, o->cluster_blocks, at, false) &&
+		    !judge_others(o, volume, i, o->cluster_blocks, at, false))
+			return true;
+	}
+	return false;
+}
+
 /* All of a volume as it is once it has been altered. */
 static const char *judge_after(const struct oracle *o, unsigned volume, uint32_t nr, const char *buf, bool after_crash)
 {

@@ -247,6 +247,8 @@ fiber_fn void op_set_parent(unsigned i, unsigned snapshot)
 	slot_drain(i);
 	seen = volume_alloc(i);
 	known = rc || volume_read(i, seen);
+	if (!rc && known && oracle_altered_unclear(work.h->oracle, i, seen))
+		op_flush(i); /* then those changes stay, whichever way it was below them */
 	parent_release(parent);
 	if (rc == -EEXIST && snapshot == ORACLE_OUTSIDE_SLOT) { /* it shows it already */
 		pair_end(i, snapshot, 0, true);

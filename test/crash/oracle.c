@@ -125,7 +125,7 @@ static void harden(struct oracle *o, uint32_t version)
 	if (o->volumes[c->volume].generation != c->generation || c->vague)
 		return;
 	for (uint32_t b = c->first; b < c->first + c->nr; b++) {
-		if (blocks[b].floor > version || version < blocks[b].from)
+		if (blocks[b].floor > version || version < blocks[b].from || (c->completed && c->completed < blocks[b].replaced_at))
 			continue;
 		blocks[b].floor = version;
 		blocks[b].floor_zero = c->zero;

@@ -28,6 +28,7 @@ struct oracle_block {
 	uint32_t latest; /* version of the newest completed change: what a read gives while nothing crashes */
 	uint32_t zeroed; /* newest issued version that zeroes; 0 counts: never written */
 	uint32_t from;	 /* the volume's own versions (a snapshot's: its origin's) count from here on: others were reverted */
+	uint64_t replaced_at; /* moment: what had completed before is no more, and no flush makes it durable */
 	bool floor_zero, latest_zero;
 	bool busy;	    /* a change is in flight */
 	uint8_t nr_readers; /* a read is */
@@ -182,6 +183,8 @@ const char *oracle_judge_snapshot(struct oracle *o, unsigned volume, const void 
 int oracle_find(const struct oracle *o, const uuid_t uuid); /* the slot of the volume with this UUID; -1: none, now or ever */
 /* parents: by slot, for those that are present: the slot of its parent; -1: none. */
 const char *oracle_judge_parents(const struct oracle *o, const bool *present, const int *parents);
+/* Whether it cannot be told of some cluster, which changes meanwhile have made the same either way. */
+bool oracle_altered_unclear(const struct oracle *o, unsigned volume, const void *buf);
 /* One cluster of a volume that is altered.  *ret_goes: it is the other's, and not as it was. */
 const char *oracle_judge_altered(const struct oracle *o, unsigned volume, uint32_t first, const void *buf, bool *ret_goes);
 /* What a volume says of itself. */

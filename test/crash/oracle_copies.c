@@ -164,11 +164,12 @@ static void set_from(struct oracle *o, unsigned volume, uint32_t first, uint32_t
 }
 
 /* A block becomes the other's, but for who is at it. */
-static void replace(struct oracle_block *b, const struct oracle_block *with)
+static void replace(struct oracle_block *b, const struct oracle_block *with, uint64_t moment)
 {
 	struct oracle_block old = *b;
 
 	*b = *with;
+	b->replaced_at = moment;
 	b->busy = old.busy;
 	b->nr_readers = old.nr_readers;
 }
@@ -193,7 +194,7 @@ void oracle_revert_end(struct oracle *o, unsigned volume, bool ok)
 	v->nr_sizes = 1;
 	if (ok) {
 		for (uint32_t i = 0; i < o->max_blocks; i++)
-			replace(&b[i], &from[i]);
+			replace(&b[i], &from[i], v->altered_at);
 		set_from(o, volume, 0, o->max_blocks);
 		/* What was written meanwhile is there, or was there before and is not. */
 		for (uint32_t version = o->epoch; version < o->next_version; version++) {
@@ -267,7 +268,7 @@ static void merge(const struct oracle *o, const struct oracle_volume *v, struct 
 {
 	struct oracle_block old = *b;
 
-	replace(b, with);
+	replace(b, with, v->altered_at);
 	if (oracle_in_window(o, v, old.latest)) {
 		b->latest = old.latest;
 		b->latest_zero = old.latest_zero;
@@ -295,7 +296,7 @@ const char *oracle_set_parent_end(struct oracle *o, unsigned volume, const void 
 			continue;
 		for (uint32_t k = i; k < i + o->cluster_blocks; k++)
 			if (b[k].latest_zero && !oracle_is_zero((const char *)seen + (uint64_t)k * ORACLE_BLOCK))
-				replace(&b[k], &with[k]);
+				replace(&b[k], &with[k], v->altered_at);
 			else
 				merge(o, v, &b[k], &with[k]);
 		set_from(o, volume, i, o->cluster_blocks);
