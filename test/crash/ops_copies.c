@@ -181,6 +181,15 @@ static int parent_hold(unsigned i)
 	return slot;
 }
 
+/* It may have one that is not shown any more, since it is being deleted. */
+static bool has_parent(unsigned i)
+{
+	struct lvol_info info;
+
+	lvol_get_info(work.slots[i].lvol, &info);
+	return info.clone;
+}
+
 static void parent_release(int slot)
 {
 	if (slot >= 0)
@@ -227,14 +236,13 @@ static fiber_fn int set_parent(unsigned i, unsigned snapshot)
 fiber_fn void op_set_parent(unsigned i, unsigned snapshot)
 {
 	bool held, known;
-	struct slot *s = &work.slots[i];
 	const char *wrong = NULL;
 	int rc, parent;
 	char *seen;
 
 	pair_begin(i, snapshot, "set parent");
 	parent = parent_hold(i);
-	held = parent >= 0 || !lvol_parent(s->lvol);
+	held = parent >= 0 || !has_parent(i);
 	if (!held || !can_be_parent(i, snapshot)) {
 		parent_release(parent);
 		pair_end(i, snapshot, 0, false);
@@ -326,7 +334,7 @@ fiber_fn void op_shallow_copy(unsigned i)
 	work.copying = true;
 	call_begin(i, "shallow copy");
 	parent = parent_hold(i);
-	if (parent >= 0 || !lvol_parent(work.slots[i].lvol))
+	if (parent >= 0 || !has_parent(i))
 		ready = prepare_target(parent);
 	if (ready)
 		rc = lvol_shallow_copy(work.slots[i].lvol, "target", NULL);

@@ -218,6 +218,19 @@ static bool never_changed(const struct oracle_block *b)
 	return !b->floor && !b->latest && !b->zeroed;
 }
 
+/* Of a change that failed any part may be there, though nothing shows it. */
+static bool may_hold_part(const struct oracle *o, unsigned volume, uint32_t first)
+{
+	for (uint32_t version = o->epoch; version < o->next_version; version++) {
+		const struct oracle_change *c = &o->changes[version];
+
+		if (c->generation == o->volumes[volume].generation && !c->completed && c->first < first + o->cluster_blocks &&
+		    first < c->first + c->nr)
+			return true;
+	}
+	return false;
+}
+
 /* Whether a cluster differs from the parent's: where it shows other bytes it does; where it shows the same written bytes in all its blocks,
  * or was never written in either, it does not; else who knows. */
 static enum oracle_rule rule_of(const struct oracle *o, unsigned volume, int parent, uint32_t first)
@@ -226,6 +239,8 @@ static enum oracle_rule rule_of(const struct oracle *o, unsigned volume, int par
 	const struct oracle_block *a = oracle_blocks(o, volume), *b = parent < 0 ? NULL : oracle_blocks(o, parent);
 	unsigned nr_written = 0, nr_never = 0;
 
+	if (may_hold_part(o, volume, first))
+		return ORACLE_EITHER;
 	for (uint32_t i = first; i < first + o->cluster_blocks; i++) {
 		const struct oracle_block *p = b ? &b[i] : &nothing;
 
