@@ -237,6 +237,8 @@ static fiber_fn void commit_round(struct store *s)
 		target = j->open_seq;
 		list_splice_tail(&now, &j->waiters);
 	}
+	if (BLOB_MUTANT(NODE_COMES_SETTLED))
+		fiber_sleep(500); /* the crash that does harm falls between a sharing's end and its commit */
 	if (!rc && target != j->committed_seq) {
 		rc = pages_write(s, j->committed_seq, target);
 		s->stats.nr_commits++;
