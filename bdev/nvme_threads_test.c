@@ -99,6 +99,41 @@ START_TEST(a_queue_that_was_shared_goes_to_those_who_are_left)
 }
 END_TEST
 
+/* What is with the lender when the drive hangs or dies comes back, and is done after the reset. */
+static void trouble_body(void)
+{
+	static const enum soft_fault_kind kinds[] = { SOFT_FATAL, SOFT_DROP, SOFT_STALL };
+	struct thread *threads[3];
+
+	sopts.nr_io_queues = 1;
+	opts.connect.timeout_us = 2 * SECOND;
+	opts.connect.abort_timeout_us = SECOND;
+	attach();
+	for (unsigned round = 0; round < 3; round++) {
+		fault(kinds[round], NVME_IO_WRITE, 10, 1, 0);
+		nr_sharing = 3;
+		for (unsigned i = 0; i < 3; i++) {
+			threads[i] = thread_create("io", i % runtime_nr_reactors());
+			ck_assert_int_eq(fiber_spawn(threads[i], "io", sharing_thread, (void *)(uintptr_t)(i * 64)), 0);
+		}
+		for (unsigned us = 0; __atomic_load_n(&nr_sharing, __ATOMIC_ACQUIRE); us += 1000) {
+			ck_assert_uint_lt(us, 60 * SECOND);
+			fiber_sleep(1000);
+		}
+		for (unsigned i = 0; i < 3; i++)
+			thread_exit(threads[i]);
+	}
+	shut();
+}
+
+START_TEST(what_others_sent_by_a_shared_queue_survives_a_drive_that_hangs)
+{
+	test_body = trouble_body;
+	for (uint64_t seed = 1; seed < 5; seed++)
+		run_sim(seed, 2, world, NULL);
+}
+END_TEST
+
 static void threads_body(void)
 {
 	struct thread *threads[3];
@@ -134,6 +169,7 @@ int main(void)
 		more_threads_than_queues_share_them,
 		more_os_threads_than_queues_share_them,
 		a_queue_that_was_shared_goes_to_those_who_are_left,
+		what_others_sent_by_a_shared_queue_survives_a_drive_that_hangs,
 		each_thread_has_queues_of_its_own,
 		each_os_thread_has_queues_of_its_own,
 	};

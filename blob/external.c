@@ -1,6 +1,7 @@
 /*
  * External bdevs: a blob may show the bytes of another bdev where it has none itself.  The bdev is known by its UUID, opened for reading
- * when it is there and nobody writes it (nor may anybody from then on), and let go when it goes or no blob shows it any more; without it, reads of what is its fail.
+ * when it is there, as long as blobs show it, and nobody writes it (nor may anybody from then on).  Without it, or with less of it than
+ * they show, reads of what is its fail.
  *
  * Every thread that reads from it has a channel to it, kept with the thread's channel to the store.
  */
@@ -211,7 +212,12 @@ static int ext_open(struct external *ext)
 	if (rc)
 		return rc;
 	bdev = bdev_desc_bdev(ext->desc);
-	rc = bdev->block_size > s->super.block_size ? -EINVAL : is_cut(ext, bdev) ? -EFBIG : bdev_claim_still(ext->desc, "external snapshot");
+	if (bdev->block_size > s->super.block_size)
+		rc = -EINVAL;
+	else if (is_cut(ext, bdev))
+		rc = -ERANGE;
+	else
+		rc = bdev_claim_still(ext->desc, "external snapshot");
 	if (rc) {
 		bdev_close(ext->desc);
 		ext->desc = NULL;

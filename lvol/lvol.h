@@ -109,7 +109,7 @@ struct lvol_create_opts {
 fiber_fn int lvol_create(struct lvol_store *store, const struct lvol_create_opts *opts, struct lvol **ret_lvol);
 /* A thin volume of the size of another bdev, whose bytes it shows where it was not written itself.  The bdev is kept open, and
  * nobody may write it meanwhile; while it is missing, reads of what is its fail with -EIO.  uuid null: a new one.  As lvol_create(), and
- * -ENODEV (no such bdev), -EBUSY (others may write it). */
+ * -ENODEV (no such bdev), -EBUSY (others may write it), -ERANGE (other volumes show more of it than there is). */
 fiber_fn int lvol_clone_bdev(struct lvol_store *store, const char *bdev_name, const char *name, const uuid_t uuid,
 			     struct lvol **ret_lvol);
 /* Openers are told and waited for. */

@@ -11,6 +11,7 @@
 
 #define MAX_XATTRS	32u
 #define BASE_IS_WRITTEN "the device is in use by others who may write it: a store, or a namespace.  What volumes are cloned from must not change"
+#define BASE_IS_SHORT "volumes cloned from the device before show more than it has now (see the log): give it its size back first"
 
 static void answer_uuid(struct rpc_call *call, struct lvol *lvol)
 {
@@ -199,6 +200,8 @@ static fiber_fn void set_parent_bdev(struct rpc_call *call)
 		lvol_fail(call, rc, "parent_name", "there is no such device; bdev_get_bdevs lists them");
 	else if (rc == -EBUSY)
 		lvol_fail(call, -EPERM, "parent_name", BASE_IS_WRITTEN);
+	else if (rc == -ERANGE)
+		lvol_fail(call, rc, "parent_name", BASE_IS_SHORT);
 	else if (rc == -EINVAL)
 		lvol_fail(call, rc, "parent_name", "the device is the store's own, or has larger blocks than the store's volumes");
 	else if (rc == -EEXIST)
@@ -312,6 +315,8 @@ static fiber_fn void clone_bdev(struct rpc_call *call)
 	rc = lvol_clone_bdev(store, name, rpc_string(call, "clone_name", ""), uuid, &made);
 	if (rc == -EBUSY || rc == -EPERM)
 		lvol_fail(call, -EPERM, "bdev", BASE_IS_WRITTEN);
+	else if (rc == -ERANGE)
+		lvol_fail(call, rc, "bdev", BASE_IS_SHORT);
 	else if (rc == -EINVAL && name_is_fine(rpc_string(call, "clone_name", "")))
 		lvol_fail(call, rc, "bdev",
 			  "the device is the store's own, or has blocks or a size that the store's volumes cannot have");

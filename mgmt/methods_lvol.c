@@ -297,11 +297,12 @@ static fiber_fn void delete_lvstore(struct rpc_call *call)
 		watch_forget(call, store);
 		rc = lvol_store_delete(store);
 		deletion_end(call, &deletion);
-		known_forget(call, uuid);
-		if (rc)
+		if (rc) {
 			lvol_fail(call, rc, NULL, lvol_rule(rc));
-		else
+		} else {
+			known_forget(call, uuid);
 			rpc_ok(call, NULL);
+		}
 	}
 	deletion_fini(&deletion);
 }

@@ -1,8 +1,8 @@
 /*
  * A PCIe function under uio_pci_generic, the last resort: BAR 0 through sysfs, our memory by its physical addresses, no interrupts.
  *
- * Nothing keeps such a function within its bounds, and nobody tells when it goes: its configuration space is asked for now and
- * then, and should touching its registers be a bus error by then, they read as all ones (mapped_bar.c).  Its queues are polled for
+ * Nothing keeps such a function within its bounds, and nobody tells when it goes: its configuration space is asked three times a
+ * second, and should touching its registers be a bus error by then, they read as all ones (mapped_bar.c).  Its queues are polled for
  * as long as commands are out.
  */
 #include <dirent.h>
