@@ -1,7 +1,8 @@
 /*
  * What first writes copy.  A write to a shared cluster that is not full: its new cluster can have one base only, so either what the
  * shared one holds itself is copied into the new one, and the old base (or nothing) remains the base; or what it does
- * not hold, and it becomes the base: whichever is less, without what is being written.  And runs that are made a blob's own for their own sake (inflate.c): their data is read where the map has it.
+ * not hold, and it becomes the base: whichever is less, without what is being written.  And runs that are made a blob's own for their
+ * own sake (inflate.c): their data is read where the map has it.
  */
 #include "blob/csum.h"
 #include "blob/fill.h"
