@@ -14,8 +14,7 @@
 void fill_plan(struct fill *f, const struct entry *e, bool exclusive)
 {
 	struct store *s = f->blob->store;
-	uint32_t first = f->in_block / s->blocks_a_sub, nr_valid = 0, nr_missing;
-	uint32_t nr = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub - first + 1;
+	uint32_t nr_valid = 0, nr_missing;
 	uint64_t rest[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64];
 
 	f->copy = COPY_NOTHING;
@@ -24,10 +23,10 @@ void fill_plan(struct fill *f, const struct entry *e, bool exclusive)
 	if (exclusive || !e->own || e->full)
 		return;
 	entry_get_mask(s, e, rest);
-	mask_set_range(rest, first, nr, false);
+	mask_set_range(rest, f->first_sub, f->nr_subs, false);
 	for (uint32_t i = 0; i < s->mask_words; i++)
 		nr_valid += __builtin_popcountll(rest[i]);
-	nr_missing = s->subs_a_cluster - nr - nr_valid;
+	nr_missing = s->subs_a_cluster - f->nr_subs - nr_valid;
 	if (!nr_valid)
 		return; /* all it has is written over */
 	/* Zeros have no checksum to be taken over, and the external bdev is not asked here. */
@@ -42,10 +41,7 @@ void fill_plan(struct fill *f, const struct entry *e, bool exclusive)
 
 static bool wants_copy(const struct fill *f, uint32_t sub)
 {
-	struct store *s = f->blob->store;
-	uint32_t first = f->in_block / s->blocks_a_sub, last = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub;
-
-	return (sub < first || sub > last) && fill_old_has(f, sub) == (f->copy == COPY_VALID);
+	return (sub < f->first_sub || sub >= f->first_sub + f->nr_subs) && fill_old_has(f, sub) == (f->copy == COPY_VALID);
 }
 
 static fiber_fn int copy_run(struct fill *f, uint8_t *buf, uint32_t first, uint32_t nr)
@@ -162,13 +158,10 @@ void fill_copy_start(struct fill *f)
 
 uint32_t fill_unshare_source(const struct fill *f, bool exclusive)
 {
-	struct store *s = f->blob->store;
-	uint32_t first = f->in_block / s->blocks_a_sub;
-	uint32_t last = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub;
-	bool has = fill_old_has(f, first);
+	bool has = fill_old_has(f, f->first_sub);
 
-	for (uint32_t sub = first; sub <= last; sub++)
-		if (fill_old_has(f, sub) != has)
+	for (uint32_t i = 1; i < f->nr_subs; i++)
+		if (fill_old_has(f, f->first_sub + i) != has)
 			return 0;
 	if (has)
 		return exclusive ? 0 : f->old_own;
@@ -185,13 +178,12 @@ static void retry_judge(struct waiter *w)
 static void source_judge(struct fill *f)
 {
 	struct store *s = f->blob->store;
-	uint32_t first = f->in_block / s->blocks_a_sub, nr = f->nr_blocks / s->blocks_a_sub;
 	int rc = 0;
 
-	for (; s->csum && f->source != SOURCE_EXTERNAL && !rc && f->nr_judged < nr; f->nr_judged++) {
+	for (; s->csum && f->source != SOURCE_EXTERNAL && !rc && f->nr_judged < f->nr_subs; f->nr_judged++) {
 		const uint8_t *sub = (const uint8_t *)f->iov[1].iov_base + f->nr_judged * BLOB_SUB_SIZE;
 
-		rc = csum_edge(f, f->source, first + f->nr_judged, sub, retry_judge);
+		rc = csum_edge(f, f->source, f->first_sub + f->nr_judged, sub, retry_judge);
 		if (rc == -EAGAIN)
 			return;
 	}
@@ -219,7 +211,7 @@ void fill_read_source(struct fill *f)
 	struct store *s = f->blob->store;
 
 	f->read_own |= f->source == f->old_own;
-	s->stats.nr_copied_subs += f->nr_blocks / s->blocks_a_sub;
+	s->stats.nr_copied_subs += f->nr_subs;
 	f->bio.done = source_read;
 	f->bio.op = BDEV_READ;
 	f->bio.flags = 0;

@@ -67,10 +67,10 @@ static int record_mark(struct fill *f, void (*again)(struct waiter *waiter))
 static uint64_t fill_pages(const struct fill *f, uint64_t *ret_last)
 {
 	struct store *s = f->blob->store;
-	uint32_t first = f->in_block / s->blocks_a_sub, last = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub, slot;
+	uint32_t slot;
 
-	*ret_last = sum_page_of(s, f->own, last, &slot);
-	return sum_page_of(s, f->own, first, &slot);
+	*ret_last = sum_page_of(s, f->own, f->first_sub + f->nr_subs - 1, &slot);
+	return sum_page_of(s, f->own, f->first_sub, &slot);
 }
 
 static bool pin_pages(struct fill *f, void (*again)(struct waiter *waiter))
@@ -163,9 +163,9 @@ void csum_fill_written(struct fill *f, int status)
 {
 	struct store *s = f->blob->store;
 	struct csums *c = s->csum;
-	uint32_t first = f->in_block / s->blocks_a_sub, last = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub, slot;
+	uint32_t first = f->first_sub, slot;
 
-	for (uint32_t sub = first; sub <= last; sub++) {
+	for (uint32_t sub = first; sub < first + f->nr_subs; sub++) {
 		struct sum_page *page = sum_page_find(c, sum_page_of(s, f->own, sub, &slot));
 		uint32_t crc = csum_of_iov(f->bio.iov, f->bio.iovcnt, (uint64_t)(sub - first) * BLOB_SUB_SIZE);
 

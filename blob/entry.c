@@ -3,11 +3,17 @@
 
 void mask_set_range(uint64_t *mask, uint32_t first, uint32_t nr, bool on)
 {
-	for (uint32_t i = first; i < first + nr; i++)
+	while (nr) {
+		uint32_t bit = first % 64, n = nr < 64 - bit ? nr : 64 - bit;
+		uint64_t bits = UINT64_MAX >> (64 - n) << bit;
+
 		if (on)
-			mask[i / 64] |= 1ull << (i % 64);
+			mask[first / 64] |= bits;
 		else
-			mask[i / 64] &= ~(1ull << (i % 64));
+			mask[first / 64] &= ~bits;
+		first += n;
+		nr -= n;
+	}
 }
 
 bool mask_is_full(const struct store *s, const uint64_t *mask)
@@ -40,12 +46,10 @@ bool entry_has_range(const struct entry *e, uint32_t first, uint32_t nr)
 
 void entry_get_mask(const struct store *s, const struct entry *e, uint64_t *mask)
 {
-	memset(mask, 0, s->mask_words * sizeof(mask[0]));
+	for (uint32_t i = 0; i < s->mask_words; i++)
+		mask[i] = e->partial ? e->partial->mask[i] : 0;
 	if (e->full)
 		mask_set_range(mask, 0, s->subs_a_cluster, true);
-	else if (e->partial)
-		for (uint32_t i = 0; i < s->mask_words; i++)
-			mask[i] = e->partial->mask[i];
 }
 
 /* What the allocator takes for it. */

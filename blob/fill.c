@@ -124,20 +124,26 @@ static void fill_node_came(struct node_wait *wait, struct node *node, int status
 		f->again(f);
 }
 
-/* Whether the map is in memory there; else @again comes when it is. */
-static bool fill_map(struct fill *f, void (*again)(struct fill *f))
-{
-	f->again = again;
-	f->node_wait.done = fill_node_came;
-	return map_want(f->blob, f->index, &f->node_wait);
-}
-
 static struct found look_up(const struct fill *f)
 {
 	struct found at;
 
 	at.leaf = map_leaf_settled(f->blob, f->index, &at.shared, &at.settled);
 	return at;
+}
+
+/* What the map has there, if it is in memory; else @again comes when it is. */
+static bool fill_look_up(struct fill *f, void (*again)(struct fill *f), struct found *ret_at)
+{
+	*ret_at = look_up(f);
+	if (__builtin_expect(!ret_at->leaf || !ret_at->leaf->lost, 1)) /* what is not in memory seems lost */
+		return true;
+	f->again = again;
+	f->node_wait.done = fill_node_came;
+	if (!map_want(f->blob, f->index, &f->node_wait))
+		return false;
+	*ret_at = look_up(f);
+	return true;
 }
 
 static bool is_exclusive(const struct fill *f, struct found at, const struct entry *e)
@@ -148,15 +154,14 @@ static bool is_exclusive(const struct fill *f, struct found at, const struct ent
 static void fill_start(struct fill *f)
 {
 	struct store *s = f->blob->store;
-	uint64_t base = f->index * s->subs_a_cluster;
-	uint64_t first = base + f->in_block / s->blocks_a_sub;
-	uint64_t end = base + (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub + 1;
+	uint64_t base = f->index << s->sub_shift;
+	uint64_t first = base + f->first_sub, end = first + f->nr_subs;
+	struct found at;
 
 	f->state = FILL_LOCK;
-	if (!fill_map(f, fill_start))
+	if (!fill_look_up(f, fill_start, &at))
 		return;
 
-	struct found at = look_up(f);
 	struct entry e = leaf_entry(f->blob, f->index, at.leaf);
 
 	fill_plan(f, &e, is_exclusive(f, at, &e));
@@ -204,6 +209,8 @@ static void write_go_on(struct req *req)
 			fifo_push_first(&s->free_fills, &f->link);
 			break;
 		}
+		f->first_sub = f->in_block >> s->sub_block_shift;
+		f->nr_subs = ((f->in_block + f->nr_blocks - 1) >> s->sub_block_shift) - f->first_sub + 1;
 		req->pos += f->nr_blocks;
 		req->pending++;
 		fill_start(f);
@@ -370,14 +377,14 @@ static bool must_relock(const struct fill *f)
 static void fill_space(struct fill *f)
 {
 	struct store *s = f->blob->store;
+	struct found at;
 
 	if (s->csum)
 		csum_fill_over(f); /* of the cluster that it had chosen before */
 	f->state = FILL_SPACE;
-	if (!fill_map(f, fill_space))
+	if (!fill_look_up(f, fill_space, &at))
 		return;
 
-	struct found at = look_up(f);
 	struct entry old = leaf_entry(f->blob, f->index, at.leaf);
 
 	fill_plan(f, &old, is_exclusive(f, at, &old));
@@ -388,8 +395,6 @@ static void fill_space(struct fill *f)
 static void fill_found(struct fill *f, struct found at, const struct entry *old)
 {
 	struct store *s = f->blob->store;
-	uint32_t first = f->in_block / s->blocks_a_sub;
-	uint32_t nr = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub - first + 1;
 	bool exclusive = is_exclusive(f, at, old);
 	struct fill *o;
 
@@ -425,7 +430,7 @@ static void fill_found(struct fill *f, struct found at, const struct entry *old)
 	}
 	if (old->own && exclusive) {
 		f->own = old->own;
-		f->in_place = entry_has_range(old, first, nr);
+		f->in_place = entry_has_range(old, f->first_sub, f->nr_subs);
 	} else if ((o = sibling(f))) {
 		f->own = o->own;
 		f->own_held = true;
@@ -478,16 +483,17 @@ static void retry_admit(struct waiter *w)
 static void fill_admit(struct fill *f)
 {
 	struct store *s = f->blob->store;
+	struct found at;
 	int rc;
 
 	f->state = FILL_ADMIT;
-	if (!fill_map(f, fill_admit))
+	if (!fill_look_up(f, fill_admit, &at))
 		return;
 	if (f->index >= f->blob->nr_clusters) { /* it shrank while we waited; the trim waits for our lock */
 		fill_over(f, -ERANGE);
 		return;
 	}
-	rc = admit(s, &f->admission, map_path_pages(f->blob, f->index),
+	rc = admit(s, &f->admission, at.leaf && !at.shared ? OWN_LEAF_PAGES : map_path_pages(f->blob, f->index),
 		   blob_is_thick(f->blob) ? OP_THICK : OP_THIN);
 	if (rc == -EAGAIN) {
 		f->waiter.retry = retry_admit;
@@ -513,12 +519,12 @@ static uint32_t edge_bytes(const struct fill *f, unsigned which)
 	struct store *s = f->blob->store;
 	uint64_t start = (uint64_t)f->in_block << s->block_shift,
 		 end = start + ((uint64_t)f->nr_blocks << s->block_shift);
-	uint64_t at = which ? end - 1 : start;
-	uint32_t sub = at / BLOB_SUB_SIZE;
+	uint32_t bytes = (which ? -end : start) % BLOB_SUB_SIZE;
+	uint32_t sub = which ? f->first_sub + f->nr_subs - 1 : f->first_sub;
 
-	if (!s->csum && (f->in_place || (f->old_own == f->own && fill_old_has(f, sub))))
+	if (!s->csum && bytes && (f->in_place || (f->old_own == f->own && fill_old_has(f, sub))))
 		return 0;
-	return which ? (BLOB_SUB_SIZE - end % BLOB_SUB_SIZE) % BLOB_SUB_SIZE : start % BLOB_SUB_SIZE;
+	return bytes;
 }
 
 /* The cluster that holds what a sub-block reads now; 0: zeros; or the external bdev. */
@@ -626,14 +632,13 @@ void fill_go_on(struct fill *f)
 /* --- data and record --- */
 
 /* What a fill read from a shared cluster is of no use any more if that became the blob's own meanwhile: who writes in place asks nobody. */
-static bool has_stale_copy(const struct fill *f)
+static bool has_stale_copy(const struct fill *f, struct found at)
 {
 	if (!f->read_own || f->own == f->old_own)
 		return false;
 	if (f->stale || f->map_seq != f->blob->map_seq)
 		return true;
 
-	struct found at = look_up(f);
 	struct entry e = leaf_entry(f->blob, f->index, at.leaf);
 
 	return e.own && e.own == f->old_own && is_exclusive(f, at, &e);
@@ -674,12 +679,9 @@ static void fill_mapped(struct fill *f)
 		o->own_held = false;
 }
 
-static void fill_record(struct fill *f)
+static void fill_record(struct fill *f, struct found at)
 {
 	struct store *s = f->blob->store;
-	uint32_t first = f->in_block / s->blocks_a_sub;
-	uint32_t nr = (f->in_block + f->nr_blocks - 1) / s->blocks_a_sub - first + 1;
-	struct found at = look_up(f);
 	struct entry e = leaf_entry(f->blob, f->index, at.leaf);
 	bool had = e.own == f->own, held = f->own_held;
 
@@ -689,13 +691,13 @@ static void fill_record(struct fill *f)
 	if (!at.leaf || at.shared)
 		map_prepare_path(s, f->blob, f->index);
 	if (had || (!e.own && !e.base && !e.external && !e.partial)) {
-		rec_map_fill(s, f->blob, f->index, f->own, first, nr);
+		rec_map_fill(s, f->blob, f->index, f->own, f->first_sub, f->nr_subs);
 	} else {
 		for (uint32_t i = 0; i < s->mask_words; i++)
 			f->mask[i] = f->copy == COPY_VALID ? f->mask[i] : f->copy == COPY_MISSING ? ~f->mask[i] : 0;
 		if (BLOB_MUTANT(COPY_FORGETS_MASK))
 			memset(f->mask, 0, sizeof(f->mask));
-		mask_set_range(f->mask, first, nr, true);
+		mask_set_range(f->mask, f->first_sub, f->nr_subs, true);
 		if (s->subs_a_cluster < 64)
 			f->mask[0] &= (1ull << s->subs_a_cluster) - 1;
 		rec_map_put(s, f->blob, f->index, f->own, f->new_base, f->new_external, f->mask);
@@ -718,24 +720,21 @@ static bool records_early(const struct fill *f)
 /* Its data is written: the record. */
 static void fill_written(struct fill *f)
 {
-	struct node *leaf = NULL;
+	struct found at = {0};
 	int status = 0;
-	bool shared;
 
 	if (!f->in_place && f->index >= f->blob->nr_clusters)
 		status = -ERANGE; /* cut off meanwhile, and nobody would trim what we map now */
-	else if (!f->in_place && !fill_map(f, fill_written))
+	else if (!f->in_place && !fill_look_up(f, fill_written, &at))
 		return;
-	if (!status && !f->in_place)
-		leaf = map_leaf(f->blob, f->index, &shared);
-	if (leaf && leaf->lost)
+	if (at.leaf && at.leaf->lost)
 		status = -EIO;
-	if (!status && !f->in_place && has_stale_copy(f)) {
+	if (!status && !f->in_place && has_stale_copy(f, at)) {
 		fill_again(f);
 		return;
 	}
 	if (!status && !f->in_place && !records_early(f)) {
-		fill_record(f);
+		fill_record(f, at);
 		f->state = FILL_DONE;
 		if (!store_writable(f->blob->store))
 			status = -EIO;
@@ -787,5 +786,5 @@ void fill_write(struct fill *f)
 	f->bio.nr_blocks = f->nr_blocks + ((head + tail) >> s->block_shift);
 	bdev_submit(s->bch, &f->bio);
 	if (records_early(f) && !f->in_place)
-		fill_record(f);
+		fill_record(f, look_up(f));
 }

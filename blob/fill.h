@@ -32,6 +32,7 @@ struct fill {
 	struct blob *blob;
 	uint64_t index;		     /* of the cluster in the blob */
 	uint32_t in_block, nr_blocks; /* in the cluster */
+	uint32_t first_sub, nr_subs;  /* which these are part of */
 	uint32_t own;
 	bool in_own;	  /* own is the blob's alone, and no snapshot is taken until this is over */
 	uint32_t map_seq; /* the blob's when own was chosen */

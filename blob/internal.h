@@ -289,6 +289,7 @@ struct store {
 
 	/* geometry; constant */
 	uint8_t block_shift, cluster_shift, cluster_block_shift, leaf_shift, inner_shift;
+	uint8_t sub_shift, sub_block_shift; /* sub-blocks of a cluster, blocks of a sub-block */
 	uint32_t subs_a_cluster, mask_words, mask_bytes, blocks_a_sub, slots_a_cluster;
 	uint64_t nr_clusters, nr_data_clusters;
 	bool has_cache, can_unmap, opened_read_only;
@@ -670,11 +671,10 @@ struct node *map_leaf(const struct blob *b, uint64_t index, bool *ret_shared);
  * then a power cut may bring the sharer back, and it must not find what is written now. */
 struct node *map_leaf_settled(const struct blob *b, uint64_t index, bool *ret_shared, bool *ret_settled);
 struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_leaf, bool *ret_shared);
-/* The entry in a leaf that was found for its index; no leaf, or a lost one: nothing is there. */
-struct entry leaf_entry(const struct blob *b, uint64_t index, const struct node *leaf);
 /* The next index from first on below end whose leaf exists (in memory or not); end: none.  0, -ENODEV, -ENOMEM. */
 fiber_fn int map_next(struct blob *b, uint64_t first, uint64_t end, uint64_t *ret_index);
-uint32_t map_path_pages(const struct blob *b, uint64_t index); /* pages that changing it makes dirty at most */
+#define OWN_LEAF_PAGES 5u /* that a change of an entry makes dirty at most, in a leaf that is the blob's alone */
+uint32_t map_path_pages(const struct blob *b, uint64_t index); /* the same, whatever is there of the path */
 void map_prepare_path(struct store *s, struct blob *b, uint64_t index); /* records: the path exists and is its own */
 bool map_height_fits(const struct store *s, const struct node *root, uint64_t index);
 int map_take_root(struct blob *b, uint32_t root); /* instead of the one it has, which is reaped; counts are the caller's */
@@ -716,6 +716,22 @@ static inline struct entry entry_decode(uint64_t raw)
 		e.external = e.partial->base == BASE_EXTERNAL;
 		e.base = e.external ? 0 : e.partial->base;
 	}
+	return e;
+}
+
+/* The entry in a leaf that was found for its index; no leaf, or a lost one: nothing is there. */
+static inline struct entry leaf_entry(const struct blob *b, uint64_t index, const struct node *leaf)
+{
+	uint64_t raw = 0;
+	struct entry e;
+
+	if (leaf && leaf->lost)
+		return (struct entry){0};
+	if (leaf)
+		raw = atomic_load_explicit(&leaf->slots[map_slot(b->store, index, 0)], memory_order_acquire);
+	e = entry_decode(raw);
+	if (!raw)
+		e.external = index < atomic_load_explicit(&b->external_clusters, memory_order_relaxed);
 	return e;
 }
 

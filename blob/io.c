@@ -345,7 +345,7 @@ static void write_piece(const struct blob *b, uint64_t offset, uint64_t nr, bool
 	uint64_t index = offset >> s->cluster_block_shift;
 	bool shared, settled;
 	struct node *leaf = map_leaf_settled(b, index, &shared, &settled);
-	uint32_t sub = in / s->blocks_a_sub;
+	uint32_t sub = in >> s->sub_block_shift;
 	struct entry e;
 
 	*piece = (struct piece){.kind = PIECE_SLOW, .nr_blocks = nr < left ? nr : left};
@@ -359,7 +359,7 @@ static void write_piece(const struct blob *b, uint64_t offset, uint64_t nr, bool
 	if (leaf->maybe_shared && !BLOB_MUTANT(SHARED_IN_PLACE) &&
 	    (atomic_load_explicit(&s->counts[e.own], memory_order_acquire) != 1 || !cluster_settled(b->store, e.own)))
 		return;
-	if (!e.full && !entry_has_range(&e, sub, (in + piece->nr_blocks - 1) / s->blocks_a_sub - sub + 1))
+	if (!e.full && !entry_has_range(&e, sub, ((in + piece->nr_blocks - 1) >> s->sub_block_shift) - sub + 1))
 		return;
 	/* FUA on a mapping that is not durable waits for the commit. */
 	if (fua && !BLOB_MUTANT(FUA_ON_VOLATILE_MAP) &&

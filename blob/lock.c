@@ -22,9 +22,9 @@ void range_lock_init(struct range_lock *l, uint64_t first, uint64_t end,
 static uint16_t *bucket_of(const struct blob *b, const struct range_lock *l)
 {
 	struct store *s = b->store;
-	uint64_t cluster = l->first / s->subs_a_cluster;
+	uint64_t cluster = l->first >> s->sub_shift;
 
-	if ((l->end - 1) / s->subs_a_cluster != cluster)
+	if ((l->end - 1) >> s->sub_shift != cluster)
 		return NULL;
 	return &s->nr_locks[((b->id * 0x9e3779b97f4a7c15ull >> 40) + cluster) % LOCK_BUCKETS];
 }

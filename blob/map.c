@@ -71,21 +71,6 @@ struct node *map_leaf_settled(const struct blob *b, uint64_t index, bool *ret_sh
 	return leaf;
 }
 
-struct entry leaf_entry(const struct blob *b, uint64_t index, const struct node *leaf)
-{
-	uint64_t raw = 0;
-	struct entry e;
-
-	if (leaf && leaf->lost)
-		return (struct entry){0};
-	if (leaf)
-		raw = atomic_load_explicit(&leaf->slots[map_slot(b->store, index, 0)], memory_order_acquire);
-	e = entry_decode(raw);
-	if (!raw)
-		e.external = index < atomic_load_explicit(&b->external_clusters, memory_order_relaxed);
-	return e;
-}
-
 struct entry map_entry(const struct blob *b, uint64_t index, struct node **ret_leaf, bool *ret_shared)
 {
 	*ret_leaf = map_leaf(b, index, ret_shared);
@@ -153,7 +138,7 @@ uint32_t map_path_pages(const struct blob *b, uint64_t index)
 	bool shared;
 
 	if (map_leaf(b, index, &shared) && !shared)
-		return 5;
+		return OWN_LEAF_PAGES;
 	while (levels < MAX_LEVELS && s->leaf_shift + (levels - 1) * s->inner_shift < 63 &&
 	       (b->nr_clusters | index) >> (s->leaf_shift + (levels - 1) * s->inner_shift))
 		levels++;
@@ -322,20 +307,30 @@ static int check_cluster(struct store *s, uint32_t c, struct blob_reason *why)
 	return 0;
 }
 
+/* An entry that is its blob's alone amounts to the same with more sub-blocks in it, as long as some are missing. */
+static bool amounts_to_same(const struct blob *b, const struct entry *e)
+{
+	return b->store->counts[e->own] == 1 && b->figures.nr_own && list_empty(&b->children);
+}
+
 static int fill_present(struct blob *b, struct node *leaf, uint64_t index, uint32_t first, uint32_t nr)
 {
 	struct store *s = b->store;
 	unsigned slot = map_slot(s, index, 0);
 	uint64_t raw = leaf->slots[slot], mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64];
 	struct entry e = entry_decode(raw);
+	bool full, same;
 
 	if (e.full)
 		return 0;
 	mpage_touch(s, TABLE_NODES, leaf->id);
-	account(b, index, raw, false);
 	entry_get_mask(s, &e, mask);
 	mask_set_range(mask, first, nr, true);
-	if (mask_is_full(s, mask)) {
+	full = mask_is_full(s, mask);
+	same = !full && amounts_to_same(b, &e);
+	if (!same)
+		account(b, index, raw, false);
+	if (full) {
 		slot_set(s, leaf, slot, entry_make(s, e.own, 0, false, NULL));
 		if (e.base)
 			cluster_unref(s, e.base);
@@ -344,9 +339,10 @@ static int fill_present(struct blob *b, struct node *leaf, uint64_t index, uint3
 		return 0;
 	}
 	atomic_store_explicit(&leaf->last_seq, seq_now(s), memory_order_relaxed);
-	for (uint32_t i = 0; i < s->mask_words; i++)
+	for (uint32_t i = first / 64; i <= (first + nr - 1) / 64; i++)
 		atomic_store_explicit(&e.partial->mask[i], mask[i], memory_order_release);
-	account(b, index, raw, true);
+	if (!same)
+		account(b, index, raw, true);
 	return 0;
 }
 
@@ -354,7 +350,7 @@ int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first,
 		   struct blob_reason *why)
 {
 	struct store *s = b->store;
-	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64] = {0}, raw;
+	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64], raw;
 	unsigned slot = map_slot(s, index, 0);
 	struct node *leaf;
 	struct entry e;
@@ -375,6 +371,7 @@ int map_apply_fill(struct blob *b, uint64_t index, uint32_t own, uint32_t first,
 		return fill_present(b, leaf, index, first, nr);
 	if (s->counts[own] && !BLOB_MUTANT(STALE_RECORDS))
 		return refuse(why, "fills cluster %u, which is in use", own);
+	memset(mask, 0, s->mask_words * sizeof(mask[0]));
 	mask_set_range(mask, first, nr, true);
 	raw = entry_make(s, own, 0, false, mask);
 	if (!raw)

@@ -211,6 +211,8 @@ void store_set_geometry(struct store *s)
 	s->mask_words = (s->subs_a_cluster + 63) / 64;
 	s->mask_bytes = s->subs_a_cluster / 8;
 	s->blocks_a_sub = BLOB_SUB_SIZE >> s->block_shift;
+	s->sub_shift = s->cluster_shift - PAGE_SHIFT_BITS;
+	s->sub_block_shift = PAGE_SHIFT_BITS - s->block_shift;
 	s->nr_clusters = s->super.nr_clusters;
 }
 
