@@ -113,10 +113,10 @@ void csum_destroy(struct store *s)
 
 static uint64_t page_place(const struct store *s, uint64_t index, bool copy_b)
 {
-	uint64_t group = index / s->subs_a_cluster;
+	uint64_t group = index >> s->sub_shift;
 	uint32_t cluster = sums_cluster(&s->super, group, copy_b);
 
-	return cluster_page(s, cluster) + index % s->subs_a_cluster;
+	return cluster_page(s, cluster) + (index & (s->subs_a_cluster - 1));
 }
 
 static void page_encode(const struct store *s, const struct sum_page *page, uint8_t *buf)

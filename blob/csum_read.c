@@ -150,8 +150,8 @@ int csum_read_wrap(struct req *carrier)
 {
 	struct store *s = carrier->ch->store;
 	struct bdev_io *bio = &carrier->bio;
-	uint32_t head = bio->offset_blocks % s->blocks_a_sub,
-		 tail = (s->blocks_a_sub - (bio->offset_blocks + bio->nr_blocks) % s->blocks_a_sub) % s->blocks_a_sub;
+	uint32_t mask = s->blocks_a_sub - 1, head = bio->offset_blocks & mask;
+	uint32_t tail = -(bio->offset_blocks + bio->nr_blocks) & mask;
 
 	if (!head && !tail)
 		return 0;
@@ -177,8 +177,8 @@ bool csum_resident(const struct store *s, uint64_t block, uint64_t nr)
 {
 	uint32_t cluster = block >> s->cluster_block_shift, first_slot, slot;
 	uint64_t in = block & ((1ull << s->cluster_block_shift) - 1);
-	uint64_t first = sum_page_of(s, cluster, in / s->blocks_a_sub, &first_slot);
-	uint64_t last = sum_page_of(s, cluster, (in + nr - 1) / s->blocks_a_sub, &slot);
+	uint64_t first = sum_page_of(s, cluster, in >> s->sub_block_shift, &first_slot);
+	uint64_t last = sum_page_of(s, cluster, (in + nr - 1) >> s->sub_block_shift, &slot);
 	const struct sum_page *page;
 
 	for (uint64_t i = first; i <= last; i++) {
@@ -198,7 +198,7 @@ bool csum_matches(const struct store *s, const struct bdev_io *bio)
 {
 	uint32_t cluster = bio->offset_blocks >> s->cluster_block_shift, slot;
 	uint64_t in = bio->offset_blocks & ((1ull << s->cluster_block_shift) - 1);
-	uint32_t sub = in / s->blocks_a_sub, nr = bio->nr_blocks / s->blocks_a_sub;
+	uint32_t sub = in >> s->sub_block_shift, nr = bio->nr_blocks >> s->sub_block_shift;
 
 	for (uint32_t i = 0; i < nr; i++) {
 		struct sum_page *page = sum_page_find(s->csum, sum_page_of(s, cluster, sub + i, &slot));
