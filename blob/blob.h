@@ -207,8 +207,11 @@ struct blob_create_opts {
 
 /* -EEXIST name or uuid taken, -EINVAL, -EFBIG.  The blob is not opened. */
 fiber_fn int blob_create(struct store *store, const struct blob_create_opts *opts, struct blob **ret_blob);
-/* -EBUSY while it is open.  The space comes back in the background.  Its children get its parent. */
+/* -EBUSY while it is open, or needed (blob_leave()).  The space comes back in the background.  Its children get its parent. */
 fiber_fn int blob_delete(struct blob *blob);
+/* Announces that, so that it is not refused after the blob's users were sent away: until blob_delete() has returned, nothing begins
+ * that needs the blob to stay.  -EBUSY: a child of it is being copied (blob_shallow_copy()), or is getting another parent. */
+int blob_leave(struct blob *blob);
 /* Up or down; what is cut off is freed in the background and reads zero should it grow again.  -EFBIG, -EPERM: read-only. */
 fiber_fn int blob_resize(struct blob *blob, uint64_t size_bytes);
 fiber_fn int blob_rename(struct blob *blob, const char *name); /* -EEXIST, -EINVAL */
@@ -250,13 +253,13 @@ fiber_fn int blob_revert(struct blob *blob, struct blob *snapshot);
 
 /* What it has as its parent has it (without one: what it does not have) becomes what a snapshot of the same size has, cluster by
  * cluster, and that its parent.  Clusters that differ stay as they are.  First writes and unmaps wait meanwhile.  -EINVAL no snapshot, or
- * of another size; -EEXIST it is the parent; -EPERM the blob is read-only or thick. */
+ * of another size; -EEXIST it is the parent; -EPERM the blob is read-only or thick; -EAGAIN its parent is being deleted. */
 fiber_fn int blob_set_parent(struct blob *blob, struct blob *snapshot);
 
 /* What it has as its parent has it (without one: what it does not have) becomes what another bdev has there, and it has no parent; what
  * it reads from another external bdev it reads from this one.  The bdev as in blob_create_opts.external, of any size: zeros lie behind
  * it.  -ENODEV, -EBUSY (others may write it), -EINVAL (the store's own, or larger blocks, or no UUID), -EEXIST it is shown already,
- * -EPERM the blob is read-only or thick. */
+ * -EPERM the blob is read-only or thick; -EAGAIN its parent is being deleted. */
 fiber_fn int blob_set_external(struct blob *blob, const char *bdev_name);
 
 /* Its parent's parent becomes its parent.  Moves no data: maps are shared, and nothing depends on the parent.  -EINVAL: none. */
@@ -422,7 +425,7 @@ fiber_fn int store_scrub(struct store *store, struct store_scrub_cursor *cursor,
  *
  * Thread: owner, in a fiber.
  * Return: 0, or -EPERM (the blob can be written), -ENODEV, -EBUSY (claimed), -EINVAL (smaller, or other blocks), -EROFS, -EIO,
- *         -ENOSPC, -ECANCELED, -ENOMEM.
+ *         -ENOSPC, -ECANCELED, -ENOMEM, -EAGAIN (its parent is being deleted).
  */
 fiber_fn int blob_shallow_copy(struct blob *blob, const char *bdev_name, struct progress *progress);
 

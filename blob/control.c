@@ -148,19 +148,44 @@ fiber_fn int blob_wait_trimmed(struct blob *b)
 	return 0;
 }
 
+int blob_need(struct blob *b)
+{
+	if (b && b->leaving)
+		return -EAGAIN;
+	if (b)
+		b->nr_needs++;
+	return 0;
+}
+
+void blob_unneed(struct blob *b)
+{
+	if (b)
+		b->nr_needs--;
+}
+
+int blob_leave(struct blob *b)
+{
+	if (b->nr_needs)
+		return -EBUSY;
+	b->leaving = true;
+	return 0;
+}
+
 fiber_fn int blob_delete(struct blob *b)
 {
 	struct store *s = b->store;
 	struct admission admission = {.control = true};
 	int rc;
 
-	if (b->nr_open > b->trimming || b->deleting)
+	if (b->nr_open > b->trimming || b->nr_needs || b->deleting) {
+		b->leaving = false;
 		return -EBUSY;
+	}
 	blob_open(b);
+	b->leaving = true;
 	rc = blob_wait_trimmed(b);
 	if (!rc)
 		rc = blob_part_children(b);
-	b->leaving = true;
 	do {
 		admit_release(s, &admission);
 		while (b->nr_walks)

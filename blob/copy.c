@@ -58,17 +58,16 @@ static fiber_fn int copy_all(struct copy *c)
 	struct blob_diff diff = {.to = c->b, .from = blob_parent(c->b), .whole_clusters = true};
 	struct blob_range ranges[COPY_RANGES];
 	uint32_t nr = COPY_RANGES;
-	int rc = 0;
+	int rc = blob_need(diff.from);
 
-	if (diff.from)
-		blob_open(diff.from);
+	if (rc)
+		return rc;
 	while (!rc && nr == COPY_RANGES) {
 		rc = blob_diff_next(&diff, ranges, COPY_RANGES, &nr);
 		for (uint32_t i = 0; i < nr && !rc; i++)
 			rc = copy_range(c, &ranges[i]);
 	}
-	if (diff.from)
-		blob_close(diff.from);
+	blob_unneed(diff.from);
 	if (rc == -ESHUTDOWN)
 		rc = -ECANCELED;
 	return rc ? rc : bdev_flush(c->ch);

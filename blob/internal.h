@@ -442,7 +442,8 @@ struct blob {
 	struct blob_figures figures;
 	uint64_t exclusive_clusters, exclusive_us; /* as last counted, and when; 0: never */
 	uint32_t slot, nr_open;
-	bool leaving;	   /* about to be deleted: walks that take time end */
+	bool leaving;	   /* about to be deleted: walks that take time end, and nothing begins that needs it */
+	uint32_t nr_needs; /* long operations on children of it that need it to stay */
 	bool counting;	   /* what differs from its parent's, in a fiber */
 	uint32_t nr_walks; /* fibers that look at its map, or wait for a node of it: its deletion waits for them */
 	uint8_t flags;
@@ -791,6 +792,8 @@ int blob_check_name(struct store *s, const char *name, const struct blob *but);
 uint32_t blob_free_slot(struct store *s);
 fiber_fn int promise_wait(struct store *s, uint64_t nr); /* until so many more clusters can be promised; -ENOSPC */
 fiber_fn int blob_wait_trimmed(struct blob *b);
+int blob_need(struct blob *b); /* that stays until blob_unneed(); NULL is fine.  -EAGAIN: it is being deleted */
+void blob_unneed(struct blob *b);
 fiber_fn int blob_set_attrs(struct blob *b, const struct blob_image *change);
 int blob_xattrs_with(const struct blob *b, const char *key, const void *value, uint16_t value_len, uint8_t *out);
 

@@ -180,10 +180,10 @@ static fiber_fn int make_temporary(struct blob *b, struct blob *snapshot, struct
 static fiber_fn int set_parent(struct blob *b, struct blob *snapshot, struct blob_image *image)
 {
 	struct overlay o = {.b = b, .old_parent = blob_parent(b)};
-	int rc;
+	int rc = blob_need(o.old_parent);
 
-	if (o.old_parent)
-		blob_open(o.old_parent);
+	if (rc)
+		return rc;
 	rc = make_temporary(b, snapshot, image, &o.to);
 	if (!rc) {
 		rc = overlay(&o);
@@ -194,8 +194,7 @@ static fiber_fn int set_parent(struct blob *b, struct blob *snapshot, struct blo
 			(void)blob_delete(o.to); /* else the next opening does */
 		}
 	}
-	if (o.old_parent)
-		blob_close(o.old_parent);
+	blob_unneed(o.old_parent);
 	return rc;
 }
 

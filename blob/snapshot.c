@@ -266,11 +266,11 @@ fiber_fn int blob_part_children(struct blob *b)
 
 		for (child = blob_first_child(b); nr < CHILDREN_A_RECORD; child = blob_next_child(child)) {
 			some[nr++] = child;
-			blob_open(child);
+			child->nr_walks++;
 		}
 		rc = set_parents(b->store, some, nr, b->parent_id);
 		for (uint32_t i = 0; i < nr; i++)
-			blob_close(some[i]);
+			some[i]->nr_walks--;
 	}
 	return rc;
 }
@@ -283,13 +283,13 @@ fiber_fn int blob_decouple(struct blob *b)
 	if (!parent)
 		return -EINVAL;
 	blob_open(b);
-	blob_open(parent);
+	parent->nr_walks++;
 	fiber_lock(&b->mutex);
 	rc = blob_parent(b) == parent ? set_parents(b->store, &b, 1, parent->parent_id) : -EINVAL;
 	if (!rc)
 		rc = journal_commit_wait(b->store, false) ? -EIO : 0;
 	fiber_unlock(&b->mutex);
-	blob_close(parent);
+	parent->nr_walks--;
 	blob_close(b);
 	return rc;
 }

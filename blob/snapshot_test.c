@@ -471,9 +471,51 @@ START_TEST(few_clusters_are_copied_at_a_time_and_all_writes_that_wait_for_one_en
 }
 END_TEST
 
+/* --- a child that parts with its parent while that is deleted ------------------------------------------------------------ */
+
+static void decouple_child(void *arg)
+{
+	struct copying *c = arg;
+
+	c->nr_left = blob_decouple(c->blob) != 0;
+	fiber_wake(&c->over, 0);
+}
+
+static void run_parting(void *arg)
+{
+	const struct blob_copy_opts opts = {.name = "s"};
+	struct copying *c = calloc(1, sizeof(*c));
+	struct blob *snapshot;
+
+	bench_start(&c->b);
+	c->blob = make_blob(&c->b, "blob", 1u << 20);
+	ck_assert_int_eq(blob_snapshot(c->blob, &opts, &snapshot), 0);
+	fiber_wait_init(&c->over);
+	ck_assert_int_eq(fiber_spawn(thread_current(), "decouple", decouple_child, c), 0);
+	while (blob_parent(c->blob))
+		fiber_yield();
+	/* The record is made, its commit is under way. */
+	ck_assert_int_eq(blob_delete(snapshot), 0);
+	fiber_wait(&c->over);
+	ck_assert_uint_eq(c->nr_left, 0);
+	ck_assert_ptr_null(store_find_blob(c->b.store, "s"));
+	blob_close(c->blob);
+	bench_close(&c->b);
+	bench_check(&c->b);
+	bench_end(&c->b);
+	free(c);
+}
+
+START_TEST(a_deletion_waits_for_a_child_that_parts_with_the_snapshot)
+{
+	run_sim(1, 1, run_parting, NULL);
+}
+END_TEST
+
 int main(void)
 {
-	const TTest *const tests[] = {few_clusters_are_copied_at_a_time_and_all_writes_that_wait_for_one_end,
+	const TTest *const tests[] = {a_deletion_waits_for_a_child_that_parts_with_the_snapshot,
+				      few_clusters_are_copied_at_a_time_and_all_writes_that_wait_for_one_end,
 				      a_write_in_place_while_its_cluster_is_copied_is_not_lost,
 				      an_inflated_blob_has_no_parent_though_it_lost_one_meanwhile,
 				      snapshots_of_a_blob_under_load_are_causal_and_whole_simulated,

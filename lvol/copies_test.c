@@ -1,24 +1,6 @@
 /* Snapshots and clones of volumes: what each shows, who is whose parent, what each takes, and what differs. */
 #include "lvol/testing.h"
 
-static struct lvol *snapshot_of(struct lvol *lvol, const char *name)
-{
-	const struct lvol_copy_opts opts = { .name = name };
-	struct lvol *snapshot = NULL;
-
-	ck_assert_int_eq(lvol_snapshot(lvol, &opts, &snapshot), 0);
-	return snapshot;
-}
-
-static struct lvol *clone_of(struct lvol *lvol, const char *name)
-{
-	const struct lvol_copy_opts opts = { .name = name };
-	struct lvol *clone = NULL;
-
-	ck_assert_int_eq(lvol_clone(lvol, &opts, &clone), 0);
-	return clone;
-}
-
 static struct lvol_info info_of(struct lvol *lvol)
 {
 	struct lvol_info info;
@@ -438,35 +420,6 @@ START_TEST(an_inflated_clone_has_all_of_its_own_and_never_runs_out)
 }
 END_TEST
 
-static void deleter(void *arg)
-{
-	struct fiber_wait *over = arg;
-
-	fiber_wake(over, lvol_delete(lvol_find("pool/c")));
-}
-
-static void inflate_ends(void *arg)
-{
-	struct lvol_store *store = make_store(64);
-	struct lvol *a = make_volume(store, "a", 16, true);
-	struct fiber_wait over;
-
-	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 8 * 2048), 0);
-	clone_of(snapshot_of(a, "s"), "c");
-	fiber_wait_init(&over);
-	ck_assert_int_eq(fiber_spawn(thread_current(), "deleter", deleter, &over), 0);
-	ck_assert_int_eq(lvol_inflate(lvol_find("pool/c"), NULL), -ECANCELED);
-	ck_assert_int_eq(fiber_wait(&over), 0);
-	ck_assert_ptr_null(lvol_find("pool/c"));
-	lvol_fini();
-}
-
-START_TEST(deleting_a_volume_ends_its_inflation)
-{
-	run_sim(1, 1, inflate_ends, NULL);
-}
-END_TEST
-
 static void attributes(void *arg)
 {
 	struct lvol_store *store = make_store(64);
@@ -522,7 +475,6 @@ int main(void)
 	tcase_add_test(tc, a_volume_with_another_parent_keeps_what_differs_and_shows_the_others_rest);
 	tcase_add_test(tc, a_volume_with_a_bdev_for_a_parent_keeps_what_differs_and_shows_the_bdevs_rest);
 	tcase_add_test(tc, an_inflated_clone_has_all_of_its_own_and_never_runs_out);
-	tcase_add_test(tc, deleting_a_volume_ends_its_inflation);
 	tcase_add_test(tc, attributes_come_with_a_snapshot_and_read_only_stays);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

@@ -19,3 +19,6 @@ check_PROGRAMS += %D%/stores_test
 check_PROGRAMS += %D%/nvme_test
 %C%_nvme_test_SOURCES = %D%/nvme_test.c
 %C%_nvme_test_LDADD = $(LIBS_LVOL) $(CHECK_LIBS)
+check_PROGRAMS += %D%/deleting_test
+%C%_deleting_test_SOURCES = %D%/deleting_test.c
+%C%_deleting_test_LDADD = $(LIBS_LVOL) $(CHECK_LIBS)

@@ -112,7 +112,8 @@ fiber_fn int lvol_create(struct lvol_store *store, const struct lvol_create_opts
  * -ENODEV (no such bdev), -EBUSY (others may write it), -ERANGE (other volumes show more of it than there is). */
 fiber_fn int lvol_clone_bdev(struct lvol_store *store, const char *bdev_name, const char *name, const uuid_t uuid,
 			     struct lvol **ret_lvol);
-/* Openers are told and waited for. */
+/* Openers are told and waited for.  -EBUSY, with nothing changed: a volume that has it as its parent is being copied, or is getting another
+ * parent. */
 fiber_fn int lvol_delete(struct lvol *lvol);
 /* Rounded up to clusters; openers are told.  -EPERM: a snapshot or read-only; -EBUSY: it would shrink under a store that stands on it, or
  * below volumes that were cloned from its bdev. */
@@ -148,7 +149,8 @@ fiber_fn int lvol_set_parent_bdev(struct lvol *lvol, const char *bdev_name);
 /* Makes all that it shares its own, and it thick and without a parent: as blob_inflate().  It goes on where it was when it is asked again
  * after an end before its time: -ECANCELED (progress, or the volume or its store goes), or a crash.  progress, in clusters, may be NULL. */
 fiber_fn int lvol_inflate(struct lvol *lvol, struct progress *progress);
-/* As blob_shallow_copy(): what a snapshot, or read-only volume, has itself is written to another bdev.  One a volume at a time: -EBUSY. */
+/* As blob_shallow_copy(): what a snapshot, or read-only volume, has itself is written to another bdev.  One a volume at a time: -EBUSY.
+ * -EAGAIN: its parent is being deleted. */
 fiber_fn int lvol_shallow_copy(struct lvol *lvol, const char *bdev_name, struct progress *progress);
 fiber_fn int lvol_set_read_only(struct lvol *lvol); /* for good */
 

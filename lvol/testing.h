@@ -33,6 +33,24 @@ static inline struct lvol *make_volume(struct lvol_store *store, const char *nam
 	return lvol;
 }
 
+static inline struct lvol *snapshot_of(struct lvol *lvol, const char *name)
+{
+	const struct lvol_copy_opts opts = { .name = name };
+	struct lvol *snapshot = NULL;
+
+	ck_assert_int_eq(lvol_snapshot(lvol, &opts, &snapshot), 0);
+	return snapshot;
+}
+
+static inline struct lvol *clone_of(struct lvol *lvol, const char *name)
+{
+	const struct lvol_copy_opts opts = { .name = name };
+	struct lvol *clone = NULL;
+
+	ck_assert_int_eq(lvol_clone(lvol, &opts, &clone), 0);
+	return clone;
+}
+
 static inline fiber_fn int io(const char *name, enum bdev_op op, char fill, uint64_t block, uint64_t nr)
 {
 	struct bdev_desc *desc;

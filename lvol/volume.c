@@ -206,9 +206,10 @@ fiber_fn int lvol_delete(struct lvol *lvol)
 	if (rc)
 		return rc;
 	/* Asked first, since a volume that cannot be deleted should not vanish from its users. */
-	if (store_is_read_only(store)) {
+	rc = store_is_read_only(store) ? -EROFS : blob_leave(blob);
+	if (rc) {
 		lvol_end(lvol);
-		return -EROFS;
+		return rc;
 	}
 	lvol->gone = true;
 	bdev_unregister_wait(&lvol->bdev);

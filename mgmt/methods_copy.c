@@ -11,6 +11,7 @@
 
 #define MAX_XATTRS	32u
 #define BASE_IS_WRITTEN "the device is in use by others who may write it: a store, or a namespace.  What volumes are cloned from must not change"
+#define PARENT_LEAVES	"the snapshot that it comes from is just being deleted: ask again"
 #define BASE_IS_SHORT "volumes cloned from the device before show more than it has now (see the log): give it its size back first"
 
 static void answer_uuid(struct rpc_call *call, struct lvol *lvol)
@@ -172,6 +173,8 @@ static fiber_fn void set_parent(struct rpc_call *call)
 		lvol_fail(call, rc, "parent_name", "it is the parent already");
 	else if (rc == -EPERM)
 		lvol_fail(call, -EINVAL, "lvol_name", "the volume is read-only, or thick");
+	else if (rc == -EAGAIN)
+		lvol_fail(call, rc, "lvol_name", PARENT_LEAVES);
 	else if (rc)
 		change_failed(call, rc);
 	else
@@ -208,6 +211,8 @@ static fiber_fn void set_parent_bdev(struct rpc_call *call)
 		lvol_fail(call, rc, "parent_name", "it is the parent already");
 	else if (rc == -EPERM)
 		lvol_fail(call, -EINVAL, "lvol_name", "the volume is read-only, or thick");
+	else if (rc == -EAGAIN)
+		lvol_fail(call, rc, "lvol_name", PARENT_LEAVES);
 	else if (rc)
 		lvol_fail(call, rc, NULL, lvol_rule(rc));
 	else
@@ -340,6 +345,8 @@ static fiber_fn int run_shallow_copy(struct job *job, json_t *params)
 		job_explain(job, "%s is smaller than the volume, or has blocks of another size", to);
 	else if (rc == -ENODEV || rc == -EBUSY)
 		job_explain(job, "%s is gone, or in use", to);
+	else if (rc == -EAGAIN)
+		job_explain(job, "the snapshot that it comes from was just being deleted: copy again");
 	else if (rc && rc != -ECANCELED)
 		job_explain(job, "%s", lvol_rule(rc));
 	return rc;

@@ -460,7 +460,10 @@ static fiber_fn void delete(struct rpc_call *call)
 	if (!deletion_begin(call, &deletion) && (lvol = lvol_of_call(call, "name"))) {
 		rc = lvol_delete(lvol);
 		deletion_end(call, &deletion);
-		if (rc)
+		if (rc == -EBUSY)
+			lvol_fail(call, rc, "name", "a volume that comes from this one is being copied (bdev_lvol_start_shallow_copy), or "
+				  "is getting another parent: wait for that, or end the job (job_cancel)");
+		else if (rc)
 			lvol_fail(call, rc, "name", lvol_rule(rc));
 		else
 			rpc_ok(call, NULL);

@@ -409,6 +409,28 @@ class Long(Base):
         self.assert_error(-32602, "Operation not permitted", start, "s1", "disk", parameter="dst_bdev_name")
         self.assert_error(-19, "No such device", start, "none", "copy", parameter="src_lvol_name")
 
+    def test_a_snapshot_stays_while_what_comes_from_it_is_copied(self):
+        daemon = self.daemon()
+        rpc = self.slow_pool(daemon, 20000)
+        self.write(rpc, "c", 0, self.data * 8)
+        self.snapshot(rpc, "c", "t")
+        rpc("bdev_malloc_create", {"name": "copy", "block_size": 512, "num_blocks": 64 * MIB // 512})
+        rpc("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": "pool/s", "nsid": 7}})
+        id = rpc("bdev_lvol_start_shallow_copy", {"src_lvol_name": "pool/t", "dst_bdev_name": "copy"})["operation_id"]
+        self.begun(rpc, id)
+        delete = lambda: rpc("bdev_lvol_delete", {"name": "pool/s"})
+        self.assert_error(-32602, "Device or resource busy", delete, parameter="name")
+        self.assertEqual(ferrule.nvme(self.port, "read", "--nsid", "7", "--length", "1024"), self.data[:1024])
+        self.faster(rpc)
+        self.assertEqual(self.wait_for_copy(rpc, id)["state"], "complete")
+        # nothing of the refusal is left over
+        daemon.kill()
+        daemon.start()
+        rpc = daemon.rpc()
+        self.assertEqual(ferrule.nvme(self.port, "read", "--nsid", "7", "--length", "1024"), self.data[:1024])
+        self.assertTrue(delete())
+        self.assertEqual(rpc("nvmf_get_subsystems", {"nqn": NQN})[0]["namespaces"], [])
+
     def test_inflating_goes_on_after_kills_and_restarts(self):
         daemon = self.daemon()
         rpc = self.slow_pool(daemon, 100000)
