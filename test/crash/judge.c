@@ -380,10 +380,10 @@ const char *oracle_judge_volume(const struct oracle *o, int volume, const struct
 	return complaint;
 }
 
-/* A few are the store's own; it grows by more at a time. */
+/* Its own are those of two superblocks, a journal of 32 pages and the first group's checksums, twice; it grows by more at a time. */
 bool oracle_store_fits(uint64_t disk_clusters, uint64_t nr_clusters)
 {
-	return nr_clusters <= disk_clusters && disk_clusters - nr_clusters < 8;
+	return nr_clusters <= disk_clusters && disk_clusters - nr_clusters <= 2 + 5 + 4;
 }
 
 const char *oracle_judge_store(const struct oracle *o, const char *name, uint64_t nr_clusters)
