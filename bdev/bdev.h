@@ -189,6 +189,8 @@ bool bdev_is_claimed(const struct bdev *bdev, const char **ret_claimer);
 enum bdev_claim bdev_claim_of(const struct bdev *bdev);
 /* fn hears, in a later message, that the last who could write a bdev has closed it: it may be claimed now.  App thread. */
 void bdev_on_writers_gone(void (*fn)(void *arg), void *arg);
+/* fn hears, in a later message, that a bdev is gone or has another alias: a name may be taken now.  App thread. */
+void bdev_on_name_free(void (*fn)(void *arg), void *arg);
 bool bdev_supports(const struct bdev *bdev, enum bdev_op op);
 uint64_t bdev_nr_blocks(const struct bdev *bdev); /* any thread */
 

@@ -137,6 +137,23 @@ int bdev_register(struct bdev *bdev)
 	return 0;
 }
 
+static struct {
+	void (*fn)(void *arg);
+	void *arg;
+} name_free;
+
+void bdev_on_name_free(void (*fn)(void *arg), void *arg)
+{
+	name_free.fn = fn;
+	name_free.arg = arg;
+}
+
+static void tell_name_free(void *arg)
+{
+	if (name_free.fn)
+		name_free.fn(name_free.arg);
+}
+
 int bdev_rename_alias(struct bdev *bdev, const char *alias)
 {
 	if (strlen(alias) >= BDEV_NAME_MAX)
@@ -147,6 +164,7 @@ int bdev_rename_alias(struct bdev *bdev, const char *alias)
 	strcpy(bdev->alias, alias);
 	if (strcmp(alias, bdev->name))
 		name_add(&bdev->core->alias, bdev, bdev->alias);
+	thread_send(runtime_app_thread(), tell_name_free, NULL);
 	return 0;
 }
 
@@ -160,6 +178,7 @@ static void unregister_told(void *arg)
 	for (int op = 0; op < BDEV_NR_OPS; op++)
 		free(core->gone_hist[op]);
 	free(core);
+	tell_name_free(NULL);
 }
 
 void bdev_destroy_done(struct bdev *bdev)

@@ -18,6 +18,7 @@ struct lvol_store {
 	bool opening;	  /* on the list of those instead */
 	bool closing;	  /* no operation begins any more */
 	bool removed;	  /* the base went away */
+	unsigned nr_hidden; /* of its volumes */
 	unsigned nr_ops;  /* operations under way */
 	struct fiber_cond idle; /* nr_ops became 0 */
 };
@@ -30,6 +31,8 @@ struct lvol {
 	struct blob *blob;
 	char name[LVOL_NAME_MAX + 1];
 	bool gone; /* deleted: of no use to who waited for the mutex */
+	bool renaming; /* what it is to be called is not settled: it stays hidden */
+	bool hidden; /* another bdev has its name or alias: its own is not registered until that is free */
 	unsigned nr_refs;
 	unsigned nr_users;	  /* who need its blob without holding the mutex */
 	struct fiber_cond unused; /* nr_users became 0 */
@@ -41,9 +44,12 @@ struct lvol {
 bool lvol_name_ok(const char *name);
 int lvol_op_begin(struct lvol_store *store); /* -ENODEV: closing */
 void lvol_op_end(struct lvol_store *store);
+void lvol_tell_hidden(struct lvol *lvol); /* log and hooks: it is, or is not any more */
 
 /* volume.c */
 int lvol_attach(struct lvol_store *store, struct blob *blob, struct lvol **ret_lvol); /* shows a blob as a bdev */
+int lvol_attach_or_hide(struct lvol_store *store, struct blob *blob); /* the same, perhaps later; -ENOMEM */
+void lvol_show_hidden(struct lvol_store *store);			/* those that can be shown by now */
 fiber_fn void lvol_detach_all(struct lvol_store *store);
 fiber_fn int lvol_begin(struct lvol *lvol); /* an operation: it and its store stay.  -ENODEV: it went, or goes */
 void lvol_end(struct lvol *lvol);

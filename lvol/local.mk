@@ -22,3 +22,6 @@ check_PROGRAMS += %D%/nvme_test
 check_PROGRAMS += %D%/deleting_test
 %C%_deleting_test_SOURCES = %D%/deleting_test.c
 %C%_deleting_test_LDADD = $(LIBS_LVOL) $(CHECK_LIBS)
+check_PROGRAMS += %D%/hidden_test
+%C%_hidden_test_SOURCES = %D%/hidden_test.c
+%C%_hidden_test_LDADD = $(LIBS_LVOL) $(CHECK_LIBS)

@@ -21,6 +21,8 @@ struct lvol_hooks {
 	void (*opened)(struct lvol_store *store);
 	/* A bdev's store was not opened when it came: -EILSEQ: it holds none.  reason: for people, perhaps empty. */
 	void (*refused)(const char *bdev_name, int rc, const char *reason);
+	/* A volume is not shown, since its name is another's (lvol_why_hidden()); or it is, at last: lvol_is_hidden(). */
+	void (*hidden)(struct lvol *lvol);
 	bool (*is_read_only)(const uuid_t uuid); /* whether a store that comes is to be opened read-only */
 };
 void lvol_set_hooks(const struct lvol_hooks *hooks);
@@ -89,7 +91,7 @@ struct lvol_store_info {
 	uint64_t metadata_clusters;
 	uint64_t logical_clusters;	 /* sizes of all volumes that can be written, together */
 	uint64_t overcommitted_clusters; /* what that is more than the store has; 0: nothing */
-	uint32_t block_size, cluster_size_bytes, nr_lvols;
+	uint32_t block_size, cluster_size_bytes, nr_lvols, nr_hidden;
 	bool read_only, checksums;
 };
 
@@ -181,6 +183,16 @@ struct lvol *lvol_find(const char *name); /* UUID, or "store/volume"; NULL: none
 struct lvol *lvol_from_bdev(const struct bdev *bdev); /* NULL: no volume */
 struct lvol *lvol_first(struct lvol_store *store);
 struct lvol *lvol_next(struct lvol *lvol);
+
+/*
+ * A volume whose UUID or alias is another bdev's when its store is opened is hidden: not a bdev, and not found by the functions above.  It
+ * is shown as soon as that name is free, or it has another: lvol_rename(), lvol_delete() and lvol_get_info() are all it takes.
+ */
+struct lvol *lvol_find_hidden(const char *name); /* UUID, or "store/volume"; NULL: none */
+struct lvol *lvol_first_hidden(struct lvol_store *store);
+struct lvol *lvol_next_hidden(struct lvol *lvol);
+bool lvol_is_hidden(const struct lvol *lvol);
+void lvol_why_hidden(const struct lvol *lvol, char *text, size_t size); /* a sentence, and what to do about it */
 struct bdev *lvol_bdev(struct lvol *lvol);
 struct lvol_store *lvol_get_store(struct lvol *lvol);
 
@@ -195,7 +207,7 @@ struct lvol_info {
 	uint64_t exclusive_bytes;	 /* that only it refers to, as lvol_exclusive() counted them last */
 	uint64_t exclusive_age_us;	 /* how long ago; UINT64_MAX: never */
 	uint32_t nr_clones;		 /* volumes that have it as their parent */
-	bool thin, snapshot, read_only, degraded;
+	bool thin, snapshot, read_only, degraded, hidden;
 	bool counting; /* num_allocated_clusters is being counted: until then it is all that are mapped */
 	bool clone; /* it has a parent: lvol_parent() */
 	char external[BDEV_NAME_MAX]; /* the bdev whose bytes it shows where it has none: its name, or its UUID while it is missing (the

@@ -70,6 +70,20 @@ void lvol_on_bad(lvol_bad_fn fn)
 	on_bad = fn;
 }
 
+void lvol_tell_hidden(struct lvol *lvol)
+{
+	char why[512];
+
+	if (lvol->hidden) {
+		lvol_why_hidden(lvol, why, sizeof(why));
+		log_error("store %s: volume %s is not shown: %s", lvol->store->name, lvol->name, why);
+	} else {
+		log_notice("store %s: volume %s is shown at last", lvol->store->name, lvol->name);
+	}
+	if (hooks && hooks->hidden)
+		hooks->hidden(lvol);
+}
+
 static void store_event(struct store *blobs, enum store_event event, void *arg)
 {
 	struct lvol_store *store = arg;
@@ -128,12 +142,13 @@ static void attach_all(struct lvol_store *store)
 
 	for (blob = store_first_blob(store->store); blob; blob = store_next_blob(blob)) {
 		struct blob_info info;
-		int rc = lvol_attach(store, blob, NULL);
+		int rc = lvol_attach_or_hide(store, blob);
 
 		if (!rc)
 			continue;
 		blob_get_info(blob, &info);
-		log_error("store %s: volume %s is not shown: %s", store->name, info.name, strerror(-rc));
+		log_error("store %s: volume %s is not shown until the store is opened again: %s", store->name, info.name,
+			  strerror(-rc));
 	}
 }
 
@@ -347,6 +362,7 @@ fiber_fn int lvol_store_rename(struct lvol_store *store, const char *name)
 		lvol_rename_aliases(store, store->name);
 	else
 		strcpy(store->name, name);
+	lvol_show_hidden(store);
 	lvol_op_end(store);
 	return rc;
 }
@@ -383,12 +399,24 @@ static fiber_fn void examine(const char *bdev_name)
 			  reason.text);
 }
 
+/* Another bdev has let a name go. */
+static void show_hidden(void *arg)
+{
+	struct list *it;
+
+	list_for_each(it, &stores) {
+		if (!list_entry(it, struct lvol_store, link)->closing)
+			lvol_show_hidden(list_entry(it, struct lvol_store, link));
+	}
+}
+
 void lvol_init(void)
 {
 	static struct bdev_examiner examiner = { .name = "lvol", .examine = examine };
 
 	bdev_examiner_register(&examiner);
 	bdev_on_writers_gone(find_externals, NULL);
+	bdev_on_name_free(show_hidden, NULL);
 }
 
 fiber_fn void lvol_fini(void)
@@ -461,6 +489,7 @@ void lvol_store_get_info(struct lvol_store *store, struct lvol_store_info *ret_i
 	ret_info->block_size = info.block_size;
 	ret_info->cluster_size_bytes = info.cluster_size_bytes;
 	ret_info->nr_lvols = info.nr_blobs;
+	ret_info->nr_hidden = store->nr_hidden;
 	ret_info->read_only = info.read_only;
 	ret_info->checksums = info.checksums;
 }

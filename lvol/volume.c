@@ -51,13 +51,12 @@ static void describe(struct lvol *lvol)
 	bdev->ops = &lvol_ops;
 }
 
-int lvol_attach(struct lvol_store *store, struct blob *blob, struct lvol **ret_lvol)
+static struct lvol *lvol_new(struct lvol_store *store, struct blob *blob)
 {
 	struct lvol *lvol = calloc(1, sizeof(*lvol));
-	int rc;
 
 	if (!lvol)
-		return -ENOMEM;
+		return NULL;
 	lvol->store = store;
 	lvol->blob = blob;
 	lvol->nr_refs = 1;
@@ -66,17 +65,125 @@ int lvol_attach(struct lvol_store *store, struct blob *blob, struct lvol **ret_l
 	describe(lvol);
 	blob_open(blob);
 	blob_set_user(blob, lvol);
-	rc = bdev_register(&lvol->bdev);
-	if (rc) {
+	return lvol;
+}
+
+int lvol_attach(struct lvol_store *store, struct blob *blob, struct lvol **ret_lvol)
+{
+	struct lvol *lvol = lvol_new(store, blob);
+	int rc = lvol ? bdev_register(&lvol->bdev) : -ENOMEM;
+
+	if (rc && lvol) {
+		blob_set_user(blob, NULL);
 		blob_close(blob);
 		free(lvol);
-		return rc;
 	}
+	if (rc)
+		return rc;
 	list_add_tail(&store->lvols, &lvol->link);
 	if (ret_lvol)
 		*ret_lvol = lvol;
 	return 0;
 }
+
+/* --- volumes whose name is another's --- */
+
+int lvol_attach_or_hide(struct lvol_store *store, struct blob *blob)
+{
+	struct lvol *lvol = lvol_new(store, blob);
+
+	if (!lvol)
+		return -ENOMEM;
+	lvol->hidden = bdev_register(&lvol->bdev) != 0;
+	list_add_tail(&store->lvols, &lvol->link);
+	if (lvol->hidden) {
+		store->nr_hidden++;
+		lvol_tell_hidden(lvol);
+	}
+	return 0;
+}
+
+void lvol_show_hidden(struct lvol_store *store)
+{
+	struct list *it;
+
+	if (!store->nr_hidden)
+		return;
+	list_for_each(it, &store->lvols) {
+		struct lvol *lvol = list_entry(it, struct lvol, link);
+
+		if (!lvol->hidden || lvol->gone || lvol->renaming)
+			continue;
+		describe(lvol);
+		if (bdev_register(&lvol->bdev))
+			continue;
+		lvol->hidden = false;
+		store->nr_hidden--;
+		lvol_tell_hidden(lvol);
+	}
+}
+
+bool lvol_is_hidden(const struct lvol *lvol)
+{
+	return lvol->hidden;
+}
+
+void lvol_why_hidden(const struct lvol *lvol, char *text, size_t size)
+{
+	const struct bdev *of_uuid = bdev_find(lvol->bdev.name), *of_alias = bdev_find(lvol->bdev.alias);
+
+	if (of_uuid)
+		snprintf(text, size, "device %.128s has its UUID, %s; it is shown when that device is gone", of_uuid->name,
+			 lvol->bdev.name);
+	else if (of_alias)
+		snprintf(text, size, "device %.128s has its name; it is shown when that device is gone, or when it gets another "
+			 "name, by its UUID %s", of_alias->name, lvol->bdev.name);
+	else
+		snprintf(text, size, "there was no memory for it; it is shown when another device goes");
+}
+
+static struct lvol *hidden_from(struct lvol_store *store, struct list *it)
+{
+	for (; store->nr_hidden && it != &store->lvols; it = it->next) {
+		struct lvol *lvol = list_entry(it, struct lvol, link);
+
+		if (lvol->hidden && !lvol->gone)
+			return lvol;
+	}
+	return NULL;
+}
+
+struct lvol *lvol_first_hidden(struct lvol_store *store)
+{
+	return hidden_from(store, store->lvols.next);
+}
+
+struct lvol *lvol_next_hidden(struct lvol *lvol)
+{
+	return hidden_from(lvol->store, lvol->link.next);
+}
+
+struct lvol *lvol_find_hidden(const char *name)
+{
+	for (struct lvol_store *store = lvol_store_first(); store; store = lvol_store_next(store)) {
+		for (struct lvol *lvol = lvol_first_hidden(store); lvol; lvol = lvol_next_hidden(lvol)) {
+			if (!strcasecmp(lvol->bdev.name, name) || !strcmp(lvol->bdev.alias, name))
+				return lvol;
+		}
+	}
+	return NULL;
+}
+
+/* Its bdev goes, if it has one; its openers are told and waited for. */
+static fiber_fn void conceal(struct lvol *lvol)
+{
+	if (!lvol->hidden)
+		bdev_unregister_wait(&lvol->bdev);
+	else
+		lvol->store->nr_hidden--;
+}
+
+/* --- operations --- */
 
 fiber_fn int lvol_begin(struct lvol *lvol)
 {
@@ -212,7 +319,7 @@ fiber_fn int lvol_delete(struct lvol *lvol)
 		return rc;
 	}
 	lvol->gone = true;
-	bdev_unregister_wait(&lvol->bdev);
+	conceal(lvol);
 	lvol_cancel(lvol);
 	while (lvol->nr_users)
 		fiber_cond_wait(&lvol->unused);
@@ -224,7 +331,7 @@ fiber_fn int lvol_delete(struct lvol *lvol)
 	rc = blob_delete(blob);
 	if (rc) {
 		/* When only its commit failed the blob is gone, as far as this process knows. */
-		int again = (blob = store_find_blob_uuid(store->store, uuid)) ? lvol_attach(store, blob, NULL) : -ENOENT;
+		int again = (blob = store_find_blob_uuid(store->store, uuid)) ? lvol_attach_or_hide(store, blob) : -ENOENT;
 
 		log_error("%s: volume %s could not be deleted: %s; it is %s", store->name, lvol->name, strerror(-rc),
 			  again ? "not shown until the store is opened again" : "shown again");
@@ -284,14 +391,17 @@ fiber_fn int lvol_rename(struct lvol *lvol, const char *name)
 		goto out;
 	/* Taken before the store is changed, so that two renames cannot both succeed. */
 	strcpy(old, lvol->bdev.alias);
-	rc = bdev_rename_alias(&lvol->bdev, alias);
+	rc = lvol->hidden ? 0 : bdev_rename_alias(&lvol->bdev, alias);
 	if (rc)
 		goto out;
+	lvol->renaming = true;
 	rc = blob_rename(lvol->blob, name);
-	if (rc)
-		bdev_rename_alias(&lvol->bdev, old);
-	else
+	lvol->renaming = false;
+	if (!rc)
 		strcpy(lvol->name, name);
+	else if (!lvol->hidden)
+		bdev_rename_alias(&lvol->bdev, old);
+	lvol_show_hidden(lvol->store);
 out:
 	lvol_end(lvol);
 	return rc;
@@ -306,7 +416,7 @@ int lvol_rename_aliases(struct lvol_store *store, const char *store_name)
 	list_for_each(it, &store->lvols) {
 		struct lvol *lvol = list_entry(it, struct lvol, link);
 
-		if (lvol->gone)
+		if (lvol->gone || lvol->hidden)
 			continue;
 		make_alias(alias, store_name, lvol->name);
 		rc = rc ? rc : bdev_rename_alias(&lvol->bdev, alias);
@@ -338,6 +448,8 @@ fiber_fn void lvol_detach_all(struct lvol_store *store)
 		struct lvol *lvol = list_entry(it, struct lvol, link);
 
 		lvol->gone = true;
+		if (lvol->hidden)
+			continue;
 		d.nr_left++;
 		bdev_unregister(&lvol->bdev, detached, &d);
 	}
@@ -350,6 +462,7 @@ fiber_fn void lvol_detach_all(struct lvol_store *store)
 		blob_close(lvol->blob);
 		lvol_unref(lvol);
 	}
+	store->nr_hidden = 0;
 }
 
 /* --- looking --- */
@@ -367,8 +480,10 @@ struct lvol *lvol_find(const char *name)
 static struct lvol *from(struct lvol_store *store, struct list *it)
 {
 	for (; it != &store->lvols; it = it->next) {
-		if (!list_entry(it, struct lvol, link)->gone)
-			return list_entry(it, struct lvol, link);
+		struct lvol *lvol = list_entry(it, struct lvol, link);
+
+		if (!lvol->gone && !lvol->hidden)
+			return lvol;
 	}
 	return NULL;
 }
@@ -424,6 +539,7 @@ void lvol_get_info(const struct lvol *lvol, struct lvol_info *ret_info)
 	ret_info->clone = blob.parent_id != 0;
 	ret_info->nr_clones = blob.nr_children;
 	ret_info->thin = !blob.thick;
+	ret_info->hidden = lvol->hidden;
 	ret_info->snapshot = blob.snapshot;
 	ret_info->read_only = lvol->bdev.read_only;
 	ret_info->degraded = blob.degraded || blob.external_missing;

@@ -33,6 +33,7 @@ static const struct cli_column volume_columns[] = {
 	{ "DEGRADED", "is_degraded", CLI_YES_NO },
 	{ "PARENT", "parent", CLI_TEXT },
 	{ "UUID", "uuid", CLI_TEXT },
+	{ "HIDDEN", "hidden", CLI_TEXT },
 	{ NULL, NULL, 0 },
 };
 

@@ -45,7 +45,8 @@ void deletion_of_lvol(struct deletion *d, struct lvol *lvol)
 	char store[UUID_STR_LEN];
 
 	d->params = NULL;
-	if (!namespaces_are_on(lvol_bdev(lvol)->name, lvol_bdev(lvol)->alias))
+	/* What has the name of one that is hidden is another device, and so are the namespaces on it. */
+	if (lvol_is_hidden(lvol) || !namespaces_are_on(lvol_bdev(lvol)->name, lvol_bdev(lvol)->alias))
 		return;
 	store_uuid_text(lvol_get_store(lvol), store);
 	snprintf(d->key, sizeof(d->key), "%.*s", UUID_STR_LEN - 1, lvol_bdev(lvol)->name);
@@ -186,7 +187,7 @@ static fiber_fn void settle_one(struct rpc_call *call, const json_t *deletion)
 	if (rc < 0)
 		return;
 	json_array_foreach(json_object_get(params, "volumes"), i, volume) {
-		if (!rc || !lvol_find(member(volume, "uuid")))
+		if (!rc || (!lvol_find(member(volume, "uuid")) && !lvol_find_hidden(member(volume, "uuid"))))
 			drop_namespaces(call, volume);
 	}
 	if (!rc && json_object_get(params, "bdev")) {

@@ -162,9 +162,26 @@ static void on_refused(const char *bdev_name, int rc, const char *reason)
 	}
 }
 
+static void on_hidden(struct lvol *lvol)
+{
+	char name[2 * BDEV_NAME_MAX], uuid[UUID_STR_LEN], why[512];
+	struct lvol_info info;
+
+	lvol_get_info(lvol, &info);
+	uuid_unparse_lower(info.uuid, uuid);
+	snprintf(name, sizeof(name), "%s/%s", info.store_name, info.name);
+	if (!info.hidden) {
+		event_add("volume_shown", name, json_pack("{s:s}", "uuid", uuid), "volume %s is shown: its name is free", name);
+		return;
+	}
+	lvol_why_hidden(lvol, why, sizeof(why));
+	event_add("volume_hidden", name, json_pack("{s:s}", "uuid", uuid), "volume %s is not shown: %s", name, why);
+}
+
 void known_init(void)
 {
-	static const struct lvol_hooks hooks = { .opened = on_opened, .refused = on_refused, .is_read_only = known_read_only };
+	static const struct lvol_hooks hooks = { .opened = on_opened, .refused = on_refused, .hidden = on_hidden,
+						 .is_read_only = known_read_only };
 
 	known = json_object();
 	running = false;

@@ -40,13 +40,28 @@ struct lvol_store *store_of_call(struct rpc_call *call, const char *uuid_key)
 struct lvol *lvol_of_call(struct rpc_call *call, const char *key)
 {
 	const char *name = rpc_string(call, key, "");
-	struct lvol *lvol = lvol_find(name);
+	struct lvol *lvol = lvol_find(name), *hidden;
+	char why[512];
 
-	if (!lvol) {
+	if (lvol)
+		return lvol;
+	hidden = lvol_find_hidden(name);
+	if (hidden)
+		lvol_why_hidden(hidden, why, sizeof(why));
+	if (hidden)
+		rpc_fail_errno(call, -ENODEV, "volume %.140s is not shown: %s", name, why);
+	else
 		rpc_fail_errno(call, -ENODEV, "there is no volume %.200s; give its UUID or store/volume", name);
-		rpc_blame(call, key);
-	}
-	return lvol;
+	rpc_blame(call, key);
+	return NULL;
+}
+
+struct lvol *any_lvol_of_call(struct rpc_call *call, const char *key)
+{
+	const char *name = rpc_string(call, key, "");
+	struct lvol *hidden = lvol_find(name) ? NULL : lvol_find_hidden(name);
+
+	return hidden ? hidden : lvol_of_call(call, key);
 }
 
 static bool object_is_idle(struct rpc_call *call, const char *uuid, const char *what)
@@ -314,12 +329,12 @@ static json_t *store_json(struct lvol_store *store)
 
 	lvol_store_get_info(store, &info);
 	uuid_unparse_lower(info.uuid, uuid);
-	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "uuid", uuid, "name", info.name, "base_bdev", info.base_bdev,
+	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:I}", "uuid", uuid, "name", info.name, "base_bdev", info.base_bdev,
 			 "total_data_clusters", (json_int_t)info.total_data_clusters, "free_clusters",
 			 (json_int_t)info.free_clusters, "block_size", (json_int_t)info.block_size, "cluster_size",
 			 (json_int_t)info.cluster_size_bytes, "max_growable_size",
 			 (json_int_t)(info.total_data_clusters * info.cluster_size_bytes), "checksums", info.checksums,
-			 "read_only", info.read_only);
+			 "read_only", info.read_only, "hidden_volumes", (json_int_t)info.nr_hidden);
 }
 
 static fiber_fn void get_lvstores(struct rpc_call *call)
@@ -452,12 +467,12 @@ static fiber_fn void delete(struct rpc_call *call)
 	struct lvol *lvol;
 	int rc;
 
-	while ((lvol = lvol_of_call(call, "name")) && jobs_end_on(lvol_bdev(lvol)->name))
+	while ((lvol = any_lvol_of_call(call, "name")) && jobs_end_on(lvol_bdev(lvol)->name))
 		;
 	if (!lvol)
 		return;
 	deletion_of_lvol(&deletion, lvol);
-	if (!deletion_begin(call, &deletion) && (lvol = lvol_of_call(call, "name"))) {
+	if (!deletion_begin(call, &deletion) && (lvol = any_lvol_of_call(call, "name"))) {
 		rc = lvol_delete(lvol);
 		deletion_end(call, &deletion);
 		if (rc == -EBUSY)
@@ -509,10 +524,10 @@ static const struct rpc_param rename_params[] = {
 
 static fiber_fn void rename_lvol(struct rpc_call *call)
 {
-	struct lvol *lvol = idle_lvol_of_call(call, "old_name");
+	struct lvol *lvol = any_lvol_of_call(call, "old_name");
 	int rc;
 
-	if (!lvol)
+	if (!lvol || (!lvol_is_hidden(lvol) && !idle_lvol_of_call(call, "old_name")))
 		return;
 	rc = lvol_rename(lvol, rpc_string(call, "new_name", ""));
 	if (rc)

@@ -10,6 +10,7 @@
 struct lvol_store *store_of_call(struct rpc_call *call, const char *uuid_key);
 /* By UUID or "store/volume"; NULL with the call failed. */
 struct lvol *lvol_of_call(struct rpc_call *call, const char *key);
+struct lvol *any_lvol_of_call(struct rpc_call *call, const char *key); /* a hidden one too (lvol_find_hidden()) */
 /* The same, failed also when a job works on it: a change would wait for the job's end, and hold up all others. */
 struct lvol *idle_lvol_of_call(struct rpc_call *call, const char *key);
 /* False with the call failed when a job works on the store. */

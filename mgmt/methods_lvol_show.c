@@ -37,6 +37,17 @@ static json_t *parent_json(struct lvol *lvol)
 	return json_string(info.name);
 }
 
+/* Why it is no bdev; null: it is one. */
+static json_t *hidden_json(const struct lvol *lvol)
+{
+	char why[512];
+
+	if (!lvol_is_hidden(lvol))
+		return json_null();
+	lvol_why_hidden(lvol, why, sizeof(why));
+	return json_string(why);
+}
+
 static json_t *lvol_json(struct lvol *lvol)
 {
 	char uuid[UUID_STR_LEN], store_uuid[UUID_STR_LEN], alias[BDEV_NAME_MAX * 2];
@@ -52,6 +63,7 @@ static json_t *lvol_json(struct lvol *lvol)
 			"is_esnap_clone", info.external[0] != '\0', "is_degraded", info.degraded, "num_allocated_clusters",
 			(json_int_t)info.num_allocated_clusters, "lvs", "name", info.store_name, "uuid", store_uuid);
 	/* ours, not SPDK's */
+	json_object_set_new(out, "hidden", hidden_json(lvol));
 	json_object_set_new(out, "counting", json_boolean(info.counting));
 	json_object_set_new(out, "parent", parent_json(lvol));
 	json_object_set_new(out, "size_bytes", json_integer((json_int_t)info.size_bytes));
@@ -148,6 +160,8 @@ static void add_names(json_t *names, struct lvol_store *store)
 
 	for (lvol = lvol_first(store); lvol; lvol = lvol_next(lvol))
 		json_array_append_new(names, json_string(lvol_bdev(lvol)->name));
+	for (lvol = lvol_first_hidden(store); lvol; lvol = lvol_next_hidden(lvol))
+		json_array_append_new(names, json_string(lvol_bdev(lvol)->name));
 }
 
 static fiber_fn void get_lvols(struct rpc_call *call)
@@ -174,6 +188,8 @@ static fiber_fn void get_lvols(struct rpc_call *call)
 	rpc_list_begin(&list, call, "");
 	json_array_foreach(names, i, name) {
 		lvol = lvol_find(json_string_value(name));
+		if (!lvol)
+			lvol = lvol_find_hidden(json_string_value(name));
 		if (lvol)
 			rpc_list_add(&list, lvol_json(lvol));
 	}

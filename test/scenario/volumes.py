@@ -147,6 +147,44 @@ class Volumes(ferrule.Case):
         daemon.restart()
         self.assertEqual(ferrule.nvme(port, "read", "--length", "4096"), b"w" * 4096)
 
+    def test_a_volume_whose_name_is_taken_when_its_store_comes_is_told_of_and_shown_later(self):
+        daemon = self.daemon()
+        rpc = self.store(daemon)
+        uuid = {name: rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": name, "size_in_mib": 4,
+                                               "thin_provision": True}) for name in ["v", "w"]}
+        rpc("nvmf_create_transport", {"trtype": "TCP"})
+        rpc("nvmf_create_subsystem", {"nqn": NQN, "allow_any_host": True})
+        rpc("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": uuid["v"]}})
+        rpc("bdev_uring_delete", {"name": "disk-pool"})
+        for name in ["v", "w"]:
+            rpc("bdev_malloc_create", {"name": f"pool/{name}", "block_size": 512, "num_blocks": 2048})
+        rpc("bdev_uring_create", {"name": "disk-pool", "filename": "pool", "block_size": 512})
+
+        def events(type, nr):
+            found = []
+            while len(found) < nr:
+                found = [e for e in rpc("event_get_events")["events"] if e["type"] == type]
+            return found
+
+        event = events("volume_hidden", 2)[0]
+        self.assertEqual((event["object"], event["data"]), ("pool/v", {"uuid": uuid["v"]}))
+        self.assertIn("device pool/v has its name", event["text"])
+        listed = {v["name"]: v for v in rpc("bdev_lvol_get_lvols", {"lvs_name": "pool"})}
+        self.assertIn("device pool/w has its name", listed["w"]["hidden"])
+        self.assertEqual(rpc("bdev_lvol_get_lvstores")[0]["hidden_volumes"], 2)
+        self.assertIn("has its name", daemon.cli("volume", "list").stdout)
+        error = self.assert_error(-19, "No such device", rpc, "bdev_lvol_resize", {"name": uuid["v"], "size_in_mib": 8},
+                                  parameter="name")
+        self.assertIn("is not shown", error.data["detail"])
+        # one gets another name, of the other the device goes
+        self.assertTrue(rpc("bdev_lvol_rename", {"old_name": uuid["w"], "new_name": "x"}))
+        self.assertEqual(rpc("bdev_get_bdevs", {"name": "pool/x"})[0]["name"], uuid["w"])
+        rpc("bdev_malloc_delete", {"name": "pool/v"})
+        events("volume_shown", 2)
+        self.assertEqual(rpc("bdev_get_bdevs", {"name": "pool/v"})[0]["name"], uuid["v"])
+        self.assertEqual([v["hidden"] for v in rpc("bdev_lvol_get_lvols")], [None, None])
+        self.assertTrue(rpc("bdev_lvol_resize", {"name": "pool/v", "size_in_mib": 8}))
+
     def test_check_finds_a_store_sound_and_a_damaged_one_not(self):
         daemon = self.daemon("--ephemeral")
         rpc = self.store(daemon)
