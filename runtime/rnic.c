@@ -217,6 +217,12 @@ int rnic_cq_create(struct rnic_device *device, uint32_t nr_entries, bool (*ready
 	return rc;
 }
 
+int rnic_cq_resize(struct rnic_cq *cq, uint32_t nr_entries)
+{
+	assert(cq->thread == thread_current());
+	return ops()->cq_resize(cq, nr_entries);
+}
+
 void rnic_cq_destroy(struct rnic_cq *cq)
 {
 	assert(cq->thread == thread_current());

@@ -145,6 +145,8 @@ struct rnic_wc {
  */
 int rnic_cq_create(struct rnic_device *device, uint32_t nr_entries, bool (*ready)(void *arg), void *arg,
 		   struct rnic_cq **ret_cq);
+/* What is in it stays.  Its size is as before after an error; -ENOTSUP: the device never can. */
+int rnic_cq_resize(struct rnic_cq *cq, uint32_t nr_entries);
 void rnic_cq_destroy(struct rnic_cq *cq); /* its queue pairs are gone; ready is not called any more */
 unsigned rnic_cq_poll(struct rnic_cq *cq, struct rnic_wc *wcs, unsigned max);
 

@@ -14,6 +14,7 @@ struct rnic_ops {
 	void (*window_free)(struct rnic_window *window);
 	int (*cq_create)(struct rnic_device *device, uint32_t nr_entries, struct rnic_cq **ret_cq);
 	int (*cq_start)(struct rnic_cq *cq);
+	int (*cq_resize)(struct rnic_cq *cq, uint32_t nr_entries);
 	void (*cq_destroy)(struct rnic_cq *cq);
 	unsigned (*cq_poll)(struct rnic_cq *cq, struct rnic_wc *wcs, unsigned max);
 	int (*srq_create)(struct rnic_device *device, uint32_t nr_entries, uint32_t max_sge, struct rnic_srq **ret_srq);

@@ -124,6 +124,7 @@ const struct rnic_ops rnic_sim_ops = {
 	.window_free = sim_window_free,
 	.cq_create = sim_cq_create,
 	.cq_start = sim_cq_start,
+	.cq_resize = sim_cq_resize,
 	.cq_destroy = sim_cq_destroy,
 	.cq_poll = sim_cq_poll,
 	.srq_create = sim_srq_create,
@@ -208,6 +209,17 @@ void rnic_sim_fail_qp_create(unsigned nr)
 	sim.nr_qp_create_fails = nr;
 }
 
+void rnic_sim_max_cqe(uint32_t nr)
+{
+	devices_init();
+	sim.devices[0].base.info.max_cqe = sim.devices[1].base.info.max_cqe = nr;
+}
+
+void rnic_sim_fail_cq_resize(unsigned nr)
+{
+	sim.nr_cq_resize_fails = nr;
+}
+
 void rnic_sim_remove(int family)
 {
 	struct sim_device *device = &sim.devices[family == AF_INET6];
@@ -243,4 +255,5 @@ void rnic_sim_reset(void)
 	sim.next_port = FIRST_PORT;
 	sim.no_devices = false;
 	sim.nr_qp_create_fails = 0;
+	sim.nr_cq_resize_fails = 0;
 }

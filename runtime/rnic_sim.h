@@ -1,7 +1,7 @@
 /*
  * The simulated RDMA fabric, as tests reach into it.  IPv4 addresses belong to the device "sim0", which has shared receive
- * queues; IPv6 addresses to "sim1", which is like soft-iWARP: no shared receive queues, one place in an RDMA READ, and its
- * memory must be writable from outside.  The number of an accepted connection's queue pair is used again at once, as devices may.
+ * queues; IPv6 addresses to "sim1", which is like soft-iWARP: no shared receive queues, one place in an RDMA READ, completion
+ * queues that stay as they were made, and its memory must be writable from outside.  The number of an accepted connection's queue pair is used again at once, as devices may.
  * Work runs in order, each piece after a delay by the seed; keys, ranges, access and
  * the room in every queue are checked as a device would.
  */
@@ -15,6 +15,7 @@ struct rnic_sim_stats {
 	unsigned nr_not_ready; /* a send found no receive, and was tried again */
 	unsigned max_reads;    /* most RDMA READs that one queue pair had posted */
 	unsigned max_responses; /* most sends that the queue pair of an accepted connection had posted */
+	unsigned nr_cq_resizes;
 	unsigned nr_qps, nr_mrs, nr_cqs, nr_srqs, nr_conns; /* that are there */
 };
 
@@ -39,5 +40,8 @@ void rnic_sim_each(void (*fn)(struct rnic_conn *conn));
 void rnic_sim_remove(int family);
 /* The next calls of this kind fail with -ENOMEM: so many of them. */
 void rnic_sim_fail_qp_create(unsigned nr);
+void rnic_sim_fail_cq_resize(unsigned nr);
+/* Completion queues have no more entries than that, on either device, until the end of the run. */
+void rnic_sim_max_cqe(uint32_t nr);
 
 #endif

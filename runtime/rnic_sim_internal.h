@@ -35,6 +35,7 @@ struct sim_window {
 
 struct sim_cq {
 	struct rnic_cq cq;
+	struct rnic_device *device;
 	struct rnic_wc *ring;
 	uint32_t size, head, nr;
 	bool told, held, destroyed;
@@ -103,7 +104,7 @@ struct sim_fabric {
 	uint32_t next_key, next_qp_num;
 	uint16_t next_port;
 	bool no_devices;
-	unsigned nr_qp_create_fails;
+	unsigned nr_qp_create_fails, nr_cq_resize_fails;
 };
 
 extern struct sim_fabric sim;
@@ -130,6 +131,7 @@ bool sim_may(const struct rnic_device *device, uint32_t key, uint64_t addr, uint
 
 int sim_cq_create(struct rnic_device *device, uint32_t nr_entries, struct rnic_cq **ret_cq);
 int sim_cq_start(struct rnic_cq *base);
+int sim_cq_resize(struct rnic_cq *base, uint32_t nr_entries);
 void sim_cq_destroy(struct rnic_cq *base);
 unsigned sim_cq_poll(struct rnic_cq *base, struct rnic_wc *wcs, unsigned max);
 int sim_srq_create(struct rnic_device *device, uint32_t nr_entries, uint32_t max_sge, struct rnic_srq **ret_srq);

@@ -58,6 +58,8 @@ int sim_cq_create(struct rnic_device *device, uint32_t nr_entries, struct rnic_c
 		free(cq);
 		return -ENOMEM;
 	}
+	assert(nr_entries <= device->info.max_cqe);
+	cq->device = device;
 	cq->size = nr_entries;
 	sim.stats.nr_cqs++;
 	*ret_cq = &cq->cq;
@@ -75,6 +77,29 @@ int sim_cq_start(struct rnic_cq *base)
 
 	cq->poller = poller_start("rdma_cq", nothing_to_do, cq, 0);
 	return cq->poller ? 0 : -ENOMEM;
+}
+
+int sim_cq_resize(struct rnic_cq *base, uint32_t nr_entries)
+{
+	struct sim_cq *cq = container_of(base, struct sim_cq, cq);
+	struct rnic_wc *ring;
+
+	if (cq->device->info.iwarp)
+		return -ENOTSUP;
+	assert(nr_entries <= cq->device->info.max_cqe && nr_entries >= cq->nr);
+	ring = sim.nr_cq_resize_fails ? NULL : calloc(nr_entries, sizeof(*ring));
+	if (!ring) {
+		sim.nr_cq_resize_fails -= sim.nr_cq_resize_fails > 0;
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < cq->nr; i++)
+		ring[i] = cq->ring[(cq->head + i) % cq->size];
+	free(cq->ring);
+	cq->ring = ring;
+	cq->head = 0;
+	cq->size = nr_entries;
+	sim.stats.nr_cq_resizes++;
+	return 0;
 }
 
 static void cq_free(struct sim_cq *cq)

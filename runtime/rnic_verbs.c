@@ -381,6 +381,18 @@ int verbs_cq_start(struct rnic_cq *base)
 	return 0;
 }
 
+int verbs_cq_resize(struct rnic_cq *base, uint32_t nr_entries)
+{
+	struct verbs_cq *cq = container_of(base, struct verbs_cq, cq);
+	int rc = ibv_resize_cq(cq->ibv, (int)nr_entries);
+
+	cq->armed = false; /* whether it still is, drivers need not say */
+	if (rc < 0)
+		rc = errno;
+	/* The library says ENOSYS or EOPNOTSUPP by its age, kernel and provider either. */
+	return rc == ENOSYS || rc == EOPNOTSUPP ? -ENOTSUP : -rc;
+}
+
 void verbs_cq_destroy(struct rnic_cq *base)
 {
 	struct verbs_cq *cq = container_of(base, struct verbs_cq, cq);

@@ -127,6 +127,7 @@ int verbs_window_create(struct rnic_device *device, struct rnic_window **ret_win
 void verbs_window_free(struct rnic_window *base);
 int verbs_cq_create(struct rnic_device *device, uint32_t nr_entries, struct rnic_cq **ret_cq);
 int verbs_cq_start(struct rnic_cq *base);
+int verbs_cq_resize(struct rnic_cq *base, uint32_t nr_entries);
 void verbs_cq_destroy(struct rnic_cq *base);
 unsigned verbs_cq_poll(struct rnic_cq *base, struct rnic_wc *wcs, unsigned max);
 int verbs_srq_create(struct rnic_device *device, uint32_t nr_entries, uint32_t max_sge, struct rnic_srq **ret_srq);

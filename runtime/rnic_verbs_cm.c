@@ -578,6 +578,7 @@ const struct rnic_ops rnic_verbs_ops = {
 	.window_free = verbs_window_free,
 	.cq_create = verbs_cq_create,
 	.cq_start = verbs_cq_start,
+	.cq_resize = verbs_cq_resize,
 	.cq_destroy = verbs_cq_destroy,
 	.cq_poll = verbs_cq_poll,
 	.srq_create = verbs_srq_create,

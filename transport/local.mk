@@ -2,7 +2,7 @@ noinst_LIBRARIES += %D%/libtransport.a
 %C%_libtransport_a_SOURCES = \
 	%D%/tcp/chunk.c %D%/tcp/conn.c %D%/tcp/internal.h %D%/tcp/listener.c %D%/tcp/pdu.c %D%/tcp/pdu.h %D%/tcp/recv.c \
 	%D%/tcp/req.c %D%/tcp/send.c %D%/tcp/sgl.c %D%/tcp/tcp.c %D%/tcp/tcp.h \
-	%D%/rdma/cm.c %D%/rdma/conn.c %D%/rdma/internal.h %D%/rdma/listener.c %D%/rdma/port.c %D%/rdma/rdma.c %D%/rdma/rdma.h \
+	%D%/rdma/cm.c %D%/rdma/conn.c %D%/rdma/cq.c %D%/rdma/internal.h %D%/rdma/listener.c %D%/rdma/port.c %D%/rdma/rdma.c %D%/rdma/rdma.h \
 	%D%/rdma/req.c %D%/rdma/sgl.c %D%/rdma/slot.c
 
 check_PROGRAMS += %D%/tcp/pdu_test
@@ -33,6 +33,10 @@ check_PROGRAMS += %D%/rdma/leaf_test
 check_PROGRAMS += %D%/rdma/device_test
 %C%_rdma_device_test_SOURCES = %D%/rdma/device_test.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h %D%/rdma/world_test.h
 %C%_rdma_device_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
+
+check_PROGRAMS += %D%/rdma/cq_test
+%C%_rdma_cq_test_SOURCES = %D%/rdma/cq_test.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h %D%/rdma/world_test.h
+%C%_rdma_cq_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
 
 check_PROGRAMS += %D%/rdma/initiator_test
 %C%_rdma_initiator_test_SOURCES = %D%/rdma/initiator_test.c %D%/rdma/world_test.h

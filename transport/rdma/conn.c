@@ -59,7 +59,7 @@ static void conn_free(struct rdma_conn *conn)
 	rdma_slots_free(conn->slots);
 	rnic_mr_free(conn->cqes_mr);
 	dma_free(conn->cqes);
-	conn->port->cq_room += conn->cq_claim;
+	rdma_cq_unclaim(conn->cq, conn->cq_claim);
 	rdma_port_put(conn->port);
 	rdma_listener_put(conn->listener);
 	free(conn->reqs);
@@ -91,7 +91,7 @@ static void advance(struct rdma_conn *conn)
 		rnic_qp_destroy(conn->rnic);
 		conn->qp_gone = true;
 		/* What completed before is in the queue still, and its slots are to be posted again. */
-		rdma_port_poll_dry(conn->port);
+		rdma_cq_poll_dry(conn->cq);
 		rdma_req_release_held(conn, true);
 		timer_cancel(&conn->timer);
 	}
@@ -255,7 +255,6 @@ static int make_queues(struct rdma_conn *conn)
 {
 	const struct rnic_info *info = conn->port->info;
 	struct rnic_qp_opts opts = {
-		.cq = conn->port->cq,
 		.srq = conn->port->srq,
 		.max_send_sge = min_u32(info->max_sge, RNIC_MAX_SGE),
 		.max_recv_sge = 2,
@@ -264,12 +263,13 @@ static int make_queues(struct rdma_conn *conn)
 
 	opts.max_send = min_u32(2 * conn->depth + RDMA_SQ_EXTRA, info->max_wr);
 	opts.max_recv = opts.srq ? 0 : min_u32(conn->depth + RDMA_FIRST_RECVS, info->max_wr);
-	conn->cq_claim = opts.max_send + opts.max_recv;
-	if ((!opts.srq && opts.max_recv < conn->depth) || conn->cq_claim > conn->port->cq_room) {
-		conn->cq_claim = 0;
+	if (!opts.srq && opts.max_recv < conn->depth)
 		return -ENOSPC;
-	}
-	conn->port->cq_room -= conn->cq_claim;
+	conn->cq_claim = opts.max_send + opts.max_recv;
+	rc = rdma_cq_claim(conn->port, conn->cq_claim, &conn->cq);
+	if (rc)
+		return rc;
+	opts.cq = conn->cq->rnic;
 	conn->sq_free = conn->max_send = opts.max_send;
 	conn->max_recv = opts.max_recv;
 	conn->cqes = dma_alloc(2 * conn->depth * sizeof(conn->cqes[0]), 64);
@@ -307,7 +307,8 @@ static void conn_undo(struct rdma_conn *conn)
 	rdma_slots_free(conn->slots);
 	rnic_mr_free(conn->cqes_mr);
 	dma_free(conn->cqes);
-	conn->port->cq_room += conn->cq_claim;
+	if (conn->cq)
+		rdma_cq_unclaim(conn->cq, conn->cq_claim);
 	rdma_port_put(conn->port);
 	rdma_listener_put(conn->listener);
 	free(conn);

@@ -321,35 +321,6 @@ SIM_TEST(a_target_without_room_rejects_and_goes_on)
 	others_are_served();
 }
 
-SIM_TEST(a_completion_queue_that_is_full_takes_no_more_connections)
-{
-	static struct raw_host hosts[36];
-	struct raw_request request = raw_request(1, 4096);
-	unsigned nr_up = 0, nr_rejected = 0;
-
-	if (addr.family == AF_INET6)
-		return; /* that device has no queue of such a depth */
-	target_stop();
-	bdev_unregister_all();
-	opts.max_queue_depth = 4096;
-	target_start();
-	request.nr_recvs = 1;
-	for (unsigned i = 0; i < 36; i++)
-		raw_ask(&hosts[i], &addr, &request);
-	for (unsigned i = 0; i < 36; i++) {
-		if (raw_wait_cm(&hosts[i]))
-			nr_up++;
-		else
-			nr_rejected += hosts[i].reject_status == NVME_RDMA_CM_NO_RESOURCES;
-	}
-	ck_assert_uint_eq(nr_up + nr_rejected, 36);
-	ck_assert_uint_eq(nr_up, 2 * ((65536 - 256) / 4096));
-	for (unsigned i = 0; i < 36; i++)
-		raw_close(&hosts[i], true);
-	fiber_sleep(3000000);
-	others_are_served();
-}
-
 SIM_TEST(connect_for_another_queue_than_the_request_named_ends_the_connection)
 {
 	struct raw_request request = raw_request(0, 32);
@@ -653,7 +624,6 @@ int main(void)
 		commands_wait_for_buffers_when_the_pool_is_dry,
 		a_host_that_answers_each_response_with_a_command_never_waits_for_a_receive,
 		a_send_queue_that_is_too_short_for_all_lists_is_shared,
-		a_completion_queue_that_is_full_takes_no_more_connections,
 		a_bad_connection_request_is_rejected_with_the_number_of_what_is_wrong,
 		a_target_without_room_rejects_and_goes_on,
 		connect_for_another_queue_than_the_request_named_ends_the_connection,

@@ -17,7 +17,7 @@ struct rdma_port;
 #define RDMA_MAX_DESCRIPTORS 16u /* keyed ones of a command, in a list: MSDBD */
 #define RDMA_CHAIN_MAX	     32u /* pieces of work posted at once for a request */
 #define RDMA_SQ_EXTRA	     32u /* send queue entries beyond two for each command */
-#define RDMA_CQ_MAX	     65536u
+#define RDMA_CQ_ROOM	     4096u /* for queue pairs, in a port's first completion queue */
 #define RDMA_FIRST_RECVS     2u /* of a connection without a shared receive queue, until it has said who it is */
 #define RDMA_MAX_HANDSHAKING 1024u
 #define RDMA_DRAIN_US	     (2 * 1000 * 1000ull) /* for what is posted to come back, before the queue pair is taken away */
@@ -144,11 +144,13 @@ struct rdma_port {
 	struct rnic_device *device;
 	const struct rnic_info *info;
 	struct rnic_watch *watch;
-	struct rnic_cq *cq;
+	struct list cqs; /* one, as long as it is large enough */
+	unsigned nr_cqs;
+	bool cqs_are_fixed; /* the device cannot enlarge them */
 	struct rnic_srq *srq; /* NULL: receives belong to connections */
 	struct rdma_slots *srq_slots;
+	uint32_t nr_shared_recvs;
 	uint32_t pool_lkey;
-	uint32_t cq_room; /* completions that no queue pair has a claim to */
 	unsigned nr_conns;
 	struct list conns_by_qp[RDMA_QP_BUCKETS];
 	struct rdma_stats stats;
@@ -159,8 +161,28 @@ int rdma_port_get(struct rdma_group *group, struct rnic_device *device, const st
 	     struct rdma_port **ret_port);
 void rdma_port_put(struct rdma_port *port);
 void rdma_port_free(struct rdma_port *port);
-void rdma_port_poll_dry(struct rdma_port *port);
+void rdma_port_completed(struct rdma_port *port, const struct rnic_wc *wc);
 int rdma_device_stats(void *tgroup, unsigned idx, struct nvmf_device_stats *ret_stats);
+
+/* --- cq.c: where completions go ---------------------------------------------------------------------------------------------- */
+
+struct rdma_cq {
+	struct list link;
+	struct rdma_port *port;
+	struct rnic_cq *rnic;
+	uint32_t size;
+	uint32_t room; /* completions that no queue pair and no shared receive has a claim to */
+	unsigned nr_claims;
+};
+
+/* One more, with room for @nr completions.  -ENOSPC: the device has none so large. */
+int rdma_cq_open(struct rdma_port *port, uint32_t nr);
+void rdma_cq_close(struct rdma_cq *cq);
+/* Room for a queue pair's @nr completions, in a queue that is there, or enlarged, or opened for it. */
+int rdma_cq_claim(struct rdma_port *port, uint32_t nr, struct rdma_cq **ret_cq);
+/* The queue pair is gone.  The queue may go too. */
+void rdma_cq_unclaim(struct rdma_cq *cq, uint32_t nr);
+void rdma_cq_poll_dry(struct rdma_cq *cq);
 
 /* One for each poll group. */
 struct rdma_group {
@@ -247,6 +269,7 @@ struct rdma_conn {
 	uint32_t max_send, sq_free;
 	uint32_t responses_free; /* receives of the host's that no response is on its way to: HRQSIZE at first */
 	uint32_t max_recv;
+	struct rdma_cq *cq;
 	uint32_t cq_claim;
 	unsigned max_reads, reads_free;
 	struct rdma_slots *slots; /* without a shared receive queue */

@@ -1,9 +1,7 @@
 /*
- * A device in a poll group: one completion queue, one shared receive queue where the device has them, and the way from a
- * completion to the connection and the request it is about.
- *
- * Whoever makes a queue pair claims room in the completion queue for all that it can have posted, so that the queue never
- * overruns.  Completions name queue pairs by number: those of one that is gone find no connection and touch nothing.
+ * A device in a poll group: completion queues (cq.c), one shared receive queue where the device has them, and the way from a
+ * completion to the connection and the request it is about.  Completions name queue pairs by number: those of one that is gone
+ * find no connection and touch nothing.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,11 +10,9 @@
 
 #include "transport/rdma/internal.h"
 
-#define POLL_BATCH   32u
-#define POLL_BATCHES 8u /* in a turn, then the others */
-#define TAG_MASK     7u
-#define TAG_LAST     1u
-#define TAG_RECV     2u
+#define TAG_MASK 7u
+#define TAG_LAST 1u
+#define TAG_RECV 2u
 
 static struct rdma_conn *find_conn(struct rdma_port *port, uint32_t qp_num)
 {
@@ -36,7 +32,9 @@ static void recv_done(struct rdma_conn *conn, struct rdma_slot *slot, const stru
 	if (slot->slots->conn)
 		slot->slots->conn->nr_recvs_posted--;
 	if (wc->status != RNIC_OK) {
-		rdma_slot_release(slot);
+		/* A connection's own would come back at once, for as long as somebody polls. */
+		if (!slot->slots->conn)
+			rdma_slot_release(slot);
 		if (conn)
 			rdma_conn_fail(conn, rnic_status_name(wc->status));
 	} else if (!conn || !conn_receives(conn)) {
@@ -48,7 +46,7 @@ static void recv_done(struct rdma_conn *conn, struct rdma_slot *slot, const stru
 		rdma_conn_work_later(conn, WORK_ADVANCE);
 }
 
-static void handle(struct rdma_port *port, const struct rnic_wc *wc)
+void rdma_port_completed(struct rdma_port *port, const struct rnic_wc *wc)
 {
 	struct rdma_conn *conn = find_conn(port, wc->qp_num);
 	void *what = (void *)(uintptr_t)(wc->id & ~(uint64_t)TAG_MASK);
@@ -65,39 +63,6 @@ static void handle(struct rdma_port *port, const struct rnic_wc *wc)
 		rdma_conn_fail(conn, rnic_status_name(wc->status));
 	if ((wc->id & TAG_MASK) == TAG_LAST)
 		rdma_req_work_done(what, wc->status);
-}
-
-static unsigned poll_once(struct rdma_port *port)
-{
-	struct rnic_wc wcs[POLL_BATCH];
-	unsigned nr = rnic_cq_poll(port->cq, wcs, POLL_BATCH);
-
-	for (unsigned i = 0; i < nr; i++)
-		handle(port, &wcs[i]);
-	return nr;
-}
-
-static bool port_ready(void *arg)
-{
-	struct rdma_port *port = arg;
-	unsigned nr, all = 0;
-
-	for (unsigned i = 0; i < POLL_BATCHES; i++) {
-		nr = poll_once(port);
-		all += nr;
-		if (nr < POLL_BATCH)
-			break;
-	}
-	count(&port->stats.polls, 1);
-	count(&port->stats.idle_polls, !all);
-	count(&port->stats.completions, all);
-	return all > 0;
-}
-
-void rdma_port_poll_dry(struct rdma_port *port)
-{
-	while (poll_once(port))
-		;
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
@@ -123,7 +88,6 @@ static void device_removed(void *arg)
 
 static int port_open(struct rdma_port *port, const struct nvmf_transport_opts *opts)
 {
-	uint32_t nr_cqe = min_u32(port->info->max_cqe, RDMA_CQ_MAX);
 	uint32_t nr_recvs = opts->no_srq ? 0 : min_u32(port->info->max_srq_wr, opts->max_srq_depth);
 	int rc;
 
@@ -132,10 +96,8 @@ static int port_open(struct rdma_port *port, const struct nvmf_transport_opts *o
 		rc = rnic_pool_lkey(port->device, &port->pool_lkey);
 	if (rc)
 		return rc;
-	if (nr_recvs >= nr_cqe)
-		return -ENOSPC;
-	port->cq_room = nr_cqe - nr_recvs;
-	rc = rnic_cq_create(port->device, nr_cqe, port_ready, port, &port->cq);
+	port->nr_shared_recvs = nr_recvs;
+	rc = rdma_cq_open(port, 1);
 	if (rc || !nr_recvs)
 		return rc;
 	rc = rnic_srq_create(port->device, nr_recvs, 2, &port->srq);
@@ -147,13 +109,15 @@ static int port_open(struct rdma_port *port, const struct nvmf_transport_opts *o
 
 void rdma_port_free(struct rdma_port *port)
 {
+	struct list *link;
+
 	list_del(&port->link);
 	rnic_watch_destroy(port->watch);
 	if (port->srq)
 		rnic_srq_destroy(port->srq);
 	rdma_slots_free(port->srq_slots);
-	if (port->cq)
-		rnic_cq_destroy(port->cq);
+	while ((link = list_first(&port->cqs)))
+		rdma_cq_close(list_entry(link, struct rdma_cq, link));
 	free(port);
 }
 
@@ -180,6 +144,7 @@ int rdma_port_get(struct rdma_group *group, struct rnic_device *device, const st
 	port->info = rnic_info(device);
 	for (unsigned i = 0; i < RDMA_QP_BUCKETS; i++)
 		list_init(&port->conns_by_qp[i]);
+	list_init(&port->cqs);
 	list_add_tail(&group->ports, &port->link);
 	rc = port_open(port, opts);
 	if (rc) {

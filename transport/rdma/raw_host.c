@@ -236,6 +236,7 @@ static fiber_fn void enable(struct raw_host *admin)
 		ck_assert_uint_eq(raw_execute(admin, &cmd, &cqe), 0);
 	cmd = (union nvme_cmd){ .opcode = NVME_ADMIN_SET_FEATURES, .flags = NVME_CMD_PSDT_SGL };
 	cmd.cdw10 = NVME_FID_NR_QUEUES;
+	cmd.cdw11 = 63u << 16 | 63;
 	ck_assert_uint_eq(raw_execute(admin, &cmd, NULL), 0);
 }
 
