@@ -17,6 +17,8 @@
 struct slow {
 	struct bdev bdev;
 	char data[NR_BLOCKS * BS];
+	uint64_t bad_block; /* which cannot be read; 0: none */
+	uint64_t nr_medium, nr_durable; /* blocks read from the medium, and written with FUA */
 };
 
 struct slow_io {
@@ -45,7 +47,10 @@ static void slow_timer(void *arg)
 		timer_arm(&s->timer, rng_us(50));
 		return;
 	}
-	bdev_io_complete(io, 0);
+	if (io->flags & BDEV_IO_FUA)
+		*(io->op == BDEV_READ ? &s->slow->nr_medium : &s->slow->nr_durable) += io->nr_blocks;
+	bdev_io_complete(io, s->slow->bad_block && io->op == BDEV_READ && s->slow->bad_block >= io->offset_blocks &&
+				     s->slow->bad_block - io->offset_blocks < io->nr_blocks ? -EIO : 0);
 }
 
 static void slow_submit(struct bdev_io *io, void *channel_ctx)
@@ -82,6 +87,20 @@ static struct slow *slow_create(void)
 	slow->bdev.module = "test";
 	ck_assert_int_eq(bdev_register(&slow->bdev), 0);
 	return slow;
+}
+
+static int copy(struct bdev_channel *ch, uint64_t from, uint64_t to, uint64_t nr, uint8_t flags)
+{
+	struct bdev_io io = { .op = BDEV_COPY, .flags = flags, .from_blocks = from, .offset_blocks = to, .nr_blocks = nr };
+
+	return bdev_submit_wait(ch, &io);
+}
+
+static int verify(struct bdev_channel *ch, uint64_t block, uint64_t nr)
+{
+	struct bdev_io io = { .op = BDEV_VERIFY, .offset_blocks = block, .nr_blocks = nr };
+
+	return bdev_submit_wait(ch, &io);
 }
 
 static int compare_and_write(struct bdev_channel *ch, const char *old, const char *new, uint64_t block, uint64_t nr)
@@ -328,6 +347,96 @@ START_TEST(a_write_that_was_held_back_can_be_aborted)
 }
 END_TEST
 
+static void verifying_and_copying(void *arg)
+{
+	struct slow *slow = slow_create();
+	struct bdev_desc *desc;
+	struct bdev_channel *ch;
+	struct bdev_stats stats;
+
+	ck_assert_int_eq(bdev_open("slow", true, NULL, NULL, &desc), 0);
+	ch = bdev_channel_get(desc);
+	ck_assert(bdev_supports(&slow->bdev, BDEV_VERIFY) && bdev_supports(&slow->bdev, BDEV_COPY));
+	for (size_t i = 0; i < sizeof(slow->data); i++)
+		slow->data[i] = (char)(i / BS * 7 + i % BS);
+	ck_assert_int_eq(verify(ch, 3, 1000), 0);
+	ck_assert_uint_eq(slow->nr_medium, 1000);
+	slow->bad_block = 1003;
+	ck_assert_int_eq(verify(ch, 3, 1000), 0);
+	ck_assert_int_eq(verify(ch, 4, 1000), -EIO);
+	ck_assert_int_eq(verify(ch, NR_BLOCKS - 1, 2), -ERANGE);
+	/* Of more than one piece, to both sides, and from one block on to the next. */
+	ck_assert_int_eq(copy(ch, 2000, 500, 300, 0), 0);
+	ck_assert_mem_eq(slow->data + 500 * BS, slow->data + 2000 * BS, 300 * BS);
+	ck_assert_int_eq(slow->data[800 * BS], (char)(800 * 7));
+	ck_assert_int_eq(slow->data[499 * BS], (char)(499 * 7));
+	ck_assert_uint_eq(slow->nr_durable, 0);
+	ck_assert_int_eq(copy(ch, 0, NR_BLOCKS - 200, 200, BDEV_IO_FUA), 0);
+	ck_assert_mem_eq(slow->data + (NR_BLOCKS - 200) * BS, slow->data, 200 * BS);
+	ck_assert_uint_eq(slow->nr_durable, 200);
+	ck_assert_int_eq(copy(ch, 10, 11, 1, 0), 0);
+	ck_assert_mem_eq(slow->data + 10 * BS, slow->data + 11 * BS, BS);
+	/* What cannot be meant, or is not there, changes nothing. */
+	ck_assert_int_eq(copy(ch, 10, 11, 2, 0), -EINVAL);
+	ck_assert_int_eq(copy(ch, 11, 10, 2, 0), -EINVAL);
+	ck_assert_int_eq(copy(ch, NR_BLOCKS - 1, 10, 2, 0), -ERANGE);
+	ck_assert_int_eq(copy(ch, UINT64_MAX, 10, 2, 0), -ERANGE);
+	ck_assert_int_eq(copy(ch, 10, NR_BLOCKS - 1, 2, 0), -ERANGE);
+	ck_assert_int_eq(copy(ch, 1003, 20, 1, 0), -EIO);
+	ck_assert_int_eq(slow->data[20 * BS], (char)(20 * 7));
+	slow->bdev.read_only = true;
+	ck_assert_int_eq(copy(ch, 0, 20, 1, 0), -EROFS);
+	ck_assert_int_eq(verify(ch, 0, 20), 0);
+	bdev_get_stats(&slow->bdev, &stats);
+	ck_assert_uint_eq(stats.op[BDEV_COPY].nr_bytes, 501 * BS);
+	ck_assert_uint_eq(stats.op[BDEV_COPY].nr_errors, 7);
+	ck_assert_uint_eq(stats.op[BDEV_VERIFY].nr_ops, 5);
+	bdev_channel_put(ch);
+	bdev_close(desc);
+}
+
+START_TEST(a_device_that_only_reads_and_writes_verifies_and_copies)
+{
+	run_sim(2, 1, verifying_and_copying, NULL);
+}
+END_TEST
+
+/* The copy's destination is what the compare-and-write has locked: it waits, and copies after it. */
+static void copying_into_a_lock(void *arg)
+{
+	struct slow *slow = slow_create();
+	char zero[BS] = {0}, one[BS];
+	struct iovec from = {zero, BS}, to = {one, BS};
+	struct aborted cw = {.io = {.done = aborted_done, .op = BDEV_COMPARE_AND_WRITE, .iov = &to, .iovcnt = 1,
+				    .compare_iov = &from, .compare_iovcnt = 1, .nr_blocks = 1}};
+	struct aborted c = {.io = {.done = aborted_done, .op = BDEV_COPY, .from_blocks = 9, .nr_blocks = 1}};
+	struct bdev_desc *desc;
+	struct bdev_channel *ch;
+
+	memset(one, 1, BS);
+	memset(slow->data + 9 * BS, 9, BS);
+	ck_assert_int_eq(bdev_open("slow", true, NULL, NULL, &desc), 0);
+	ch = bdev_channel_get(desc);
+	bdev_submit(ch, &cw.io);
+	bdev_submit(ch, &c.io);
+	while (!cw.over)
+		fiber_sleep(1);
+	ck_assert(!c.over);
+	ck_assert_int_eq(cw.status, 0);
+	while (!c.over)
+		fiber_sleep(10);
+	ck_assert_int_eq(c.status, 0);
+	ck_assert_int_eq(slow->data[0], 9);
+	bdev_channel_put(ch);
+	bdev_close(desc);
+}
+
+START_TEST(no_copy_comes_between_comparing_and_writing)
+{
+	run_sim(3, 1, copying_into_a_lock, NULL);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("bdev emulation");
@@ -341,6 +450,8 @@ int main(void)
 	tcase_add_test(tc, compare_and_writes_of_all_threads_count_exactly_for_real);
 	tcase_add_test(tc, no_write_comes_between_comparing_and_writing);
 	tcase_add_test(tc, a_write_that_was_held_back_can_be_aborted);
+	tcase_add_test(tc, a_device_that_only_reads_and_writes_verifies_and_copies);
+	tcase_add_test(tc, no_copy_comes_between_comparing_and_writing);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

@@ -28,10 +28,12 @@ enum bdev_op {
 	BDEV_WRITE_ZEROES,     /* afterwards the range reads zero */
 	BDEV_COMPARE,	       /* -EILSEQ when the range differs from the buffer */
 	BDEV_COMPARE_AND_WRITE, /* atomic against every other write to the range, on any thread */
+	BDEV_VERIFY,	       /* the range can be read from the medium; its data goes nowhere */
+	BDEV_COPY,	       /* from from_blocks on to the range; the two must not overlap (-EINVAL) */
 	BDEV_NR_OPS
 };
 
-#define BDEV_IO_FUA   0x1u /* WRITE, UNMAP, WRITE_ZEROES, COMPARE_AND_WRITE: durable when completed; READ: from the medium */
+#define BDEV_IO_FUA   0x1u /* what changes blocks: durable when completed; READ: from the medium */
 #define BDEV_IO_UNMAP_OK 0x2u /* WRITE_ZEROES: may deallocate (NVMe's DEAC) */
 
 #define BDEV_IO_SCRATCH 96
@@ -48,7 +50,10 @@ struct bdev_io {
 	/* the submitter's; iov and what it points to must stay until done */
 	void (*done)(struct bdev_io *io, int status);
 	const struct iovec *iov;
-	const struct iovec *compare_iov; /* COMPARE_AND_WRITE: what must be there; iov is what is written */
+	union {
+		const struct iovec *compare_iov; /* COMPARE_AND_WRITE: what must be there; iov is what is written */
+		uint64_t from_blocks;		 /* COPY: where its data is */
+	};
 	uint32_t iovcnt, compare_iovcnt;
 	uint64_t offset_blocks, nr_blocks;
 	uint8_t op;
@@ -121,8 +126,8 @@ struct bdev_ops {
 	void (*channel_destroy)(struct bdev *bdev, void *channel_ctx);
 	int (*temperature_k)(struct bdev *bdev); /* kelvin; 0 or no function: not reported */
 	uint64_t (*allocated_blocks)(struct bdev *bdev); /* thin ones: those with storage behind them; app thread; may be NULL */
-	/* 1 << enum bdev_op for each it does itself.  The core adds compare, compare-and-write (always the core's, so that it
-	 * is atomic) and write zeroes to whoever reads and writes, and flush to whoever has no cache. */
+	/* 1 << enum bdev_op for each it does itself.  The core adds compare, verify, compare-and-write (always the core's, so
+	 * that it is atomic), copy and write zeroes to whoever reads and writes, and flush to whoever has no cache. */
 	uint32_t supported;
 	size_t channel_ctx_size;
 };
@@ -167,8 +172,7 @@ void bdev_notify_resize(struct bdev *bdev, uint64_t nr_blocks);
 void bdev_io_complete(struct bdev_io *io, int status); /* on the submitting thread */
 /* The same in a later task, all of a channel's in one: for devices that know the result within submit.  Uses the scratch. */
 void bdev_io_complete_later(struct bdev_io *io, int status);
-/* From submit or later: has the core carry out a write zeroes or compare by writes or reads, for a device that cannot after
- * all. */
+/* From submit or later: has the core carry out by reads and writes what it adds to devices, for one that cannot after all. */
 void bdev_emulate(struct bdev_io *io);
 /* Whether len_bytes of the vector from skip_bytes on equal buf. */
 bool bdev_iov_equals(const struct iovec *iov, uint32_t iovcnt, uint64_t skip_bytes, const void *buf, uint64_t len_bytes);

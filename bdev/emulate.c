@@ -1,5 +1,5 @@
 /*
- * What the core does for devices that cannot: compare, write zeroes, and for all of them compare-and-write.
+ * What the core does for devices that cannot: compare, verify, copy, write zeroes, and for all of them compare-and-write.
  *
  * A channel has a few contexts with a buffer each; operations beyond that queue in order.  States of a context:
  *   LOCKING    compare-and-write waits for its range lock; range_lock_get's callback -> COMPARING
@@ -7,6 +7,9 @@
  *              piece was equal -> WRITING; otherwise ends
  *   WRITING    the write of a compare-and-write is under way; then ends
  *   ZEROING    a write of the next piece of zeroes is under way; more to come -> ZEROING; otherwise ends
+ *   VERIFYING  a read of the next piece from the medium is under way; more to come -> VERIFYING; otherwise ends
+ *   FETCHING   a read of a copy's next piece is under way -> STORING
+ *   STORING    its write is under way; more to come -> FETCHING; otherwise ends
  */
 #include <assert.h>
 #include <errno.h>
@@ -20,7 +23,16 @@
 #define EMUL_ZERO_IOVS	 16u
 #define EMUL_ZERO_BUFFER EMUL_BUF_SIZE
 
-enum emul_state { EMUL_FREE, EMUL_LOCKING, EMUL_COMPARING, EMUL_WRITING, EMUL_ZEROING };
+enum emul_state {
+	EMUL_FREE,
+	EMUL_LOCKING,
+	EMUL_COMPARING,
+	EMUL_WRITING,
+	EMUL_ZEROING,
+	EMUL_VERIFYING,
+	EMUL_FETCHING,
+	EMUL_STORING,
+};
 
 /* Owner: its channel's thread. */
 struct emul {
@@ -42,11 +54,11 @@ uint32_t emulate_supported(uint32_t native)
 	uint32_t ops = native;
 
 	if (native & OP_BIT(BDEV_READ))
-		ops |= OP_BIT(BDEV_COMPARE);
+		ops |= OP_BIT(BDEV_COMPARE) | OP_BIT(BDEV_VERIFY);
 	if (native & OP_BIT(BDEV_WRITE))
 		ops |= OP_BIT(BDEV_WRITE_ZEROES);
 	if ((native & OP_BIT(BDEV_READ)) && (native & OP_BIT(BDEV_WRITE)))
-		ops |= OP_BIT(BDEV_COMPARE_AND_WRITE);
+		ops |= OP_BIT(BDEV_COMPARE_AND_WRITE) | OP_BIT(BDEV_COPY);
 	return ops | OP_BIT(BDEV_FLUSH);
 }
 
@@ -120,9 +132,11 @@ static void child_submit(struct emul *e, enum bdev_op op, const struct iovec *io
 
 	child->op = op;
 	child->flags = IO_CHILD | (op == BDEV_WRITE ? e->parent->flags & BDEV_IO_FUA : 0);
+	if (e->state == EMUL_VERIFYING)
+		child->flags |= BDEV_IO_FUA;
 	child->iov = iov;
 	child->iovcnt = iovcnt;
-	child->offset_blocks = e->parent->offset_blocks + e->done_blocks;
+	child->offset_blocks = e->done_blocks + (e->state == EMUL_FETCHING ? e->parent->from_blocks : e->parent->offset_blocks);
 	child->nr_blocks = e->piece_blocks;
 	child->channel = e->channel;
 	e->channel->submit(child, e->channel->leaf_ctx);
@@ -137,6 +151,12 @@ static void read_piece(struct emul *e)
 		e->piece_blocks = EMUL_BUF_SIZE / block_size;
 	e->iov[0] = (struct iovec){ e->buf, e->piece_blocks * block_size };
 	child_submit(e, BDEV_READ, e->iov, 1);
+}
+
+static void fetch_piece(struct emul *e)
+{
+	e->state = EMUL_FETCHING;
+	read_piece(e);
 }
 
 static void zero_piece(struct emul *e)
@@ -203,6 +223,16 @@ static void compared(struct emul *e)
 	}
 }
 
+/* A piece of the operation is over. */
+static void piece_done(struct emul *e, void (*next)(struct emul *e))
+{
+	e->done_blocks += e->piece_blocks;
+	if (e->done_blocks < e->parent->nr_blocks)
+		next(e);
+	else
+		emul_end(e, 0);
+}
+
 static void child_done(struct bdev_io *child, int status)
 {
 	struct emul *e = container_of(child, struct emul, child);
@@ -216,11 +246,17 @@ static void child_done(struct bdev_io *child, int status)
 		compared(e);
 		return;
 	case EMUL_ZEROING:
-		e->done_blocks += e->piece_blocks;
-		if (e->done_blocks < e->parent->nr_blocks)
-			zero_piece(e);
-		else
-			emul_end(e, 0);
+		piece_done(e, zero_piece);
+		return;
+	case EMUL_VERIFYING:
+		piece_done(e, read_piece);
+		return;
+	case EMUL_FETCHING:
+		e->state = EMUL_STORING;
+		child_submit(e, BDEV_WRITE, e->iov, 1);
+		return;
+	case EMUL_STORING:
+		piece_done(e, fetch_piece);
 		return;
 	case EMUL_WRITING:
 		emul_end(e, 0);
@@ -254,6 +290,13 @@ static void emul_begin(struct emul *e, struct bdev_io *io)
 	case BDEV_WRITE_ZEROES:
 		e->state = EMUL_ZEROING;
 		zero_piece(e);
+		return;
+	case BDEV_VERIFY:
+		e->state = EMUL_VERIFYING;
+		read_piece(e);
+		return;
+	case BDEV_COPY:
+		fetch_piece(e);
 		return;
 	default:
 		assert(io->op == BDEV_COMPARE_AND_WRITE);

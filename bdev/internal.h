@@ -12,8 +12,9 @@
 
 #define OP_BIT(op) (1u << (op))
 #define OPS_DATA   (OP_BIT(BDEV_READ) | OP_BIT(BDEV_WRITE) | OP_BIT(BDEV_COMPARE) | OP_BIT(BDEV_COMPARE_AND_WRITE))
-#define OPS_CHANGE \
-	(OP_BIT(BDEV_WRITE) | OP_BIT(BDEV_UNMAP) | OP_BIT(BDEV_WRITE_ZEROES) | OP_BIT(BDEV_COMPARE_AND_WRITE))
+#define OPS_CHANGE                                                                                              \
+	(OP_BIT(BDEV_WRITE) | OP_BIT(BDEV_UNMAP) | OP_BIT(BDEV_WRITE_ZEROES) | OP_BIT(BDEV_COMPARE_AND_WRITE) | \
+	 OP_BIT(BDEV_COPY))
 /* What a range lock holds back and waits for; compare-and-writes hold each other back through their locks. */
 #define OPS_LOCKED (OPS_CHANGE & ~OP_BIT(BDEV_COMPARE_AND_WRITE))
 
@@ -131,7 +132,9 @@ void range_lock_write_done(struct bdev_channel *ch, const struct bdev_io *io);
 bool range_lock_abort(struct bdev_channel *ch, struct bdev_io *io);
 
 /* emulate.c */
-#define OPS_EMULATED (OP_BIT(BDEV_COMPARE) | OP_BIT(BDEV_COMPARE_AND_WRITE) | OP_BIT(BDEV_WRITE_ZEROES))
+#define OPS_EMULATED                                                                                              \
+	(OP_BIT(BDEV_COMPARE) | OP_BIT(BDEV_COMPARE_AND_WRITE) | OP_BIT(BDEV_WRITE_ZEROES) | OP_BIT(BDEV_VERIFY) | \
+	 OP_BIT(BDEV_COPY))
 uint32_t emulate_supported(uint32_t native);
 int emulate_prepare(void); /* app thread, before the first operation */
 void emulate_start(struct bdev_channel *ch, struct bdev_io *io);

@@ -55,7 +55,7 @@ struct bdev_nvme_ns {
 	bool unanswered; /* Identify of it failed, and that was said */
 	bool unregistering;
 	uint32_t max_blocks, boundary_blocks;
-	uint32_t max_zeroes_blocks, max_unmap_blocks;
+	uint32_t max_zeroes_blocks, max_unmap_blocks, max_verify_blocks, max_copy_blocks;
 	bool zeroes_deac;
 	uint8_t access[BDEV_NVME_MAX_PATHS]; /* atomic; enum bdev_nvme_access */
 	struct bdev_stats left_stats[BDEV_NVME_MAX_PATHS]; /* of channels that are gone; under the core's mutex */
@@ -127,7 +127,10 @@ struct bdev_nvme_request {
 	uint64_t start_ticks; /* 0: nobody counts */
 	uint64_t parked_us; /* since when nothing took it; 0: it was taken */
 	struct iovec iov[BDEV_NVME_IOVS];
-	struct nvme_dsm_range range; /* of DSM: the request's memory is DMA memory */
+	union { /* the request's memory is DMA memory */
+		struct nvme_dsm_range range;
+		struct nvme_copy_range source;
+	};
 	struct iovec range_iov;
 };
 

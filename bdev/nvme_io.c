@@ -239,6 +239,10 @@ static uint64_t piece_blocks(const struct bdev_nvme_ns *ns, const struct bdev_io
 		max = ns->max_unmap_blocks;
 	else if (io->op == BDEV_WRITE_ZEROES)
 		max = ns->max_zeroes_blocks;
+	else if (io->op == BDEV_VERIFY)
+		max = ns->max_verify_blocks;
+	else if (io->op == BDEV_COPY)
+		max = ns->max_copy_blocks;
 	if (left > max)
 		left = max;
 	if (ns->boundary_blocks && io->op <= BDEV_WRITE && left > ns->boundary_blocks - at % ns->boundary_blocks)
@@ -311,9 +315,21 @@ static uint8_t opcode_of(uint8_t op)
 		return NVME_IO_COMPARE;
 	case BDEV_WRITE_ZEROES:
 		return NVME_IO_WRITE_ZEROES;
+	case BDEV_VERIFY:
+		return NVME_IO_VERIFY;
+	case BDEV_COPY:
+		return NVME_IO_COPY;
 	default:
 		return NVME_IO_DSM;
 	}
+}
+
+static void set_data(struct bdev_nvme_request *rq, void *data, uint32_t len)
+{
+	rq->range_iov = (struct iovec){ data, len };
+	rq->req.iov = &rq->range_iov;
+	rq->req.iovcnt = 1;
+	rq->req.len = len;
 }
 
 static void build_unmap(struct bdev_nvme_request *rq, uint64_t at, uint64_t nr)
@@ -321,10 +337,16 @@ static void build_unmap(struct bdev_nvme_request *rq, uint64_t at, uint64_t nr)
 	rq->req.cmd = (union nvme_cmd){ .opcode = NVME_IO_DSM, .nsid = rq->ns->ns.nsid };
 	rq->req.cmd.dsm.attributes = NVME_DSM_AD;
 	rq->range = (struct nvme_dsm_range){ .nlb = (uint32_t)nr, .slba = at };
-	rq->range_iov = (struct iovec){ &rq->range, sizeof(rq->range) };
-	rq->req.iov = &rq->range_iov;
-	rq->req.iovcnt = 1;
-	rq->req.len = sizeof(rq->range);
+	set_data(rq, &rq->range, sizeof(rq->range));
+}
+
+static void build_copy(struct bdev_nvme_request *rq, uint64_t from, uint64_t to, uint64_t nr)
+{
+	rq->req.cmd = (union nvme_cmd){ .opcode = NVME_IO_COPY, .nsid = rq->ns->ns.nsid };
+	rq->req.cmd.copy.sdlba = to;
+	rq->req.cmd.copy.control = rq->io->flags & BDEV_IO_FUA ? NVME_RW_FUA : 0;
+	rq->source = (struct nvme_copy_range){ .slba = from, .nlb = (uint16_t)(nr - 1) };
+	set_data(rq, &rq->source, sizeof(rq->source));
 }
 
 /* Builds the command for the next piece.  Return: blocks, 0 when it cannot be built. */
@@ -338,7 +360,11 @@ static uint64_t build(struct bdev_nvme_request *rq)
 		build_unmap(rq, at, nr);
 		return nr;
 	}
-	if (io->op == BDEV_WRITE_ZEROES) {
+	if (io->op == BDEV_COPY) {
+		build_copy(rq, io->from_blocks + st->next, at, nr);
+		return nr;
+	}
+	if (io->op == BDEV_WRITE_ZEROES || io->op == BDEV_VERIFY) {
 		rq->req.iovcnt = rq->req.len = 0;
 	} else if (likely(nr == io->nr_blocks && io->iovcnt <= NVME_REQUEST_MAX_IOVS)) {
 		rq->req.iov = io->iov;
@@ -348,7 +374,7 @@ static uint64_t build(struct bdev_nvme_request *rq)
 		return 0;
 	}
 	nvme_cmd_rw(&rq->req.cmd, opcode_of(io->op), rq->ns->ns.nsid, at, (uint32_t)nr);
-	if ((io->flags & BDEV_IO_FUA) && io->op != BDEV_COMPARE)
+	if ((io->flags & BDEV_IO_FUA) && io->op != BDEV_COMPARE && io->op != BDEV_VERIFY)
 		rq->req.cmd.rw.control |= NVME_RW_FUA;
 	if (io->op == BDEV_WRITE_ZEROES && (io->flags & BDEV_IO_UNMAP_OK) && rq->ns->zeroes_deac)
 		rq->req.cmd.rw.control |= NVME_RW_DEAC;

@@ -11,6 +11,7 @@
 #include "bdev/nvme_internal.h"
 
 #define ANA_LOG_MAX (1u << 20)
+#define NLB_MAX	    65536u
 
 /* --- as a bdev ------------------------------------------------------------------------------------ */
 
@@ -77,6 +78,27 @@ static uint32_t atomic_blocks(const struct nvme_id_ctrlr *id, const struct nvme_
 	return unit;
 }
 
+/* A limit of so many pages, as a power of two, for a command with the usual count of blocks. */
+static uint32_t limit_blocks(uint8_t power, unsigned page_shift, uint32_t block_size)
+{
+	uint64_t blocks;
+
+	if (!power || power + page_shift >= 48)
+		return NLB_MAX;
+	blocks = (1ull << (power + page_shift)) / block_size;
+	if (!blocks)
+		return 1;
+	return blocks < NLB_MAX ? (uint32_t)blocks : NLB_MAX;
+}
+
+/* Copies go out with one source range each; 0: the namespace takes none. */
+static uint32_t copy_blocks(const struct nvme_id_ctrlr *id, const struct nvme_id_ns *ns)
+{
+	if (!(id->oncs & NVME_ONCS_COPY) || !(id->cdfs & NVME_CDFS_FORMAT_0))
+		return 0;
+	return ns->mssrl < ns->mcl ? ns->mssrl : ns->mcl;
+}
+
 /* What commands without data take; a controller that does not say has no limit but the fields' own. */
 static fiber_fn void read_limits(struct bdev_nvme_path *path, struct bdev_nvme_ns *ns)
 {
@@ -84,16 +106,14 @@ static fiber_fn void read_limits(struct bdev_nvme_path *path, struct bdev_nvme_n
 	unsigned page_shift = 12 + (unsigned)((nvme_ctrlr_cap(path->nvme) >> NVME_CAP_MPSMIN_SHIFT) & 0xf);
 	uint32_t bs = ns->bdev.block_size;
 
-	ns->max_zeroes_blocks = 65536;
+	ns->max_zeroes_blocks = ns->max_verify_blocks = NLB_MAX;
 	ns->max_unmap_blocks = 1u << 30;
 	if (nvm && !nvme_identify(path->nvme, NVME_CNS_IOCS_CTRLR, 0, NVME_CSI_NVM, nvm)) {
-		if (nvm->wzsl && nvm->wzsl + page_shift < 48 && (1ull << (nvm->wzsl + page_shift)) / bs < 65536)
-			ns->max_zeroes_blocks = (uint32_t)((1ull << (nvm->wzsl + page_shift)) / bs);
+		ns->max_zeroes_blocks = limit_blocks(nvm->wzsl, page_shift, bs);
+		ns->max_verify_blocks = limit_blocks(nvm->vsl, page_shift, bs);
 		if (nvm->dmrsl && nvm->dmrsl < ns->max_unmap_blocks)
 			ns->max_unmap_blocks = nvm->dmrsl;
 	}
-	if (!ns->max_zeroes_blocks)
-		ns->max_zeroes_blocks = 1;
 	free(nvm);
 }
 
@@ -143,6 +163,11 @@ static fiber_fn void describe(struct bdev_nvme_path *path, struct bdev_nvme_ns *
 		ns->ops.supported |= OP_BIT(BDEV_WRITE_ZEROES);
 	if (id->oncs & NVME_ONCS_COMPARE)
 		ns->ops.supported |= OP_BIT(BDEV_COMPARE);
+	if (id->oncs & NVME_ONCS_VERIFY)
+		ns->ops.supported |= OP_BIT(BDEV_VERIFY);
+	ns->max_copy_blocks = copy_blocks(id, nid);
+	if (ns->max_copy_blocks)
+		ns->ops.supported |= OP_BIT(BDEV_COPY);
 	ns->bdev.ops = &ns->ops;
 	set_identity(ns, id);
 	read_limits(path, ns);

@@ -139,6 +139,61 @@ SIM_TEST(unmap_zeroes_and_compare_reach_the_drive)
 	shut();
 }
 
+static int run_op(enum bdev_op op, uint8_t flags, uint64_t from, uint64_t at, uint64_t nr)
+{
+	struct bdev_io io = { .op = op, .flags = flags, .from_blocks = from, .offset_blocks = at, .nr_blocks = nr };
+
+	return bdev_submit_wait(ch, &io);
+}
+
+SIM_TEST(the_drive_verifies_and_copies_within_its_limits)
+{
+	struct soft_counters before, c;
+
+	sopts.mssrl = 100;
+	sopts.vsl = 3; /* 64 blocks */
+	attach();
+	ck_assert_int_eq(bdev_write(ch, data, 0, 1000, BDEV_IO_FUA), 0);
+	soft_get_counters(drive, &before);
+	ck_assert_int_eq(run_op(BDEV_VERIFY, 0, 0, 10, 200), 0);
+	soft_get_counters(drive, &c);
+	ck_assert_uint_eq(c.nr_verifies, 4);
+	ck_assert_uint_eq(c.nr_io - before.nr_io, 4);
+	ck_assert_int_eq(run_op(BDEV_COPY, 0, 5, 2000, 250), 0);
+	ck_assert(!memcmp(soft_ns_data(drive, 1) + 2000 * BS, data + 5 * BS, 250 * BS));
+	soft_get_counters(drive, &c);
+	ck_assert_uint_eq(c.nr_copies, 3);
+	ck_assert_uint_eq(c.nr_io - before.nr_io, 7);
+	ck_assert_uint_eq(c.nr_fua, before.nr_fua);
+	ck_assert_int_eq(run_op(BDEV_COPY, BDEV_IO_FUA, 7, 3000, 100), 0);
+	fault(SOFT_STATUS, NVME_IO_VERIFY, 0, 1, NVME_SC_UNRECOVERED_READ_ERROR | NVME_SC_DNR);
+	ck_assert_int_eq(run_op(BDEV_VERIFY, 0, 0, 0, 1), -EIO);
+	fault(SOFT_STATUS, NVME_IO_COPY, 1, 1, NVME_SC_WRITE_FAULT | NVME_SC_DNR);
+	ck_assert_int_eq(run_op(BDEV_COPY, 0, 0, 4000, 300), -EIO);
+	shut();
+	soft_power_cut(drive);
+	ck_assert(!memcmp(soft_ns_data(drive, 1) + 3000 * BS, data + 7 * BS, 100 * BS));
+}
+
+SIM_TEST(a_drive_without_verify_and_copy_is_read_and_written_instead)
+{
+	struct soft_counters before, c;
+
+	sopts.no_verify = true;
+	attach();
+	ck_assert_int_eq(bdev_write(ch, data, 0, 1000, 0), 0);
+	soft_get_counters(drive, &before);
+	ck_assert_int_eq(run_op(BDEV_VERIFY, 0, 0, 10, 200), 0);
+	ck_assert_int_eq(run_op(BDEV_COPY, 0, 5, 2000, 250), 0);
+	ck_assert(!memcmp(soft_ns_data(drive, 1) + 2000 * BS, data + 5 * BS, 250 * BS));
+	soft_get_counters(drive, &c);
+	ck_assert_uint_eq(c.nr_verifies + c.nr_copies, 0);
+	ck_assert_uint_gt(c.nr_io, before.nr_io);
+	fault(SOFT_STATUS, NVME_IO_READ, 0, 1, NVME_SC_UNRECOVERED_READ_ERROR | NVME_SC_DNR);
+	ck_assert_int_eq(run_op(BDEV_VERIFY, 0, 0, 0, 1), -EIO);
+	shut();
+}
+
 SIM_TEST(errors_of_the_medium_are_told_and_not_tried_again)
 {
 	struct soft_counters before, after;
@@ -275,6 +330,8 @@ int main(void)
 		more_operations_than_requests_wait_in_order,
 		what_was_flushed_or_written_with_fua_survives_a_power_cut,
 		unmap_zeroes_and_compare_reach_the_drive,
+		the_drive_verifies_and_copies_within_its_limits,
+		a_drive_without_verify_and_copy_is_read_and_written_instead,
 		errors_of_the_medium_are_told_and_not_tried_again,
 		what_the_drive_refuses_for_the_moment_is_tried_again,
 		namespaces_come_go_and_grow_while_the_controller_stays,

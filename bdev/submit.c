@@ -16,6 +16,14 @@ static uint64_t iov_bytes(const struct iovec *iov, uint32_t iovcnt)
 	return n;
 }
 
+static int copy_check(const struct bdev_io *io, uint64_t nr_blocks)
+{
+	if (io->from_blocks > nr_blocks - io->nr_blocks)
+		return -ERANGE;
+	/* No order of pieces would be right for all who overlap: what they mean is not guessed. */
+	return ranges_overlap(io->from_blocks, io->nr_blocks, io->offset_blocks, io->nr_blocks) ? -EINVAL : 0;
+}
+
 /* Return: 0, or why the operation cannot be. */
 static inline int io_check(const struct bdev_channel *ch, const struct bdev_io *io)
 {
@@ -43,7 +51,7 @@ static inline int io_check(const struct bdev_channel *ch, const struct bdev_io *
 		if (unlikely(io->op == BDEV_COMPARE_AND_WRITE && iov_bytes(io->compare_iov, io->compare_iovcnt) != len))
 			return -EINVAL;
 	}
-	return 0;
+	return unlikely(io->op == BDEV_COPY) ? copy_check(io, nr_blocks) : 0;
 }
 
 void bdev_submit_dispatch(struct bdev_channel *ch, struct bdev_io *io)

@@ -26,8 +26,9 @@ enum verb_bit {
 	V_TRIM = 1 << 7,
 	V_FLUSH = 1 << 8,
 	V_PERF = 1 << 9,
-	V_ALL = (1 << 10) - 1,
-	V_RANGE = V_READ | V_WRITE | V_COMPARE | V_ZERO | V_TRIM,
+	V_VERIFY = 1 << 10,
+	V_ALL = (1 << 11) - 1,
+	V_RANGE = V_READ | V_WRITE | V_COMPARE | V_ZERO | V_TRIM | V_VERIFY,
 	V_NS = V_ALL & ~(V_DISCOVER | V_SMART),
 	V_JSON = V_DISCOVER | V_IDENTIFY | V_SMART | V_PERF,
 };
@@ -46,6 +47,7 @@ static const struct verb {
 	{"compare", V_COMPARE, cli_nvme_compare, "compare a range with a file, with NVMe's Compare"},
 	{"zero", V_ZERO, cli_nvme_zero, "make a range of blocks read zero"},
 	{"trim", V_TRIM, cli_nvme_trim, "deallocate a range of blocks"},
+	{"verify", V_VERIFY, cli_nvme_verify, "have the controller read a range of blocks and keep it"},
 	{"flush", V_FLUSH, cli_nvme_flush, "make all completed writes durable"},
 	{"perf", V_PERF, cli_nvme_perf, "measure: operations a second and latencies"},
 };

@@ -27,7 +27,7 @@ struct cli_nvme_opts {
 	bool json;
 	uint32_t nsid; /* 0: the first */
 	const char *cores;
-	/* read, write, compare, zero, trim */
+	/* read, write, compare, zero, trim, verify */
 	uint64_t offset_bytes, len_bytes;
 	bool has_len, fua;
 	const char *file; /* NULL or "-": standard input or output */
@@ -45,6 +45,7 @@ fiber_fn int cli_nvme_write(const struct cli_nvme_opts *opts);
 fiber_fn int cli_nvme_compare(const struct cli_nvme_opts *opts);
 fiber_fn int cli_nvme_zero(const struct cli_nvme_opts *opts);
 fiber_fn int cli_nvme_trim(const struct cli_nvme_opts *opts);
+fiber_fn int cli_nvme_verify(const struct cli_nvme_opts *opts);
 fiber_fn int cli_nvme_flush(const struct cli_nvme_opts *opts);
 fiber_fn int cli_nvme_perf(const struct cli_nvme_opts *opts);
 

@@ -1,5 +1,5 @@
 /*
- * read, write, compare, zero, trim, flush: exact ranges of bytes, though NVMe knows blocks only.  A block
+ * read, write, compare, zero, trim, verify, flush: exact ranges of bytes, though NVMe knows blocks only.  A block
  * that a range covers in part is read first and written whole.  Several operations are not in flight at once:
  * that is what perf is for.
  */
@@ -328,7 +328,7 @@ out_close:
 	return rc;
 }
 
-/* zero and trim take whole blocks: half a block cannot be deallocated. */
+/* zero, trim and verify take whole blocks: half a block cannot be deallocated. */
 static fiber_fn int each_range(const struct cli_nvme_opts *opts,
 			       fiber_fn int (*one)(struct data_session *s, uint64_t slba, uint32_t nr))
 {
@@ -386,6 +386,16 @@ fiber_fn int cli_nvme_zero(const struct cli_nvme_opts *opts)
 fiber_fn int cli_nvme_trim(const struct cli_nvme_opts *opts)
 {
 	return each_range(opts, trim_one);
+}
+
+static fiber_fn int verify_one(struct data_session *s, uint64_t slba, uint32_t nr)
+{
+	return blocks(s, NVME_IO_VERIFY, NULL, slba, nr);
+}
+
+fiber_fn int cli_nvme_verify(const struct cli_nvme_opts *opts)
+{
+	return each_range(opts, verify_one);
 }
 
 fiber_fn int cli_nvme_flush(const struct cli_nvme_opts *opts)

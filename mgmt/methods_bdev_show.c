@@ -20,7 +20,7 @@ static json_t *io_types_json(const struct bdev *bdev)
 		{ "zcopy", -1 },		   { "get_zone_info", -1 },	{ "zone_management", -1 },
 		{ "zone_append", -1 },		   { "compare", BDEV_COMPARE }, { "compare_and_write", BDEV_COMPARE_AND_WRITE },
 		{ "abort", -1 },		   { "seek_hole", -1 },		{ "seek_data", -1 },
-		{ "copy", -1 },			   { "nvme_iov_md", -1 },
+		{ "copy", BDEV_COPY },		   { "nvme_iov_md", -1 },
 	};
 	json_t *out = json_object();
 
@@ -189,7 +189,7 @@ static const struct {
 	  "min_write_latency_ticks" },
 	{ BDEV_UNMAP, "bytes_unmapped", "num_unmap_ops", "unmap_latency_ticks", "max_unmap_latency_ticks",
 	  "min_unmap_latency_ticks" },
-	{ -1, "bytes_copied", "num_copy_ops", "copy_latency_ticks", "max_copy_latency_ticks", "min_copy_latency_ticks" },
+	{ BDEV_COPY, "bytes_copied", "num_copy_ops", "copy_latency_ticks", "max_copy_latency_ticks", "min_copy_latency_ticks" },
 };
 
 void stats_into(json_t *out, const struct bdev_stats *stats)

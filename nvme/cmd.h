@@ -217,6 +217,16 @@ union nvme_cmd {
 	} dsm;
 	struct {
 		uint8_t head[40];
+		uint64_t sdlba;
+		uint8_t nr;	/* 0's based */
+		uint8_t format; /* bits 3:0; above them PRINFOR */
+		uint16_t control; /* as rw.control */
+		uint32_t dsmgmt;
+		uint32_t reftag;
+		uint16_t apptag, appmask;
+	} copy;
+	struct {
+		uint8_t head[40];
 		uint8_t cns;
 		uint8_t rsvd;
 		uint16_t cntid;
@@ -303,6 +313,8 @@ static_assert(offsetof(union nvme_cmd, sgl) == 24, "DPTR");
 static_assert(offsetof(union nvme_cmd, cdw10) == 40, "CDW10");
 static_assert(offsetof(union nvme_cmd, rw.nlb) == 48, "NLB");
 static_assert(offsetof(union nvme_cmd, dsm.attributes) == 44, "DSM attributes");
+static_assert(offsetof(union nvme_cmd, copy.control) == offsetof(union nvme_cmd, rw.control), "Copy's control");
+static_assert(offsetof(union nvme_cmd, copy.nr) == 48, "NR of Copy");
 static_assert(offsetof(union nvme_cmd, identify.csi) == 47, "CSI");
 static_assert(offsetof(union nvme_cmd, identify.uuid_idx) == 56, "UUID index");
 static_assert(offsetof(union nvme_cmd, get_log.lpol) == 48, "LPOL");
@@ -322,6 +334,19 @@ struct nvme_dsm_range {
 };
 
 static_assert(sizeof(struct nvme_dsm_range) == 16, "DSM range");
+
+/* One source range of Copy, descriptor format 0h (NVM Command Set 1.0, 3.2.2). */
+struct nvme_copy_range {
+	uint64_t rsvd;
+	uint64_t slba;
+	uint16_t nlb; /* 0's based */
+	uint8_t rsvd18[6];
+	uint32_t reftag;
+	uint16_t apptag, appmask;
+};
+
+static_assert(sizeof(struct nvme_copy_range) == 32, "source range of Copy");
+static_assert(offsetof(struct nvme_copy_range, nlb) == 16, "NLB of a source range");
 
 /* Bytes that a Get Log Page asks for, and where they begin.  The length may be up to 16 GiB: check it. */
 static inline uint64_t nvme_get_log_len_bytes(const union nvme_cmd *cmd)

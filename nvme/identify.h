@@ -177,6 +177,7 @@ static_assert(offsetof(struct nvme_id_ctrlr, psd) == 2048, "PSD");
 #define NVME_SGLS_OFFSET              (1u << 20)
 #define NVME_SGLS_TRANSPORT           (1u << 21)
 #define NVME_OFCS_DISCONNECT          0x1u
+#define NVME_CDFS_FORMAT_0            0x1u /* Copy takes source ranges in format 0h */
 
 struct nvme_lba_format {
 	uint16_t ms;

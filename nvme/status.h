@@ -120,6 +120,7 @@ enum nvme_status {
 #define NVME_SC_CONFLICTING_ATTRIBUTES  0x180u
 #define NVME_SC_INVALID_PROTECTION_INFO 0x181u
 #define NVME_SC_READ_ONLY_RANGE         0x182u
+#define NVME_SC_CMD_SIZE_LIMIT          0x183u /* Copy: Command Size Limit Exceeded */
 
 #define NVME_SCT(status) (((status) >> 8) & 0x7)
 #define NVME_SC(status)  ((status)&0xff)

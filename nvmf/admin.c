@@ -27,7 +27,7 @@ const struct nvmf_op nvmf_ops_discovery[256] = {
 
 static bool changes_blocks(uint8_t opcode)
 {
-	return opcode == NVME_IO_WRITE || opcode == NVME_IO_WRITE_ZEROES || opcode == NVME_IO_DSM;
+	return opcode == NVME_IO_WRITE || opcode == NVME_IO_WRITE_ZEROES || opcode == NVME_IO_DSM || opcode == NVME_IO_COPY;
 }
 
 void nvmf_log_effects_fill(struct nvme_log_effects *log)

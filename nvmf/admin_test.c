@@ -30,9 +30,9 @@ STAGE_TEST(identify_controller_says_what_a_host_relies_on)
 			  NVME_CTRATT_HIDS | NVME_CTRATT_TBKAS);
 	ck_assert_uint_eq(id.sgls & 3, 1);
 	ck_assert(id.sgls & NVME_SGLS_OFFSET && id.sgls & NVME_SGLS_TRANSPORT);
-	ck_assert_uint_eq(
-		id.oncs & (NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_VERIFY),
-		NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_VERIFY);
+	ck_assert_uint_eq(id.oncs, NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_SAVE |
+					   NVME_ONCS_VERIFY | NVME_ONCS_COPY);
+	ck_assert_uint_eq(id.cdfs, 1);
 	ck_assert_str_eq(id.subnqn, SUBNQN);
 	fake_host_drop(&host);
 }
@@ -359,7 +359,8 @@ STAGE_TEST(the_effects_log_names_every_command_there_is)
 	ck_assert_uint_eq(log.admin[NVME_ADMIN_FORMAT_NVM], 0);
 	ck_assert_uint_eq(log.io[NVME_IO_READ], NVME_EFFECTS_CSUPP);
 	ck_assert_uint_eq(log.io[NVME_IO_WRITE], NVME_EFFECTS_CSUPP | NVME_EFFECTS_LBCC);
-	ck_assert_uint_eq(log.io[NVME_IO_COPY], 0);
+	ck_assert_uint_eq(log.io[NVME_IO_COPY], NVME_EFFECTS_CSUPP | NVME_EFFECTS_LBCC);
+	ck_assert_uint_eq(log.io[NVME_IO_WRITE_UNCORRECTABLE], 0);
 	fake_host_drop(&host);
 }
 

@@ -159,6 +159,8 @@ static uint32_t fitting_len(const union nvme_cmd *cmd, bool io)
 	if (io) {
 		if (cmd->opcode == NVME_IO_DSM)
 			return (cmd->dsm.nr + 1u) * 16;
+		if (cmd->opcode == NVME_IO_COPY)
+			return (cmd->copy.nr + 1u) * 32;
 		return cmd->opcode == NVME_IO_READ || cmd->opcode == NVME_IO_WRITE ||
 				       cmd->opcode == NVME_IO_COMPARE ?
 			       (cmd->rw.nlb + 1u) * 512 :
@@ -239,6 +241,12 @@ static void do_command(unsigned slot)
 		for (uint32_t i = 0; i < fuzz->cmd.len / 16; i++)
 			ranges[i] = (struct nvme_dsm_range){ .nlb = (uint32_t)next_number(),
 							     .slba = next_number() };
+	}
+	if (io && cmd.opcode == NVME_IO_COPY) {
+		struct nvme_copy_range *ranges = fuzz->cmd.data;
+
+		for (uint32_t i = 0; i < fuzz->cmd.len / 32; i++)
+			ranges[i] = (struct nvme_copy_range){ .nlb = (uint16_t)next_number(), .slba = next_number() };
 	}
 	fuzz->cmd.cmd = cmd;
 	fuzz->cmd.in_capsule = cmd.sgl.type == NVME_SGL_IN_CAPSULE;

@@ -70,7 +70,8 @@ static void fill_io(struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr *id)
 	id->nn = sub->max_namespaces;
 	id->mnan = sub->max_namespaces;
 	id->oncs = NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_SAVE |
-		   NVME_ONCS_VERIFY;
+		   NVME_ONCS_VERIFY | NVME_ONCS_COPY;
+	id->cdfs = NVME_CDFS_FORMAT_0;
 	id->fuses = NVME_FUSES_COMPARE_AND_WRITE;
 	/*
 	 * Present whatever the namespaces are today: a host looks once, when it connects, and one that heard
@@ -150,6 +151,9 @@ static uint16_t identify_ns(struct nvmf_req *req, void *page)
 	bytes = id->nsze << gns->block_shift;
 	memcpy(id->nvmcap, &bytes, sizeof(bytes));
 	fill_preferences(gns->bdev, id);
+	id->mssrl = (uint16_t)nvmf_copy_max_blocks(gns->block_shift);
+	id->mcl = id->mssrl;
+	id->msrc = NVMF_COPY_MAX_RANGES - 1;
 	id->anagrpid = 0;
 	if (gns->bdev->read_only)
 		id->nsattr = NVME_NSATTR_WRITE_PROTECTED;

@@ -372,7 +372,7 @@ bool nvmf_io_range_ok(const struct nvmf_group_ns *gns, uint64_t slba, uint64_t n
 uint16_t nvmf_io_write_prepare(struct nvmf_req *req);
 uint16_t nvmf_io_status(struct nvmf_req *req, int err);
 
-/* io_long.c: those that take several operations */
+/* io_long.c: those without data on the wire */
 void nvmf_flush_execute(struct nvmf_req *req);
 uint16_t nvmf_write_zeroes_prepare(struct nvmf_req *req);
 void nvmf_write_zeroes_execute(struct nvmf_req *req);
@@ -384,6 +384,12 @@ uint16_t nvmf_fused_begin(struct nvmf_req *req,
 			  uint16_t status);  /* before prepare: finds its other half, or ends a lone one */
 void nvmf_fused_ready(struct nvmf_req *req); /* its data is there */
 void nvmf_fused_failed(struct nvmf_req *req, uint16_t status); /* it ends without having started */
+
+/* copy.c */
+#define NVMF_COPY_MAX_RANGES 128u
+uint32_t nvmf_copy_max_blocks(unsigned block_shift);
+uint16_t nvmf_copy_prepare(struct nvmf_req *req);
+void nvmf_copy_execute(struct nvmf_req *req);
 
 /* dsm.c */
 uint16_t nvmf_dsm_prepare(struct nvmf_req *req);

@@ -199,5 +199,6 @@ const struct nvmf_op nvmf_ops_io[256] = {
 	[NVME_IO_WRITE_ZEROES] = { nvmf_write_zeroes_prepare, nvmf_write_zeroes_execute, NVMF_OP_IO },
 	[NVME_IO_DSM] = { nvmf_dsm_prepare, nvmf_dsm_execute, NVMF_OP_IO },
 	[NVME_IO_VERIFY] = { nvmf_verify_prepare, nvmf_verify_execute, NVMF_OP_IO },
+	[NVME_IO_COPY] = { nvmf_copy_prepare, nvmf_copy_execute, NVMF_OP_IO },
 	[NVME_OPC_FABRICS] = { nvmf_fabrics_prepare, nvmf_fabrics_execute, NVMF_OP_ANYTIME },
 };

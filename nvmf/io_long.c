@@ -1,5 +1,4 @@
-/* Flush, Write Zeroes and Verify: commands without data on the wire, some of which take several operations of
- * the bdev. */
+/* Flush, Write Zeroes and Verify: commands without data on the wire; a Flush may take several operations. */
 #include "nvmf/internal.h"
 
 /* --- Flush --------------------------------------------------------------------------------- */
@@ -118,65 +117,28 @@ uint16_t nvmf_verify_prepare(struct nvmf_req *req)
 	return NVME_SC_SUCCESS;
 }
 
-static void verify_next(struct nvmf_req *req);
-
 static void verify_done(struct bdev_io *io, int err)
 {
 	struct nvmf_req *req = container_of(io, struct nvmf_req, io);
 	struct nvmf_counters *counters = &req->qpair->gsub->counters;
 
+	nvmf_counter_add(&counters->blocks512_read, io->nr_blocks << req->gns->block_shift >> 9);
 	nvmf_io_end(req);
-	nvmf_counter_add(&counters->blocks512_read, req->step_iov.iov_len / 512);
-	req->step_blocks += io->nr_blocks;
-	if (!err && req->step_blocks <= req->cmd.rw.nlb) {
-		verify_next(req);
-		return;
-	}
 	nvmf_counter_add(&counters->nr_reads, 1);
 	nvmf_req_complete(req, nvmf_io_status(req, err));
 }
 
-/* Reads the next piece into the one buffer it has, and looks no further at it. */
-static void verify_next(struct nvmf_req *req)
+/* The bdev has its drive look at the range, or reads it. */
+void nvmf_verify_execute(struct nvmf_req *req)
 {
 	uint16_t status = NVME_SC_SUCCESS;
 	struct nvmf_group_ns *gns = nvmf_io_ns(req, &status);
-	uint64_t left = req->cmd.rw.nlb + 1u - req->step_blocks, piece;
 
 	if (!gns) {
 		nvmf_req_complete(req, status);
 		return;
 	}
-	piece = IOBUF_LARGE_SIZE >> gns->block_shift;
-	if (piece > left)
-		piece = left;
-	req->step_iov = (struct iovec){ req->iov[0].iov_base, piece << gns->block_shift };
-	req->io.op = BDEV_READ;
+	req->iovcnt = 0;
 	req->io.flags = 0;
-	req->io.iov = &req->step_iov;
-	req->io.iovcnt = 1;
-	req->io.offset_blocks = req->cmd.rw.slba + req->step_blocks;
-	req->io.nr_blocks = piece;
-	nvmf_io_start(req, gns, verify_done);
-}
-
-static void verify_buffer_ready(struct iobuf_wait *wait, void *buf)
-{
-	struct nvmf_req *req = container_of(wait, struct nvmf_req, buffer_wait);
-
-	req->iov[0].iov_base = buf;
-	req->iobuf_class = IOBUF_LARGE;
-	req->nr_iobufs = 1;
-	verify_next(req);
-}
-
-void nvmf_verify_execute(struct nvmf_req *req)
-{
-	void *buf;
-
-	req->step_blocks = 0;
-	req->buffer_wait.ready = verify_buffer_ready;
-	buf = iobuf_get(IOBUF_LARGE, &req->buffer_wait);
-	if (buf)
-		verify_buffer_ready(&req->buffer_wait, buf);
+	nvmf_io_submit(req, gns, BDEV_VERIFY, verify_done);
 }

@@ -9,6 +9,7 @@ noinst_LIBRARIES += %D%/libnvmf.a
 	%D%/derive.c \
 	%D%/discovery.c \
 	%D%/discovery_port.c %D%/stats.c \
+	%D%/copy.c \
 	%D%/dsm.c \
 	%D%/features.c \
 	%D%/fused.c \
@@ -36,6 +37,9 @@ check_PROGRAMS += %D%/connect_test
 %C%_connect_test_SOURCES = %D%/connect_test.c %D%/fake_transport_test.h %D%/gate_bdev_test.h
 %C%_connect_test_LDADD = $(LIBS_NVMF) $(CHECK_LIBS)
 
+check_PROGRAMS += %D%/copy_test
+%C%_copy_test_SOURCES = %D%/copy_test.c %D%/fake_transport_test.h %D%/gate_bdev_test.h
+%C%_copy_test_LDADD = $(LIBS_NVMF) $(CHECK_LIBS)
 check_PROGRAMS += %D%/io_test
 %C%_io_test_SOURCES = %D%/io_test.c %D%/fake_transport_test.h %D%/gate_bdev_test.h
 %C%_io_test_LDADD = $(LIBS_NVMF) $(CHECK_LIBS)

@@ -94,7 +94,6 @@ struct nvmf_req {
 	uint32_t step;		   /* of commands that take several operations */
 	uint64_t step_blocks;
 	struct bdev_io io;
-	struct iovec step_iov;
 	void *priv; /* the handler's */
 };
 

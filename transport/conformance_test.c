@@ -133,6 +133,11 @@ static const struct verdict io_verdicts[] = {
 	{ NVME_IO_WRITE_UNCORRECTABLE, 0, 1, 0, 0, 7, 0, NVME_SC_INVALID_OPCODE },
 	{ NVME_IO_DSM, 0, 1, 0, NVME_DSM_AD, 0, 16, OK },
 	{ NVME_IO_DSM, 0, 1, 1, NVME_DSM_AD, 0, 16, NVME_SC_SGL_LENGTH_INVALID },
+	{ NVME_IO_COPY, 0, 1, 16, 0, 0, 32, OK }, /* a range of zeroes: block 0 */
+	{ NVME_IO_COPY, 0, 1, 16, 0, 1, 32, NVME_SC_SGL_LENGTH_INVALID },
+	{ NVME_IO_COPY, 0, 1, 16, 0, 0x100, 32, NVME_SC_INVALID_FIELD },
+	{ NVME_IO_COPY, 0, 1, 0, 0, 0, 32, NVME_SC_INVALID_FIELD }, /* onto itself */
+	{ NVME_IO_COPY, 0, 1, BLOCKS, 0, 0, 32, NVME_SC_LBA_OUT_OF_RANGE },
 	{ 0xf0, 0, 1, 0, 0, 0, 0, NVME_SC_INVALID_OPCODE },
 };
 

@@ -42,7 +42,9 @@ static void identify_ctrlr(const struct soft_drive *drive, struct nvme_id_ctrlr 
 	id->sqes = 0x66;
 	id->cqes = 0x44;
 	id->nn = SOFT_MAX_NS;
-	id->oncs = NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_VERIFY;
+	id->oncs = NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | (opts->no_verify ? 0 : NVME_ONCS_VERIFY) |
+		   (opts->mssrl ? NVME_ONCS_COPY : 0);
+	id->cdfs = opts->mssrl ? NVME_CDFS_FORMAT_0 : 0;
 	id->vwc = (uint8_t)((opts->no_write_cache ? 0 : NVME_VWC_PRESENT) | NVME_VWC_FLUSH_ALL_YES);
 	id->awupf = opts->awupf;
 	id->awun = opts->awupf;
@@ -63,6 +65,9 @@ static void identify_ns(const struct soft_drive *drive, uint32_t nsid, struct nv
 	id->dlfeat = NVME_DLFEAT_READ_ZERO | NVME_DLFEAT_WZ_DEAC;
 	id->anagrpid = drive->opts.ana;
 	id->noiob = drive->opts.noiob;
+	id->mssrl = drive->opts.mssrl;
+	id->mcl = drive->opts.mssrl;
+	id->msrc = SOFT_MAX_SOURCES - 1;
 	if (drive->opts.npwg) {
 		id->nsfeat |= NVME_NSFEAT_OPTPERF;
 		id->npwg = id->npdg = drive->opts.npwg;
@@ -97,6 +102,7 @@ static uint16_t identify(struct soft_command *command)
 	union {
 		struct nvme_id_ctrlr ctrlr;
 		struct nvme_id_ns ns;
+		struct nvme_id_ctrlr_nvm nvm;
 		struct nvme_ns_list list;
 		uint8_t bytes[NVME_IDENTIFY_SIZE];
 	} *page = calloc(1, sizeof(*page));
@@ -114,6 +120,9 @@ static uint16_t identify(struct soft_command *command)
 		break;
 	case NVME_CNS_CTRLR:
 		identify_ctrlr(command->drive, &page->ctrlr);
+		break;
+	case NVME_CNS_IOCS_CTRLR:
+		page->nvm.vsl = command->drive->opts.vsl;
 		break;
 	case NVME_CNS_ACTIVE_NS_LIST:
 		identify_active(command->drive, cmd->nsid, &page->list);

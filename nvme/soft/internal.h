@@ -13,6 +13,7 @@
 #define SOFT_NR_DOORBELLS  (2 * SOFT_MAX_QUEUES)
 #define SOFT_MAX_IRQS	   32u
 #define SOFT_MAX_XFER_IOVS 1024u
+#define SOFT_MAX_SOURCES   4u /* of a Copy */
 #define SOFT_CMB_BUS_ADDR  0xfe800000ull
 
 struct soft_ns {

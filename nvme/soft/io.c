@@ -80,21 +80,64 @@ static bool in_range(const struct soft_ns *ns, uint64_t slba, uint64_t nr)
 	return slba <= ns->nr_blocks && nr <= ns->nr_blocks - slba;
 }
 
+/* What the host sends with the command, which is small. */
+static uint16_t fetch(struct soft_command *command, void *to, uint64_t len)
+{
+	struct soft_data data;
+	uint16_t status = soft_data_map(command->drive, &command->cmd, len, &data);
+	char *p = to;
+
+	for (unsigned i = 0; !status && i < data.nr; i++) {
+		memcpy(p, data.iov[i].iov_base, data.iov[i].iov_len);
+		p += data.iov[i].iov_len;
+	}
+	return status;
+}
+
+static uint16_t copy(struct soft_command *command, struct soft_ns *ns)
+{
+	struct nvme_copy_range sources[SOFT_MAX_SOURCES];
+	const union nvme_cmd *cmd = &command->cmd;
+	unsigned nr = cmd->copy.nr + 1u;
+	uint64_t all = 0, to = cmd->copy.sdlba;
+	uint32_t bs = block_size(command), max = command->drive->opts.mssrl;
+	uint16_t status;
+
+	if (!max)
+		return NVME_SC_INVALID_OPCODE | NVME_SC_DNR;
+	if (cmd->copy.format)
+		return NVME_SC_INVALID_FIELD | NVME_SC_DNR;
+	if (nr > SOFT_MAX_SOURCES)
+		return NVME_SC_CMD_SIZE_LIMIT | NVME_SC_DNR;
+	status = fetch(command, sources, nr * sizeof(sources[0]));
+	if (status)
+		return status;
+	for (unsigned i = 0; i < nr; i++) {
+		if (!in_range(ns, sources[i].slba, sources[i].nlb + 1ull))
+			return NVME_SC_LBA_OUT_OF_RANGE | NVME_SC_DNR;
+		all += sources[i].nlb + 1ull;
+	}
+	if (all > max)
+		return NVME_SC_CMD_SIZE_LIMIT | NVME_SC_DNR;
+	if (!in_range(ns, to, all))
+		return NVME_SC_LBA_OUT_OF_RANGE | NVME_SC_DNR;
+	for (unsigned i = 0; i < nr; i++) {
+		memmove(ns->data + to * bs, ns->data + sources[i].slba * bs, (sources[i].nlb + 1ull) * bs);
+		to += sources[i].nlb + 1ull;
+	}
+	command->drive->counters.nr_copies++;
+	changed(command, ns, cmd->copy.sdlba, all, cmd->copy.control & NVME_RW_FUA);
+	return 0;
+}
+
 static uint16_t deallocate(struct soft_command *command, struct soft_ns *ns)
 {
 	struct nvme_dsm_range ranges[NVME_DSM_MAX_RANGES];
 	unsigned nr = command->cmd.dsm.nr + 1u;
-	uint64_t len = nr * sizeof(ranges[0]);
-	struct soft_data data;
-	uint16_t status = soft_data_map(command->drive, &command->cmd, len, &data);
-	char *p = (char *)ranges;
+	uint16_t status = fetch(command, ranges, nr * sizeof(ranges[0]));
 
 	if (status)
 		return status;
-	for (unsigned i = 0; i < data.nr; i++) {
-		memcpy(p, data.iov[i].iov_base, data.iov[i].iov_len);
-		p += data.iov[i].iov_len;
-	}
 	for (unsigned i = 0; i < nr; i++) {
 		if (!in_range(ns, ranges[i].slba, ranges[i].nlb))
 			return NVME_SC_LBA_OUT_OF_RANGE | NVME_SC_DNR;
@@ -103,6 +146,20 @@ static uint16_t deallocate(struct soft_command *command, struct soft_ns *ns)
 		memset(ns->data + ranges[i].slba * block_size(command), 0, (uint64_t)ranges[i].nlb * block_size(command));
 		changed(command, ns, ranges[i].slba, ranges[i].nlb, false);
 	}
+	return 0;
+}
+
+static uint16_t verify(struct soft_command *command, uint64_t nr)
+{
+	const struct soft_opts *opts = &command->drive->opts;
+
+	if (opts->no_verify)
+		return NVME_SC_INVALID_OPCODE | NVME_SC_DNR;
+	if (opts->vsl && nr * opts->block_size > (uint64_t)SOFT_PAGE << opts->vsl) {
+		soft_host_error(command->drive, "%llu blocks are more than VSL", (unsigned long long)nr);
+		return NVME_SC_INVALID_FIELD | NVME_SC_DNR;
+	}
+	command->drive->counters.nr_verifies++;
 	return 0;
 }
 
@@ -133,6 +190,8 @@ uint16_t soft_io(struct soft_command *command)
 		return 0;
 	case NVME_IO_DSM:
 		return deallocate(command, ns);
+	case NVME_IO_COPY:
+		return copy(command, ns);
 	case NVME_IO_READ:
 	case NVME_IO_WRITE:
 	case NVME_IO_COMPARE:
@@ -149,7 +208,7 @@ uint16_t soft_io(struct soft_command *command)
 		memset(ns->data + cmd->rw.slba * block_size(command), 0, nr * block_size(command));
 		break;
 	case NVME_IO_VERIFY:
-		return 0;
+		return verify(command, nr);
 	default:
 		status = move(command, ns, cmd->rw.slba, nr);
 	}

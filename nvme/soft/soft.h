@@ -27,6 +27,9 @@ struct soft_opts {
 	uint16_t awupf;		 /* 0's based, of the controller */
 	uint16_t noiob, npwg;	 /* blocks; npwg 0's based as on the wire; 0: neither is reported */
 	bool no_write_cache;
+	uint16_t mssrl;		 /* blocks that Copy takes, in one range or all; 0: there is no Copy */
+	bool no_verify;		 /* there is no Verify */
+	uint8_t vsl;		 /* Verify's limit: a power of two, in pages; 0: none */
 	bool sgl, shadow;	 /* it takes SGLs; it has Doorbell Buffer Config */
 	bool ana;		 /* it reports Asymmetric Namespace Access, optimized at first */
 	bool no_irq;
@@ -101,7 +104,7 @@ void soft_set_fatal(struct soft_drive *drive);
 /* --- what it has seen --------------------------------------------------------------------------- */
 
 struct soft_counters {
-	uint64_t nr_admin, nr_io, nr_flushes, nr_fua, nr_aborts, nr_resets, nr_shutdowns;
+	uint64_t nr_admin, nr_io, nr_flushes, nr_fua, nr_copies, nr_verifies, nr_aborts, nr_resets, nr_shutdowns;
 	uint64_t nr_doorbells; /* writes of doorbell registers */
 	uint64_t nr_irqs;
 	uint64_t nr_sgl; /* commands with an SGL */

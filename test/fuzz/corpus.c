@@ -28,7 +28,7 @@ const struct corpus_entry corpus[] = {
 	SCRIPT(7, 0, UP_IO(3), CMD(NVME_IO_WRITE, 1, 1, 0, 8, 8, 0, 15, 0), SCRIPT_WAIT, 5, SCRIPT_H2C, 8, 7, SCRIPT_H2C, 4, 7),
 	SCRIPT(8, 1, UP_IO(2), CMD(NVME_IO_FLUSH, 1, 1, 0, 0, 0, 0, 0, 0), CMD(NVME_IO_WRITE_ZEROES, 2, 1, 0, 0, 1, 0, 9, 0),
 	       CMD(NVME_IO_DSM, 3, 1, 1, 2, 0, 4, 0, 2), CMD(NVME_IO_VERIFY, 4, 1, 0, 0, 1, 0, 3, 0),
-	       CMD(NVME_IO_COMPARE, 5, 1, 1, 4, 0, 0, 0, 4)),
+	       CMD(NVME_IO_COMPARE, 5, 1, 1, 4, 0, 0, 0, 4), CMD(NVME_IO_COPY, 6, 1, 1, 2, 1, 0, 0, 0)),
 	SCRIPT(9, 0, UP_IO(0), FUSED(NVME_IO_COMPARE, 1, 1, 4, 5), FUSED(NVME_IO_WRITE, 2, 2, 4, 5)),
 	SCRIPT(10, 0, UP_IO(0), FUSED(NVME_IO_COMPARE, 1, 1, 4, 5), SCRIPT_CLOSE, 1),
 	/* discovery */

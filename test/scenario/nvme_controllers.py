@@ -2,6 +2,7 @@
 """Namespaces of other targets as devices: attached and shown as SPDK's clients expect, there again after a restart, and a store
 on one that outlives the other daemon's death."""
 import base64
+import os
 import subprocess
 import time
 
@@ -114,6 +115,28 @@ class Attaching(Base):
         self.assert_error(-1, "Operation not permitted", rpc, "bdev_nvme_send_cmd", {**read, "cmdbuf": self.command(0x7f), "data_len": 0},
                           parameter="cmdbuf")
         self.assert_error(-32603, "spdk_json_decode_object failed", rpc, "bdev_nvme_send_cmd", {**read, "cmd_type": "fabrics"}, parameter="cmd_type")
+
+    def test_copies_and_verifications_go_all_the_way_to_the_volume(self):
+        first, port = self.first()
+        rpc = self.daemon().rpc()
+        self.attach(rpc, port)
+        back = ferrule.export(rpc, "Remoten1", SECOND)
+        pattern = os.urandom(MIB)
+        ferrule.nvme(back, "write", "--length", str(MIB), data=pattern, nqn=SECOND)
+        # A host of the second's: one that sends what it is told to.
+        host = self.daemon().rpc()
+        self.attach(host, back, subnqn=SECOND)
+        blocks = MIB // 512
+        source = bytes(8) + (0).to_bytes(8, "little") + (blocks - 1).to_bytes(2, "little") + bytes(14)
+        call = {"name": "Remote", "cmd_type": "io", "data_direction": "h2c", "cmdbuf": self.command(0x19, 1, dw10=2 * blocks),
+                "data": base64.urlsafe_b64encode(source).decode(), "timeout_ms": 10000}
+        self.assertEqual(self.status(host("bdev_nvme_send_cmd", call)), 0)
+        self.assertEqual(ferrule.nvme(back, "read", "--offset", str(2 * MIB), "--length", str(MIB), nqn=SECOND), pattern)
+        for where, name in ((rpc, "Remoten1"), (first.rpc(), "pool/v")):
+            stat = where("bdev_get_iostat", {"name": name})["bdevs"][0]
+            self.assertEqual((stat["num_copy_ops"], stat["bytes_copied"]), (1, MIB))
+        ferrule.nvme(back, "verify", "--offset", str(MIB), "--length", str(4 * MIB), nqn=SECOND)
+        self.assertNotEqual(ferrule.nvme(back, "verify", "--offset", "100", "--length", "512", nqn=SECOND, check=False).returncode, 0)
 
     def test_what_each_path_carries_is_counted_when_asked_for(self):
         first, port = self.first()

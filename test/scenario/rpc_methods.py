@@ -78,6 +78,7 @@ class Methods(ferrule.Case):
         self.assertEqual((bdev["product_name"], bdev["block_size"], bdev["num_blocks"], bdev["uuid"]),
                          ("Null disk", 512, 2048, UUID))
         self.assertEqual(len(bdev["supported_io_types"]), 20)
+        self.assertTrue(bdev["supported_io_types"]["copy"])
         self.assertEqual(set(bdev["assigned_rate_limits"].values()), {0})
         self.assertEqual((bdev["claimed"], bdev["zoned"], bdev["driver_specific"]), (False, False, {}))
         self.assertEqual(self.rpc("bdev_get_bdevs", {"name": UUID})[0]["name"], "n0")
