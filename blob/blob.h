@@ -52,7 +52,9 @@ enum store_event {
 };
 
 struct store_open_opts {
-	bool read_only;	  /* writes nothing at all, whatever must be recovered; a damaged journal is used up to the damage */
+	/* Writes nothing at all, whatever must be recovered; a damaged journal is used up to the damage, and what lies behind the end of a
+	 * device that has become shorter answers -EIO: see store_degraded(). */
+	bool read_only;
 	uint32_t max_dirty_pages; /* a checkpoint starts at so many; 0: a default */
 	void (*event)(struct store *store, enum store_event event, void *arg); /* on the owner; may be NULL */
 	void *event_arg;

@@ -306,6 +306,10 @@ static void load_done(struct bdev_io *bio, int status)
 	uint32_t sums[SUMS_A_UNIT];
 	bool whole = !status;
 
+	if (status == -ERANGE) { /* behind the end of a device that is shorter than its store: bad, and not to be tried again */
+		memset(l->buf[l->copy_b], 0xff, PAGE_BYTES);
+		status = 0;
+	}
 	l->failed[l->copy_b] = status;
 	if (l->copy_b) {
 		load_take(l, true);

@@ -128,7 +128,10 @@ static fiber_fn int read_locked(struct blob *b, uint64_t at, void *buf)
 	rc = bdev_read(s->bch, buf, cluster_block(s, cluster) + (uint64_t)sub * s->blocks_a_sub, s->blocks_a_sub);
 	page->nr_pins--;
 	waiters_kick(&s->csum->no_load);
-	return rc ? rc : csum_judge(b, at, cluster, sub, page, slot, csum_of_sub(buf));
+	b->degraded |= rc == -ERANGE; /* the device is shorter than the store */
+	if (rc)
+		return rc == -ERANGE ? -EIO : rc;
+	return csum_judge(b, at, cluster, sub, page, slot, csum_of_sub(buf));
 }
 
 fiber_fn int csum_read_sub(struct blob *b, uint64_t at, void *buf)

@@ -401,6 +401,15 @@ static void pieces_over(struct req *req, bool in_submit)
 		req_finish(req, req->status);
 }
 
+/* Behind the end of a device that is shorter than its store: lost, like what the medium has lost. */
+static int device_status(struct req *req, int status)
+{
+	if (status != -ERANGE)
+		return status;
+	atomic_store_explicit(&req->io->blob->degraded, true, memory_order_relaxed);
+	return -EIO;
+}
+
 static void piece_done(struct bdev_io *bio, int status)
 {
 	struct req *piece = container_of(bio, struct req, bio);
@@ -418,7 +427,7 @@ static void piece_done(struct bdev_io *bio, int status)
 		req_put(piece);
 	}
 	if (status && !req->status)
-		req->status = status;
+		req->status = device_status(req, status);
 	req->pending--;
 	if (req->pos < req->io->nr_blocks && !req->status && !req->go_slow)
 		pieces_go_on(req, false);
@@ -546,7 +555,9 @@ static void pieces_go_on(struct req *req, bool in_submit)
 
 static void fast_done(struct bdev_io *bio, int status)
 {
-	req_finish(container_of(bio, struct req, bio), status);
+	struct req *req = container_of(bio, struct req, bio);
+
+	req_finish(req, device_status(req, status));
 }
 
 static void fast_sums_done(struct bdev_io *bio, int status)
@@ -558,7 +569,7 @@ static void fast_sums_done(struct bdev_io *bio, int status)
 		req_to_owner(req);
 		return;
 	}
-	req_finish(req, status);
+	req_finish(req, device_status(req, status));
 }
 
 /* Whether a read of a store with checksums needs nothing but the comparison. */

@@ -105,3 +105,6 @@ check_PROGRAMS += %D%/snapshot_test
 check_PROGRAMS += %D%/mirror_test
 %C%_mirror_test_SOURCES = %D%/mirror_test.c
 %C%_mirror_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)
+check_PROGRAMS += %D%/cut_test
+%C%_cut_test_SOURCES = %D%/cut_test.c
+%C%_cut_test_LDADD = $(LIBS_BLOB) $(CHECK_LIBS)

@@ -60,6 +60,17 @@ static int super_choose(const int rc[2], const struct super super[2], const stru
 	return super[1].generation > super[0].generation;
 }
 
+/* The device is shorter than the store, which nobody is going to write: what lies behind its end is lost, and said to be. */
+static void say_cut(struct store *s, uint64_t device_pages)
+{
+	store_degrade(s, "the device ends after %llu of %llu pages: what lies behind its end is lost", (unsigned long long)device_pages,
+		      (unsigned long long)s->super.nr_pages);
+	check_found(s, STORE_FINDING_LOST, device_pages, "the device ends before page %llu, and the store only at page %llu",
+		    (unsigned long long)device_pages, (unsigned long long)s->super.nr_pages);
+	if (s->super.journal_page + s->super.journal_pages > device_pages)
+		store_degrade(s, "a part of the journal lies behind the device's end: what was recorded there is lost");
+}
+
 fiber_fn int supers_read(struct store *s, struct blob_reason *reason)
 {
 	uint64_t device_pages = bdev_nr_blocks(s->bdev) * s->bdev->block_size / PAGE_BYTES;
@@ -67,6 +78,7 @@ fiber_fn int supers_read(struct store *s, struct blob_reason *reason)
 	struct super super[2];
 	uint8_t *buf = dma_alloc(PAGE_BYTES, PAGE_BYTES);
 	int rc[2], which;
+	bool cut;
 
 	if (!buf)
 		return -ENOMEM;
@@ -85,7 +97,8 @@ fiber_fn int supers_read(struct store *s, struct blob_reason *reason)
 			check_found(s, STORE_FINDING_COPY, i ? SUPER_PAGE_1 : SUPER_PAGE_0,
 				    "superblock %u: %.160s", i, why[i].text);
 		}
-	if (super_check_geometry(&super[which], device_pages, &geometry))
+	cut = s->opened_read_only && super[which].nr_pages > device_pages;
+	if (super_check_geometry(&super[which], cut ? super[which].nr_pages : device_pages, &geometry))
 		return refuse(reason, "page %u, superblock %d: %.200s", which ? SUPER_PAGE_1 : SUPER_PAGE_0,
 			      which, geometry.text);
 	if (super[which].block_size != s->bdev->block_size)
@@ -93,6 +106,8 @@ fiber_fn int supers_read(struct store *s, struct blob_reason *reason)
 			      which ? SUPER_PAGE_1 : SUPER_PAGE_0, which, super[which].block_size,
 			      s->bdev->block_size);
 	s->super = super[which];
+	if (cut)
+		say_cut(s, device_pages);
 	return 0;
 }
 

@@ -500,7 +500,8 @@ fiber_fn int store_probe(const char *bdev_name, struct store_label *ret_label, s
 		reason->text[0] = 0;
 	if (!s)
 		return -ENOMEM;
-	s->checking = true; /* says nothing in the log */
+	s->checking = true;	    /* says nothing in the log */
+	s->opened_read_only = true; /* one that is shorter than it should be has a name too */
 	rc = store_attach(s, bdev_name, false);
 	if (!rc)
 		rc = supers_read(s, reason);

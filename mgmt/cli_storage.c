@@ -18,6 +18,7 @@ static const struct cli_column store_columns[] = {
 	{ "CLUSTER", "cluster_size", CLI_SIZE },
 	{ "CHECKSUMS", "checksums", CLI_YES_NO },
 	{ "READ-ONLY", "read_only", CLI_YES_NO },
+	{ "DEGRADED", "degraded", CLI_LENGTH },
 	{ "UUID", "uuid", CLI_TEXT },
 	{ NULL, NULL, 0 },
 };

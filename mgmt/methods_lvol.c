@@ -15,7 +15,8 @@
 #include "mgmt/methods_lvol.h"
 #include "mgmt/watch.h"
 
-#define MIB (1024ull * 1024)
+#define MIB	     (1024ull * 1024)
+#define MAX_DEGRADED 64u /* lines of what is lost that a list shows; the log has all */
 
 /* --- finding -------------------------------------------------------------------------------------------------------- */
 
@@ -322,6 +323,17 @@ static fiber_fn void delete_lvstore(struct rpc_call *call)
 	deletion_fini(&deletion);
 }
 
+/* What of it is lost, in words. */
+static json_t *degraded_json(struct lvol_store *store)
+{
+	json_t *lines = json_array();
+	const char *line;
+
+	for (uint32_t i = 0; i < MAX_DEGRADED && (line = store_degraded(lvol_store_blobstore(store), i)); i++)
+		json_array_append_new(lines, json_string(line));
+	return lines;
+}
+
 static json_t *store_json(struct lvol_store *store)
 {
 	struct lvol_store_info info;
@@ -329,12 +341,12 @@ static json_t *store_json(struct lvol_store *store)
 
 	lvol_store_get_info(store, &info);
 	uuid_unparse_lower(info.uuid, uuid);
-	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:I}", "uuid", uuid, "name", info.name, "base_bdev", info.base_bdev,
+	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:I,s:o}", "uuid", uuid, "name", info.name, "base_bdev", info.base_bdev,
 			 "total_data_clusters", (json_int_t)info.total_data_clusters, "free_clusters",
 			 (json_int_t)info.free_clusters, "block_size", (json_int_t)info.block_size, "cluster_size",
 			 (json_int_t)info.cluster_size_bytes, "max_growable_size",
 			 (json_int_t)(info.total_data_clusters * info.cluster_size_bytes), "checksums", info.checksums,
-			 "read_only", info.read_only, "hidden_volumes", (json_int_t)info.nr_hidden);
+			 "read_only", info.read_only, "hidden_volumes", (json_int_t)info.nr_hidden, "degraded", degraded_json(store));
 }
 
 static fiber_fn void get_lvstores(struct rpc_call *call)

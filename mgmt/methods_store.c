@@ -114,7 +114,7 @@ static const struct rpc_param open_params[] = {
 
 static void open_failed(struct rpc_call *call, int rc, const struct bdev *bdev, const struct blob_reason *reason)
 {
-	char missing[512];
+	char missing[512], text[512];
 
 	if (rc == -EPERM || rc == -EBUSY) {
 		lvol_fail(call, -EPERM, "bdev_name", "the device is in use: by a store, or exported as a namespace");
@@ -125,6 +125,9 @@ static void open_failed(struct rpc_call *call, int rc, const struct bdev *bdev, 
 		else
 			rpc_fail_errno(call, -EINVAL, "%s", reason->text[0] ? reason->text : "the device holds no store");
 		rpc_blame(call, "bdev_name");
+	} else if (rc == -EUCLEAN && !rpc_bool(call, "read_only", false)) {
+		snprintf(text, sizeof(text), "%s; with read_only true what is left of it is shown", reason->text);
+		lvol_fail(call, rc, "bdev_name", text);
 	} else {
 		lvol_fail(call, rc, "bdev_name", reason->text[0] ? reason->text : lvol_rule(rc));
 	}

@@ -367,7 +367,7 @@ class Events(ferrule.Case):
                 error = self.assert_error(-32602, "Read-only file system", rpc, method, params)
                 self.assertIn("store pool on copy was opened read-only", error.data["detail"])
                 self.assertIn("bdev_lvol_open_lvstore", error.data["detail"])
-        self.assertRegex(daemon.cli("store", "list").stdout, r"READ-ONLY +UUID\npool .* yes +[0-9a-f]")
+        self.assertRegex(daemon.cli("store", "list").stdout, r"READ-ONLY +DEGRADED +UUID\npool .* yes +0 +[0-9a-f]")
         read_only = lambda: rpc("bdev_lvol_get_lvstores")[0]["read_only"]
         for end in [daemon.stop, daemon.kill]:
             end()

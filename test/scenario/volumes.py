@@ -185,6 +185,48 @@ class Volumes(ferrule.Case):
         self.assertEqual([v["hidden"] for v in rpc("bdev_lvol_get_lvols")], [None, None])
         self.assertTrue(rpc("bdev_lvol_resize", {"name": "pool/v", "size_in_mib": 8}))
 
+    def test_a_store_whose_file_was_cut_is_shown_read_only_with_errors_for_what_is_gone(self):
+        daemon = self.daemon()
+        rpc = self.store(daemon, size=64 * MIB)
+        uuid = rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 40, "thin_provision": True})
+        rpc("nvmf_create_transport", {"trtype": "TCP"})
+        rpc("nvmf_create_subsystem", {"nqn": NQN, "allow_any_host": True})
+        rpc("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": uuid, "nsid": 1}})
+        port = ferrule.listen(rpc, NQN)
+        for i in range(0, 40, 8):
+            ferrule.nvme(port, "write", "--nsid", "1", "--offset", str(i * MIB), "--length", str(8 * MIB),
+                         data=b"d" * (8 * MIB))
+        daemon.stop()
+        os.truncate(os.path.join(daemon.files, "pool"), 24 * MIB)
+        daemon.start()
+        rpc = daemon.rpc()
+        events = lambda: {e["type"]: e["text"] for e in rpc("event_get_events")["events"]}
+        self.assertIn("the device only", events()["store_refused"])
+        error = self.assert_error(-32602, "Structure needs cleaning", rpc, "bdev_lvol_open_lvstore", {"bdev_name": "disk-pool"},
+                                  parameter="bdev_name")
+        self.assertIn("read_only true", error.data["detail"])
+        for opened in [lambda: rpc("bdev_lvol_open_lvstore", {"bdev_name": "disk-pool", "read_only": True}), lambda: None]:
+            opened()
+            store = rpc("bdev_lvol_get_lvstores")[0]
+            self.assertTrue(store["read_only"])
+            self.assertIn("the device ends after 6144 of 16384 pages", store["degraded"][0])
+            self.assertRegex(daemon.cli("store", "list").stdout, r"pool +disk-pool .* yes +1 ")
+            while "store_degraded" not in events():
+                pass
+            self.assertIn("the device ends", events()["store_degraded"])
+            outcomes = set()
+            for i in range(40):
+                read = ferrule.nvme(port, "read", "--nsid", "1", "--offset", str(i * MIB), "--length", str(MIB), check=False)
+                outcomes.add(read.returncode)
+                if not read.returncode:
+                    self.assertEqual(read.stdout, b"d" * MIB)
+            self.assertEqual(outcomes, {0, 1})
+            self.assertTrue(rpc("bdev_lvol_get_lvols")[0]["is_degraded"])
+            # it stays so
+            daemon.stop()
+            daemon.start()
+            rpc = daemon.rpc()
+
     def test_check_finds_a_store_sound_and_a_damaged_one_not(self):
         daemon = self.daemon("--ephemeral")
         rpc = self.store(daemon)
