@@ -195,15 +195,14 @@ bool bdev_nvme_opts_match(const struct bdev_nvme_attach_opts *opts, const struct
 	       (!m->subnqn || !*m->subnqn || !strcmp(m->subnqn, c->subnqn));
 }
 
-bool bdev_nvme_has_path(const char *name, const struct bdev_nvme_path_match *match)
+unsigned bdev_nvme_nr_paths(const char *name, const struct bdev_nvme_path_match *match)
 {
 	struct bdev_nvme_ctrlr *ctrlr = bdev_nvme_find(name);
+	unsigned nr = 0;
 
-	for (unsigned i = 0; ctrlr && i < BDEV_NVME_MAX_PATHS; i++) {
-		if (ctrlr->paths[i] && bdev_nvme_opts_match(&ctrlr->paths[i]->opts, match))
-			return true;
-	}
-	return false;
+	for (unsigned i = 0; ctrlr && i < BDEV_NVME_MAX_PATHS; i++)
+		nr += ctrlr->paths[i] && bdev_nvme_opts_match(&ctrlr->paths[i]->opts, match);
+	return nr;
 }
 
 fiber_fn int bdev_nvme_detach(const char *name, const struct bdev_nvme_path_match *match)

@@ -63,6 +63,7 @@ struct bdev_nvme_path_match {
 	const char *address, *service, *subnqn;
 };
 
+unsigned bdev_nvme_nr_paths(const char *name, const struct bdev_nvme_path_match *match); /* of a controller; NULL: all */
 /* Lets go of a controller, or of the paths that match.  Bdevs go with the last path; returns when they are gone.  -ENODEV. */
 fiber_fn int bdev_nvme_detach(const char *name, const struct bdev_nvme_path_match *match);
 /* Resets all paths one after the other, or that of the controller with this identifier; I/O waits.  0, -ENODEV, -EIO: it is not
@@ -79,6 +80,7 @@ fiber_fn void bdev_nvme_detach_all(void);
 fiber_fn int bdev_nvme_discovery_start(const struct bdev_nvme_attach_opts *opts, uint64_t wait_us, struct nvme_error *error);
 fiber_fn int bdev_nvme_discovery_stop(const char *name);
 fiber_fn void bdev_nvme_discovery_stop_all(void);
+bool bdev_nvme_is_discovered(const struct bdev *bdev); /* the number in its name is as good as the log's order */
 
 struct bdev_nvme_discovery_info {
 	const char *name;

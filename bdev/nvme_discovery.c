@@ -159,7 +159,7 @@ static bool is_attached(const struct bdev_nvme_discovery *d, const struct attach
 
 	fill_match(e, &match, port);
 	ctrlr_name(d, e, name, sizeof(name));
-	return bdev_nvme_has_path(name, &match);
+	return bdev_nvme_nr_paths(name, &match);
 }
 
 /* Has what the log says attached, and nothing else.  0, or why the log could not be read. */
@@ -319,6 +319,25 @@ fiber_fn void bdev_nvme_discovery_stop_all(void)
 {
 	while (!list_empty(&discoveries))
 		bdev_nvme_discovery_stop(list_entry(discoveries.next, struct bdev_nvme_discovery, link)->name);
+}
+
+bool bdev_nvme_is_discovered(const struct bdev *bdev)
+{
+	uint32_t nsid;
+	const struct bdev_nvme_ctrlr *ctrlr = bdev_nvme_of(bdev, &nsid);
+	char name[BDEV_NAME_MAX];
+	struct list *i, *j;
+
+	list_for_each(i, &discoveries) {
+		struct bdev_nvme_discovery *d = list_entry(i, struct bdev_nvme_discovery, link);
+
+		list_for_each(j, &d->entries) {
+			ctrlr_name(d, list_entry(j, struct attached_entry, link), name, sizeof(name));
+			if (ctrlr && ctrlr == bdev_nvme_find(name))
+				return true;
+		}
+	}
+	return false;
 }
 
 bool bdev_nvme_discovery_info(unsigned idx, struct bdev_nvme_discovery_info *ret_info)

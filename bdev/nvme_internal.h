@@ -158,7 +158,6 @@ struct bdev_nvme_attaching {
 /* nvme.c */
 bool bdev_nvme_opts_match(const struct bdev_nvme_attach_opts *opts, const struct bdev_nvme_path_match *match);
 fiber_fn void bdev_nvme_ctrlr_end(struct bdev_nvme_ctrlr *ctrlr); /* after its last path: the bdevs go, then it is freed */
-bool bdev_nvme_has_path(const char *name, const struct bdev_nvme_path_match *match);
 
 /* nvme_path.c */
 fiber_fn void bdev_nvme_path_life(void *path);

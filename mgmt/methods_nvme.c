@@ -13,6 +13,7 @@
 #define REPLAY_WAIT_US	  5000000u
 #define DISCOVERY_WAIT_MS 5000u
 #define DRIVE_FAIL_S	  30u
+#define DEFAULT_PORT	  "4420"
 
 static const struct rpc_param attach_params[] = {
 	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
@@ -208,7 +209,7 @@ static int decode_address(struct rpc_call *call, struct nvme_connect_opts *conne
 
 static int decode_fabrics(struct rpc_call *call, struct nvme_connect_opts *connect, enum nvme_trtype trtype)
 {
-	if (decode_address(call, connect, trtype, "4420"))
+	if (decode_address(call, connect, trtype, DEFAULT_PORT))
 		return -EINVAL;
 	if (!*rpc_string(call, "subnqn", "")) {
 		rpc_fail_param(call, "subnqn", "a target has many subsystems: subnqn says which");
@@ -323,26 +324,40 @@ static fiber_fn void attach(struct rpc_call *call)
 
 /* --- letting go ----------------------------------------------------------------------------------------------------- */
 
-struct forget_paths {
-	struct rpc_call *call;
-	const char *name, *traddr, *trsvcid, *subnqn;
+struct saved_paths {
+	struct rpc_call *call; /* NULL: they are counted */
+	const char *name, *trtype;
+	struct bdev_nvme_path_match match;
+	unsigned nr_found;
 };
 
-static bool fits(json_t *params, const char *key, const char *want)
+static bool is_text(json_t *params, const char *key, const char *want)
 {
 	const char *is = json_string_value(json_object_get(params, key));
 
 	return !want || !*want || (is && !strcmp(is, want));
 }
 
-static void forget_path(void *arg, const char *parent, const char *name, const char *method, json_t *params)
+/* As the call that attached it may have left it out. */
+static bool is_service(json_t *params, const char *want)
 {
-	struct forget_paths *f = arg;
+	const char *is = json_string_value(json_object_get(params, "trsvcid"));
 
-	if (strcmp(parent, "nvme") || !fits(params, "name", f->name) || !fits(params, "traddr", f->traddr) ||
-	    !fits(params, "trsvcid", f->trsvcid) || !fits(params, "subnqn", f->subnqn))
+	return !want || strtoul(is ? is : DEFAULT_PORT, NULL, 10) == strtoul(want, NULL, 10);
+}
+
+static void saved_path(void *arg, const char *parent, const char *name, const char *method, json_t *params)
+{
+	struct saved_paths *p = arg;
+	const char *trtype = json_string_value(json_object_get(params, "trtype"));
+
+	if (strcmp(parent, "nvme") || !is_text(params, "name", p->name) ||
+	    (*p->trtype && (!trtype || strcasecmp(trtype, p->trtype))) || !is_text(params, "traddr", p->match.address) || !is_service(params, p->match.service) ||
+	    !is_text(params, "subnqn", p->match.subnqn))
 		return;
-	rpc_forget(f->call, STATE_BDEV, parent, name);
+	p->nr_found++;
+	if (p->call)
+		rpc_forget(p->call, STATE_BDEV, parent, name);
 }
 
 /* With the last path the bdevs go, and the namespaces that export them. */
@@ -357,36 +372,54 @@ static void forget_exports(struct rpc_call *call, const char *name)
 	}
 }
 
+/* Which path a call means. */
+static int decode_match(struct rpc_call *call, const char *trtype, struct bdev_nvme_path_match *match)
+{
+	const char *service = rpc_string(call, "trsvcid", "");
+
+	match->address = rpc_string(call, "traddr", NULL);
+	match->subnqn = rpc_string(call, "subnqn", NULL);
+	if (!strcasecmp(trtype, "tcp")) {
+		match->trtype = NVME_TRTYPE_TCP;
+	} else if (!strcasecmp(trtype, "rdma")) {
+		match->trtype = NVME_TRTYPE_RDMA;
+	} else if (!strcasecmp(trtype, "pcie")) {
+		match->trtype = NVME_TRTYPE_PCIE;
+	} else if (*trtype) {
+		rpc_fail_param(call, "trtype", "trtype is TCP, RDMA or PCIe");
+		return -EINVAL;
+	}
+	if (strspn(service, "0123456789") != strlen(service)) {
+		rpc_fail_param(call, "trsvcid", "trsvcid is a port, 1 to 65535");
+		return -EINVAL;
+	}
+	while (service[0] == '0' && service[1])
+		service++;
+	if (*service && match->trtype != NVME_TRTYPE_PCIE)
+		match->service = service;
+	return 0;
+}
+
 static fiber_fn void detach(struct rpc_call *call)
 {
-	const char *trtype = rpc_string(call, "trtype", "");
-	struct bdev_nvme_path_match match = {
-		.address = rpc_string(call, "traddr", NULL),
-		.service = rpc_string(call, "trsvcid", NULL),
-		.subnqn = rpc_string(call, "subnqn", NULL),
-	};
-	struct forget_paths forget = {
-		.call = call,
-		.name = rpc_string(call, "name", ""),
-		.traddr = match.address,
-		.trsvcid = match.service,
-		.subnqn = match.subnqn,
-	};
+	struct saved_paths saved = { .name = rpc_string(call, "name", ""), .trtype = rpc_string(call, "trtype", "") };
+	struct bdev_nvme_path_match *match = &saved.match;
+	unsigned nr;
 	int rc;
 
-	if (!strcasecmp(trtype, "tcp"))
-		match.trtype = NVME_TRTYPE_TCP;
-	else if (!strcasecmp(trtype, "rdma"))
-		match.trtype = NVME_TRTYPE_RDMA;
-	else if (!strcasecmp(trtype, "pcie"))
-		match.trtype = NVME_TRTYPE_PCIE;
-	if (!match.address && !match.service && !match.subnqn)
-		forget_exports(call, forget.name);
-	rpc_saved_for_each(STATE_BDEV, forget_path, &forget);
-	rc = bdev_nvme_detach(forget.name, &match);
-	if (!rc && !bdev_nvme_find(forget.name))
-		rpc_forget(call, STATE_BDEV, "nvme policy", forget.name);
-	if (!rc || call->changes) {
+	if (decode_match(call, saved.trtype, match))
+		return;
+	nr = bdev_nvme_nr_paths(saved.name, match);
+	rpc_saved_for_each(STATE_BDEV, saved_path, &saved);
+	if (nr && nr == bdev_nvme_nr_paths(saved.name, NULL))
+		forget_exports(call, saved.name);
+	saved.call = call;
+	if (saved.nr_found)
+		rpc_saved_for_each(STATE_BDEV, saved_path, &saved);
+	rc = bdev_nvme_detach(saved.name, match);
+	if (!rc && !bdev_nvme_find(saved.name))
+		rpc_forget(call, STATE_BDEV, "nvme policy", saved.name);
+	if (!rc || saved.nr_found) {
 		rpc_ok(call, NULL); /* one that is away at the moment is forgotten as well */
 		return;
 	}

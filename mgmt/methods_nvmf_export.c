@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "bdev/nvme.h"
 #include "mgmt/methods_nvmf.h"
 
 /* --- namespaces ----------------------------------------------------------------------------------------------------- */
@@ -19,6 +21,7 @@ static const struct rpc_param add_ns_params[] = {
 
 static const struct rpc_param namespace_params[] = {
 	{ "bdev_name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "bdev_uuid", RPC_UUID, 0, NULL },
 	{ "nsid", RPC_U32, RPC_LOOSE, NULL },
 	{ "nguid", RPC_STRING, 0, NULL },
 	{ "eui64", RPC_STRING, 0, NULL },
@@ -51,6 +54,7 @@ static int ns_opts_of(struct rpc_call *call, json_t *ns, struct nvmf_ns_opts *op
 	const char *nguid = json_string_value(json_object_get(ns, "nguid"));
 	const char *eui64 = json_string_value(json_object_get(ns, "eui64"));
 	const char *uuid = json_string_value(json_object_get(ns, "uuid"));
+	const char *bdev_uuid = json_string_value(json_object_get(ns, "bdev_uuid"));
 
 	memset(opts, 0, sizeof(*opts));
 	opts->bdev_name = json_string_value(json_object_get(ns, "bdev_name"));
@@ -59,6 +63,8 @@ static int ns_opts_of(struct rpc_call *call, json_t *ns, struct nvmf_ns_opts *op
 	opts->wait_for_bdev = call->replay;
 	if (uuid)
 		uuid_parse(uuid, opts->uuid);
+	if (bdev_uuid)
+		uuid_parse(bdev_uuid, opts->bdev_uuid);
 	if (nguid && hex_decode(nguid, opts->nguid, sizeof(opts->nguid))) {
 		rpc_fail_param(call, "namespace.nguid", "nguid is 32 hexadecimal digits");
 		return -EINVAL;
@@ -86,6 +92,10 @@ static void add_ns_failed(struct rpc_call *call, const struct nvmf_ns_opts *opts
 		rpc_fail_param(call, "namespace.bdev_name", "there is no device %.200s; bdev_get_bdevs lists them",
 			       opts->bdev_name);
 		break;
+	case -ESTALE:
+		rpc_fail_param(call, "namespace.bdev_uuid", "%.200s is a device with another UUID; bdev_get_bdevs shows it",
+			       opts->bdev_name);
+		break;
 	case -EEXIST:
 		rpc_fail_param(call, "namespace.nsid", "the NSID, UUID, NGUID or EUI64 is in use by another namespace");
 		break;
@@ -105,6 +115,21 @@ static void add_ns_failed(struct rpc_call *call, const struct nvmf_ns_opts *opts
 	}
 }
 
+/* What is saved of a device: it and no other, whatever has its name after a restart.  Discovered ones may have another name then. */
+static void save_bdev(json_t *ns, const char *bdev_name)
+{
+	const struct bdev *bdev = bdev_find(bdev_name);
+	char uuid[UUID_STR_LEN];
+
+	json_object_set_new(ns, "bdev_name", json_string(bdev_name));
+	if (!bdev || uuid_is_null(bdev->uuid))
+		return;
+	uuid_unparse_lower(bdev->uuid, uuid);
+	json_object_set_new(ns, "bdev_uuid", json_string(uuid));
+	if (bdev_nvme_is_discovered(bdev))
+		json_object_set_new(ns, "bdev_name", json_string(uuid));
+}
+
 /* What is saved names everything that a host can see, so that it is the same after a restart. */
 static void save_ns(struct rpc_call *call, struct nvmf_subsystem *subsystem, json_t *ns, uint32_t nsid)
 {
@@ -116,7 +141,7 @@ static void save_ns(struct rpc_call *call, struct nvmf_subsystem *subsystem, jso
 		uuid_unparse_lower(info.uuid, uuid);
 		if (!uuid_is_null(info.uuid))
 			json_object_set_new(ns, "uuid", json_string(uuid));
-		json_object_set_new(ns, "bdev_name", json_string(info.bdev_name));
+		save_bdev(ns, info.bdev_name);
 	}
 	json_object_set_new(ns, "nsid", json_integer(nsid));
 	snprintf(name, sizeof(name), "%u", nsid);
@@ -292,10 +317,10 @@ static bool listener_options_ok(struct rpc_call *call)
 	return true;
 }
 
-/* A key that is the same however the address was written. */
-static void listener_key(char *key, size_t size, const struct stream_addr *addr)
+/* A key that is the same however the address was written.  That of TCP names no transport: there was no other once. */
+static void listener_key(char *key, size_t size, const char *trtype, const struct stream_addr *addr)
 {
-	snprintf(key, size, "%s %u", addr->host, addr->port);
+	snprintf(key, size, "%s %u%s", addr->host, addr->port, strcasecmp(trtype, "TCP") ? " RDMA" : "");
 }
 
 static fiber_fn void add_listener(struct rpc_call *call)
@@ -315,7 +340,7 @@ static fiber_fn void add_listener(struct rpc_call *call)
 		goto out_free;
 	}
 	json_object_set_new(call->params, "listen_address", address_json(trtype, &addr));
-	listener_key(key, sizeof(key), &addr);
+	listener_key(key, sizeof(key), trtype, &addr);
 	rpc_save(call, STATE_LISTENER, rpc_string(call, "nqn", ""), key);
 	rpc_ok(call, NULL);
 out_free:
@@ -339,7 +364,7 @@ static fiber_fn void remove_listener(struct rpc_call *call)
 	} else if (rc) {
 		nvmf_failed(call, "listen_address", rc);
 	} else {
-		listener_key(key, sizeof(key), &addr);
+		listener_key(key, sizeof(key), trtype, &addr);
 		rpc_forget(call, STATE_LISTENER, rpc_string(call, "nqn", ""), key);
 		rpc_ok(call, NULL);
 	}

@@ -126,6 +126,7 @@ struct nvmf_ns {
 	struct nvmf_subsystem *subsystem;
 	uint32_t nsid;
 	char bdev_name[BDEV_NAME_MAX]; /* as given */
+	uuid_t bdev_uuid;	       /* as given; null: any */
 	struct bdev_desc *desc;	       /* NULL: waits for the bdev */
 	struct bdev *bdev;
 	uint32_t block_size;

@@ -170,12 +170,27 @@ fiber_fn static int ns_attach(struct nvmf_ns *ns, struct bdev *bdev)
 	return 0;
 }
 
+/* A name may be another device's by now: hosts must not get its bytes for those of the one that was exported. */
+static bool is_wanted(const struct nvmf_ns *ns, const struct bdev *bdev)
+{
+	char is[UUID_STR_LEN], was[UUID_STR_LEN];
+
+	if (uuid_is_null(ns->bdev_uuid) || !uuid_compare(ns->bdev_uuid, bdev->uuid))
+		return true;
+	uuid_unparse_lower(bdev->uuid, is);
+	uuid_unparse_lower(ns->bdev_uuid, was);
+	log_error("namespace %u of %s is not shown: bdev %s is another device than the one that was exported (its UUID is %s, and was "
+		  "%s); bring that one back, or remove the namespace and add it again", ns->nsid, ns->subsystem->nqn, ns->bdev_name,
+		  is, was);
+	return false;
+}
+
 fiber_fn static void ns_bdev_came(struct nvmf_ns *ns)
 {
 	struct bdev *bdev = ns->desc ? NULL : bdev_find(ns->bdev_name);
 	int rc;
 
-	if (!bdev || ns->subsystem->target->stopping)
+	if (!bdev || ns->subsystem->target->stopping || !is_wanted(ns, bdev))
 		return;
 	rc = ns_attach(ns, bdev);
 	if (rc)
@@ -241,6 +256,7 @@ static struct nvmf_ns *ns_alloc(struct nvmf_subsystem *sub, uint32_t nsid, const
 	ns->subsystem = sub;
 	ns->nsid = nsid;
 	snprintf(ns->bdev_name, sizeof(ns->bdev_name), "%s", opts->bdev_name);
+	uuid_copy(ns->bdev_uuid, opts->bdev_uuid);
 	uuid_copy(ns->uuid, opts->uuid);
 	memcpy(ns->nguid, opts->nguid, sizeof(ns->nguid));
 	memcpy(ns->eui64, opts->eui64, sizeof(ns->eui64));
@@ -272,6 +288,13 @@ fiber_fn static int add_ns(struct nvmf_subsystem *sub, uint32_t nsid, const stru
 	if (ids_collide(sub, ns)) {
 		free(ns);
 		return -EEXIST;
+	}
+	if (bdev && !is_wanted(ns, bdev)) {
+		if (!opts->wait_for_bdev) {
+			free(ns);
+			return -ESTALE;
+		}
+		bdev = NULL;
 	}
 	/* Listed before it is attached: the bdev may go while groups are told. */
 	ns_list(ns);

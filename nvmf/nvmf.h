@@ -181,6 +181,7 @@ void nvmf_subsystem_info(struct nvmf_subsystem *subsystem, struct nvmf_subsystem
 
 struct nvmf_ns_opts {
 	const char *bdev_name; /* name, alias or UUID */
+	uuid_t bdev_uuid;      /* not null: a bdev of that name with another UUID is not the one */
 	uint32_t nsid;	       /* 0: the lowest free */
 	uuid_t uuid;	       /* null: the bdev's, or one derived from NQN and NSID when that has none */
 	uint8_t nguid[16];     /* zero: the UUID's bytes */
@@ -190,7 +191,7 @@ struct nvmf_ns_opts {
 				  configurations) */
 };
 
-/* 0, -ENODEV (no such bdev), -EEXIST (NSID in use, or UUID/NGUID/EUI64 used by another), -EINVAL (NSID out of
+/* 0, -ENODEV (no such bdev), -ESTALE (it has another UUID), -EEXIST (NSID in use, or UUID/NGUID/EUI64 used by another), -EINVAL (NSID out of
  * range, block size), -EBUSY (bdev claimed by another, or subsystem being deleted), -ENOSPC (no NSID free),
  * -ENOMEM. */
 fiber_fn int nvmf_subsystem_add_ns(struct nvmf_subsystem *subsystem, const struct nvmf_ns_opts *opts,

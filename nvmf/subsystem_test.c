@@ -194,6 +194,32 @@ STAGE_TEST(a_namespace_whose_bdev_comes_late_appears_with_it)
 	fake_host_drop(&host);
 }
 
+STAGE_TEST(another_bdev_of_the_name_is_not_taken_for_the_one_that_is_waited_for)
+{
+	struct nvmf_ns_opts opts = { .bdev_name = "late", .nsid = 3, .bdev_uuid = { 7 }, .wait_for_bdev = true };
+	uuid_t other = { 8 };
+	struct nvmf_ns_info info;
+	struct bdev *bdev;
+
+	ck_assert_int_eq(nvmf_subsystem_add_ns(stage->sub, &opts, NULL), 0);
+	ck_assert_int_eq(bdev_null_create("late", other, 8, 512, &bdev), 0);
+	fiber_sleep(1000);
+	ck_assert(!bdev_is_open(bdev));
+	/* Nor when it is there already. */
+	ck_assert_int_eq(nvmf_subsystem_remove_ns(stage->sub, 3), 0);
+	ck_assert_int_eq(nvmf_subsystem_add_ns(stage->sub, &opts, NULL), 0);
+	ck_assert(!bdev_is_open(bdev));
+	opts.nsid = 4;
+	opts.wait_for_bdev = false;
+	ck_assert_int_eq(nvmf_subsystem_add_ns(stage->sub, &opts, NULL), -ESTALE);
+	ck_assert_int_eq(bdev_unregister_wait(bdev), 0);
+	ck_assert_int_eq(bdev_null_create("late", opts.bdev_uuid, 8, 512, &bdev), 0);
+	fiber_sleep(1000);
+	ck_assert(bdev_is_open(bdev));
+	ck_assert_int_eq(nvmf_subsystem_next_ns(stage->sub, 2, &info), 0);
+	ck_assert(info.nsid == 3 && info.present);
+}
+
 STAGE_TEST(a_waiting_namespace_can_be_removed_and_its_bdev_then_stays_free)
 {
 	struct nvmf_ns_opts opts = { .bdev_name = "late", .wait_for_bdev = true };
@@ -667,6 +693,7 @@ int main(void)
 		bad_namespaces_are_refused_each_with_its_own_error,
 		a_namespace_shows_the_identities_it_was_given,
 		a_namespace_whose_bdev_comes_late_appears_with_it,
+		another_bdev_of_the_name_is_not_taken_for_the_one_that_is_waited_for,
 		a_waiting_namespace_can_be_removed_and_its_bdev_then_stays_free,
 		a_namespace_vanishes_with_its_bdev_once_its_io_is_over,
 		io_goes_on_while_namespaces_come_and_go,

@@ -11,6 +11,7 @@ from ferrule import MIB, RpcError
 
 FIRST = "nqn.2026-01.io.ferrule:first"
 SECOND = "nqn.2026-01.io.ferrule:second"
+THIRD = "nqn.2026-01.io.ferrule:third"
 
 
 class Base(ferrule.Case):
@@ -27,6 +28,9 @@ class Base(ferrule.Case):
     def attach(self, rpc, port, **more):
         return rpc("bdev_nvme_attach_controller", {"name": "Remote", "trtype": "TCP", "traddr": "127.0.0.1", "adrfam": "IPv4",
                                                    "trsvcid": str(port), "subnqn": FIRST, **more})
+
+    def namespaces(self, rpc, nqn):
+        return [s for s in rpc("nvmf_get_subsystems") if s["nqn"] == nqn][0]["namespaces"]
 
     def state(self, rpc):
         return [path["state"] for path in rpc("bdev_nvme_get_controllers", {"name": "Remote"})[0]["ctrlrs"]]
@@ -187,6 +191,52 @@ class Attaching(Base):
         second.restart()
         self.assertEqual(second.rpc()("bdev_nvme_get_controllers"), [])
 
+    def test_what_took_a_namespaces_place_while_nobody_looked_is_not_exported_for_it(self):
+        first, port = self.first()
+        one = first.rpc()
+        second = self.daemon()
+        rpc = second.rpc()
+        self.attach(rpc, port)
+        ferrule.export(rpc, "Remoten1", SECOND)
+        second.stop()
+        one("nvmf_subsystem_remove_ns", {"nqn": FIRST, "nsid": 1})
+        one("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "w", "size_in_mib": 128, "thin_provision": True})
+        one("nvmf_subsystem_add_ns", {"nqn": FIRST, "namespace": {"bdev_name": "pool/w", "nsid": 1}})
+        second.start()
+        rpc = second.rpc()
+        self.assertEqual(self.state(rpc), ["enabled"])
+        self.assertTrue(rpc("bdev_get_bdevs", {"name": "Remoten1"}))
+        self.assertIs(self.namespaces(rpc, SECOND)[0]["present"], False)
+        self.assertIn("Remoten1 is another device than the one that was exported", second.log())
+        # Who wants that one says so.
+        rpc("nvmf_subsystem_remove_ns", {"nqn": SECOND, "nsid": 1})
+        rpc("nvmf_subsystem_add_ns", {"nqn": SECOND, "namespace": {"bdev_name": "Remoten1"}})
+        second.restart()
+        self.assertNotIn("present", self.namespaces(second.rpc(), SECOND)[0])
+
+    def test_what_no_path_is_like_is_not_detached_and_not_forgotten(self):
+        _, port = self.first()
+        second = self.daemon()
+        rpc = second.rpc()
+        self.attach(rpc, port)
+        ferrule.export(rpc, "Remoten1", SECOND)
+        for wrong in {"trtype": "RDMA"}, {"traddr": "127.0.0.2"}, {"trsvcid": "1"}, {"subnqn": SECOND}:
+            self.assert_error(-19, "No such device", rpc, "bdev_nvme_detach_controller", {"name": "Remote", **wrong},
+                              parameter="name")
+        for key, wrong in ("trtype", "bogus"), ("trsvcid", f"{port}abc"):
+            with self.assertRaises(RpcError) as raised:
+                rpc("bdev_nvme_detach_controller", {"name": "Remote", key: wrong})
+            self.assertEqual(raised.exception.data["parameter"], key)
+        second.restart()
+        rpc = second.rpc()
+        self.assertEqual(self.state(rpc), ["enabled"])
+        self.assertNotIn("present", self.namespaces(rpc, SECOND)[0])
+        self.assertTrue(rpc("bdev_nvme_detach_controller", {"name": "Remote", "trtype": "tcp", "traddr": "127.0.0.1",
+                                                            "trsvcid": str(port), "subnqn": FIRST}))
+        second.restart()
+        self.assertEqual(second.rpc()("bdev_nvme_get_controllers"), [])
+        self.assertEqual(self.namespaces(second.rpc(), SECOND), [])
+
     def test_two_listeners_are_two_paths_and_either_may_go(self):
         first, port = self.first()
         other = ferrule.listen(first.rpc(), FIRST)
@@ -270,6 +320,31 @@ class Discovering(Base):
         self.assertEqual(self.devices(rpc), [])
         self.assertEqual(rpc("bdev_nvme_get_discovery_info"), [])
         self.assert_error(-19, "No such device", rpc, "bdev_nvme_stop_discovery", {"name": "D"}, parameter="name")
+
+    def test_an_export_stays_that_of_its_namespace_though_another_has_its_name_after_a_restart(self):
+        first, port = self.first()
+        one = first.rpc()
+        one("bdev_malloc_create", {"name": "m", "num_blocks": 2048, "block_size": 512})
+        ferrule.nvme(ferrule.export(one, "m", SECOND), "write", "--length", "4096", nqn=SECOND, data=b"m" * 4096)
+        second = self.daemon()
+        rpc = second.rpc()
+        rpc("bdev_nvme_start_discovery", {"name": "D", "trtype": "TCP", "traddr": "127.0.0.1", "trsvcid": str(port),
+                                          "wait_for_attach": True})
+        self.wait_for_devices(rpc, ["D0n1", "D1n1"])
+        out = ferrule.export(rpc, "D1n1", THIRD)
+        uuid = rpc("bdev_get_bdevs", {"name": "D1n1"})[0]["uuid"]
+        one("nvmf_delete_subsystem", {"nqn": FIRST})
+        one("nvmf_subsystem_add_listener", {"nqn": SECOND, "listen_address": {"trtype": "TCP", "adrfam": "IPv4",
+                                                                              "traddr": "127.0.0.1", "trsvcid": str(port)}})
+        second.restart()
+        rpc = second.rpc()
+        self.wait_for_devices(rpc, ["D0n1"])
+        end = time.monotonic() + ferrule.DEADLINE
+        while not self.namespaces(rpc, THIRD)[0].get("present", True):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+        self.assertEqual(self.namespaces(rpc, THIRD)[0]["uuid"], uuid)
+        self.assertEqual(ferrule.nvme(out, "read", "--length", "4096", nqn=THIRD), b"m" * 4096)
 
 
 class Chain(Base):
