@@ -199,6 +199,8 @@ int blob_from_image(struct store *s, uint32_t slot, const struct blob_image *ima
 	list_add_tail(&s->by_id[b->id % NAME_BUCKETS], &b->id_link);
 	list_add_tail(&s->blobs, &b->link);
 	blob_relate(b, image->parent_id);
+	b->exclusive_clusters = image->nr_exclusive;
+	b->exclusive_s = image->exclusive_s;
 	b->figures.nr_differ = image->nr_differ;
 	b->figures.differ_known = image->nr_differ != UINT32_MAX;
 	s->slots[slot] = b;
@@ -229,6 +231,8 @@ void blob_to_image(const struct blob *b, struct blob_image *image)
 		.nr_named = b->figures.nr_named,
 		.nr_own = b->figures.nr_own,
 		.nr_differ = b->figures.differ_known ? b->figures.nr_differ : UINT32_MAX,
+		.nr_exclusive = b->exclusive_clusters,
+		.exclusive_s = b->exclusive_s,
 		.name = b->name,
 		.xattrs = b->xattrs,
 	};
@@ -292,6 +296,18 @@ int blobs_sort(struct store *s)
 
 /* --- what others see --- */
 
+/* Across restarts the wall clock tells, to the second; it may have been set back. */
+static uint64_t exclusive_age_us(const struct blob *b)
+{
+	uint64_t now_s = clock_wall_ms() / 1000;
+
+	if (b->exclusive_us)
+		return clock_now_us() - b->exclusive_us;
+	if (!b->exclusive_s)
+		return UINT64_MAX;
+	return now_s > b->exclusive_s ? (now_s - b->exclusive_s) * 1000000 : 0;
+}
+
 void blob_get_info(struct blob *b, struct blob_info *info)
 {
 	memset(info, 0, sizeof(*info));
@@ -306,7 +322,7 @@ void blob_get_info(struct blob *b, struct blob_info *info)
 	info->counting = blob_parent(b) && !b->figures.differ_known;
 	info->nr_named_clusters = b->figures.nr_named;
 	info->exclusive_clusters = b->exclusive_clusters;
-	info->exclusive_age_us = b->exclusive_us ? clock_now_us() - b->exclusive_us : UINT64_MAX;
+	info->exclusive_age_us = exclusive_age_us(b);
 	info->parent_id = b->parent_id;
 	info->nr_children = b->nr_children;
 	info->created_ms = b->created_ms;

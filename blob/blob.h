@@ -328,7 +328,7 @@ struct blob_info {
 	bool counting;			/* what differs is not known: nodes of the maps are being read; all of them until then */
 	uint64_t nr_named_clusters;	/* of the store, that it refers to: what it would take alone.  Exact, at once */
 	uint64_t exclusive_clusters;	/* that only it refers to, as blob_exclusive() counted them last */
-	uint64_t exclusive_age_us;	/* how long ago; UINT64_MAX: never */
+	uint64_t exclusive_age_us;	/* how long ago; UINT64_MAX: never.  From before the open: by the wall clock, to the second */
 	uint64_t created_ms;		/* wall clock */
 	uint64_t parent_id;		/* id of the snapshot that it shares with; 0: none */
 	uint32_t nr_children;		/* blobs that have this one as their parent */

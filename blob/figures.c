@@ -406,13 +406,17 @@ fiber_fn int blob_exclusive(struct blob *b, uint64_t *ret_clusters)
 		}
 	}
 	node_put(s, pinned);
+	if (!rc && s->stopping)
+		rc = -ESHUTDOWN;
 	if (rc) {
 		blob_close(b);
 		return rc;
 	}
 	b->exclusive_clusters = nr;
 	b->exclusive_us = clock_now_us();
+	b->exclusive_s = clock_wall_ms() / 1000;
+	figures_keep(b);
 	blob_close(b);
 	*ret_clusters = nr;
-	return s->stopping ? -ESHUTDOWN : 0;
+	return 0;
 }

@@ -263,6 +263,7 @@ struct blob_image {
 	uint64_t created_ms, parent_id;
 	uint32_t nr_entries, nr_named, nr_own; /* figures of its map */
 	uint32_t nr_differ;		       /* UINT32_MAX: not known */
+	uint32_t nr_exclusive, exclusive_s;    /* as counted last, and when: wall clock; 0: never */
 	uuid_t external;	    /* with BLOB_FLAG_EXTERNAL: the bdev */
 	uint64_t external_clusters; /* and how far it shows */
 	const char *name; /* not terminated */

@@ -204,6 +204,8 @@ START_TEST(a_blob_is_read_back_and_every_cut_of_it_refused)
 				.xattr_len = sizeof(xattrs),
 				.created_ms = 99,
 				.parent_id = 2,
+				.nr_exclusive = 11,
+				.exclusive_s = 12,
 				.name = "name",
 				.xattrs = xattrs},
 			  out;
@@ -214,6 +216,8 @@ START_TEST(a_blob_is_read_back_and_every_cut_of_it_refused)
 	ck_assert_int_eq(blob_image_decode(payload, used, &out, &why), 0);
 	ck_assert_uint_eq(out.nr_clusters, 17);
 	ck_assert_uint_eq(out.root, 4);
+	ck_assert_uint_eq(out.nr_exclusive, 11);
+	ck_assert_uint_eq(out.exclusive_s, 12);
 	ck_assert_mem_eq(out.name, "name", 4);
 	ck_assert_mem_eq(out.xattrs, xattrs, sizeof(xattrs));
 	for (uint32_t cut = 0; cut < used; cut++)

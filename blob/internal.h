@@ -440,7 +440,8 @@ struct blob {
 	uint64_t marked_up_to; /* clusters in front of it were marked last (csum_fill.c) */
 	uint64_t promised, logical, nr_held; /* held: clusters for first writes */
 	struct blob_figures figures;
-	uint64_t exclusive_clusters, exclusive_us; /* as last counted, and when; 0: never */
+	uint64_t exclusive_clusters, exclusive_us; /* as last counted, and when; 0: not since the open */
+	uint32_t exclusive_s;			   /* the same by the wall clock; 0: never */
 	uint32_t slot, nr_open;
 	bool leaving;	   /* about to be deleted: walks that take time end, and nothing begins that needs it */
 	uint32_t nr_needs; /* long operations on children of it that need it to stay */

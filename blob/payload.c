@@ -195,6 +195,8 @@ uint32_t blob_image_encode(const struct blob_image *i, uint8_t *p)
 	put32(p + 60, i->nr_named);
 	put32(p + 64, i->nr_own);
 	put32(p + 68, i->nr_differ);
+	put32(p + 72, i->nr_exclusive);
+	put32(p + 76, i->exclusive_s);
 	if (i->flags & BLOB_FLAG_EXTERNAL) {
 		memcpy(rest, i->external, 16);
 		put64(rest + 16, i->external_clusters);
@@ -242,6 +244,8 @@ int blob_image_decode(const uint8_t *p, uint32_t used, struct blob_image *i, str
 		.nr_named = get32(p + 60),
 		.nr_own = get32(p + 64),
 		.nr_differ = get32(p + 68),
+		.nr_exclusive = get32(p + 72),
+		.exclusive_s = get32(p + 76),
 	};
 	memcpy(i->uuid, p + 8, 16);
 	if (i->flags & BLOB_FLAG_EXTERNAL) {

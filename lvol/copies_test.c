@@ -420,6 +420,50 @@ START_TEST(an_inflated_clone_has_all_of_its_own_and_never_runs_out)
 }
 END_TEST
 
+/* Closed and opened again. */
+static void aged(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 16, true);
+	struct lvol_info info;
+	uint64_t bytes;
+
+	make_volume(store, "never", 16, true);
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 4 * 2048), 0);
+	snapshot_of(a, "s");
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '2', 0, 2 * 2048), 0);
+	ck_assert_int_eq(lvol_exclusive(a, &bytes), 0);
+	ck_assert_uint_eq(bytes, 2 * MIB);
+	fiber_sleep(30 * 1000000);
+	ck_assert_uint_eq(info_of(a).exclusive_age_us / 1000000, 30);
+	ck_assert_int_eq(lvol_store_close(store), 0);
+	ck_assert_int_eq(lvol_store_open("base", &store, NULL), 0);
+	fiber_sleep(30 * 1000000);
+	info = info_of(lvol_find("pool/a"));
+	ck_assert_uint_eq(info.exclusive_bytes, 2 * MIB);
+	ck_assert_uint_ge(info.exclusive_age_us, 59 * 1000000);
+	ck_assert_uint_le(info.exclusive_age_us, 62 * 1000000);
+	ck_assert(info_of(lvol_find("pool/never")).exclusive_age_us == UINT64_MAX);
+	/* What is made of it has not been counted; what it is called does not matter. */
+	ck_assert_int_eq(lvol_rename(lvol_find("pool/a"), "b"), 0);
+	ck_assert(info_of(snapshot_of(lvol_find("pool/b"), "t")).exclusive_age_us == UINT64_MAX);
+	ck_assert_int_eq(lvol_store_close(store), 0);
+	ck_assert_int_eq(lvol_store_open("base", &store, NULL), 0);
+	ck_assert_uint_eq(info_of(lvol_find("pool/b")).exclusive_bytes, 2 * MIB);
+	ck_assert(info_of(lvol_find("pool/t")).exclusive_age_us == UINT64_MAX);
+	/* Counted anew it is as it is now, and young. */
+	ck_assert_int_eq(lvol_exclusive(lvol_find("pool/b"), &bytes), 0);
+	ck_assert_uint_eq(bytes, 0);
+	ck_assert_uint_lt(info_of(lvol_find("pool/b")).exclusive_age_us, 1000000);
+	lvol_fini();
+}
+
+START_TEST(the_last_count_of_exclusive_space_and_its_age_outlive_a_restart)
+{
+	run_sim(1, 1, aged, NULL);
+}
+END_TEST
+
 static void attributes(void *arg)
 {
 	struct lvol_store *store = make_store(64);
@@ -475,6 +519,7 @@ int main(void)
 	tcase_add_test(tc, a_volume_with_another_parent_keeps_what_differs_and_shows_the_others_rest);
 	tcase_add_test(tc, a_volume_with_a_bdev_for_a_parent_keeps_what_differs_and_shows_the_bdevs_rest);
 	tcase_add_test(tc, an_inflated_clone_has_all_of_its_own_and_never_runs_out);
+	tcase_add_test(tc, the_last_count_of_exclusive_space_and_its_age_outlive_a_restart);
 	tcase_add_test(tc, attributes_come_with_a_snapshot_and_read_only_stays);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

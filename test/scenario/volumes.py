@@ -227,6 +227,20 @@ class Volumes(ferrule.Case):
             daemon.start()
             rpc = daemon.rpc()
 
+    def test_the_last_count_of_exclusive_space_is_there_after_a_restart(self):
+        daemon = self.daemon()
+        rpc = self.store(daemon)
+        for name in ["v", "w"]:
+            rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": name, "size_in_mib": 4, "thin_provision": True})
+        rpc("bdev_lvol_get_space", {"name": "pool/v", "exclusive": True})
+        daemon.restart()
+        rpc = daemon.rpc()
+        v, w = sorted(rpc("bdev_lvol_get_lvols"), key=lambda volume: volume["name"])
+        self.assertEqual(v["exclusive_bytes"], 0)
+        self.assertLess(v["exclusive_age_ms"], 600000)
+        self.assertEqual((w["exclusive_bytes"], w["exclusive_age_ms"]), (None, None))
+        self.assertIn("s ago", daemon.cli("volume", "space", "pool/v").stdout)
+
     def test_check_finds_a_store_sound_and_a_damaged_one_not(self):
         daemon = self.daemon("--ephemeral")
         rpc = self.store(daemon)
