@@ -122,7 +122,7 @@ enum bdev_nvme_multipath bdev_nvme_policy(const struct bdev_nvme_ctrlr *ctrlr);
 int bdev_nvme_set_policy(struct bdev_nvme_ctrlr *ctrlr, enum bdev_nvme_multipath policy);
 /* The SMART log of a live path's controller; status as nvme_execute, -ENODEV when none is live. */
 fiber_fn int bdev_nvme_smart(const char *name, struct nvme_log_smart *ret_smart);
-/* A command on the admin queue, or on an I/O queue, of a live path; as nvme_execute_within, but Format has an hour.  Namespaces are
+/* A command on the admin queue, or on an I/O queue, of a live path; as nvme_execute_guarded, but Format has an hour.  Namespaces are
  * scanned after one that may have changed them. */
 fiber_fn int bdev_nvme_admin(const char *name, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes, uint32_t timeout_ms,
 			     struct nvme_cqe *ret_cqe);

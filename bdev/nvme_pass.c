@@ -60,8 +60,8 @@ fiber_fn int bdev_nvme_admin(const char *name, const union nvme_cmd *cmd, void *
 	fiber_lock(&ctrlr->mutex);
 	path = live_path(ctrlr);
 	if (path)
-		rc = nvme_execute_within(nvme_ctrlr_admin(path->nvme), cmd, buf, len_bytes, limit_ms(cmd->opcode, timeout_ms),
-					 ret_cqe);
+		rc = nvme_execute_guarded(nvme_ctrlr_admin(path->nvme), cmd, buf, len_bytes, limit_ms(cmd->opcode, timeout_ms),
+					  ret_cqe);
 	if (!rc && changes_namespaces(cmd->opcode))
 		ask_for_scans(ctrlr);
 	fiber_unlock(&ctrlr->mutex);
@@ -94,8 +94,8 @@ static fiber_fn int pass(void *arg)
 {
 	const struct pass_call *call = arg;
 
-	return nvme_execute_within(call->nch->qpairs[call->path_idx], call->cmd, call->buf, call->len_bytes, call->timeout_ms,
-				   call->ret_cqe);
+	return nvme_execute_guarded(call->nch->qpairs[call->path_idx], call->cmd, call->buf, call->len_bytes, call->timeout_ms,
+				    call->ret_cqe);
 }
 
 /* A channel that has a queue on a live path; false: none. */

@@ -286,6 +286,35 @@ SIM_TEST(a_format_takes_its_time_and_other_commands_the_time_they_were_given)
 	shut();
 }
 
+/* A command goes by its own words.  What it moves beyond the buffer it was given with reaches nothing of ours. */
+SIM_TEST(a_command_that_moves_more_than_its_buffer_touches_nothing_behind_it)
+{
+	static const uint32_t lens[] = { 0, 512, 4096, 8192, 12288 };
+	union nvme_cmd identify = { .opcode = NVME_ADMIN_IDENTIFY }, read;
+	uint8_t *arena;
+
+	attach_only();
+	arena = dma_alloc(1 << 20, 4096);
+	memset(soft_ns_data(drive, 1), 0x77, 64 * 1024);
+	identify.identify.cns = NVME_CNS_CTRLR;
+	for (unsigned i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		uint8_t *buf = arena + (512 << 10);
+
+		memset(arena, 0xa5, 1 << 20);
+		ck_assert_int_eq(bdev_nvme_admin("Nvme0", &identify, buf, lens[i], 0, NULL), 0);
+		ck_assert(all_bytes(arena, 512 << 10, 0xa5) && all_bytes(buf + lens[i], (512 << 10) - lens[i], 0xa5));
+		for (unsigned blocks = 1; blocks <= 128; blocks *= 2) {
+			memset(arena, 0xa5, 1 << 20);
+			nvme_cmd_rw(&read, NVME_IO_READ, 1, 0, blocks);
+			ck_assert_int_eq(bdev_nvme_io("Nvme0", &read, buf, lens[i], 0, NULL), 0);
+			ck_assert(all_bytes(arena, 512 << 10, 0xa5) && all_bytes(buf + lens[i], (512 << 10) - lens[i], 0xa5));
+			if (lens[i] == blocks * BS)
+				ck_assert(all_bytes(buf, lens[i], 0x77));
+		}
+	}
+	dma_free(arena);
+}
+
 SIM_TEST(io_commands_from_outside_need_no_channel_of_anybody)
 {
 	union nvme_cmd cmd;
@@ -337,6 +366,7 @@ int main(void)
 		namespaces_come_go_and_grow_while_the_controller_stays,
 		health_is_read_from_the_drive,
 		a_format_takes_its_time_and_other_commands_the_time_they_were_given,
+		a_command_that_moves_more_than_its_buffer_touches_nothing_behind_it,
 		io_commands_from_outside_need_no_channel_of_anybody,
 		a_drive_that_is_detached_while_it_is_out_does_not_come_back,
 	};

@@ -4,11 +4,13 @@
  * What the driver needs for itself (queues, events, doorbells, keep alive) is refused.  Bytes travel as base64url, as SPDK's do.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bdev/nvme.h"
 #include "mgmt/methods.h"
+#include "nvme/transfer.h"
 
 #define DATA_MAX (1u << 20)
 
@@ -118,6 +120,38 @@ static int decode_command(struct rpc_call *call, union nvme_cmd *cmd)
 	return 0;
 }
 
+/* Bytes of a block of the command's namespace; 0: it is none of those that are bdevs. */
+static uint32_t block_size_of(const char *ctrlr_name, uint32_t nsid)
+{
+	char name[BDEV_NAME_MAX];
+	const struct nvme_ns *ns;
+	struct bdev *bdev;
+
+	snprintf(name, sizeof(name), "%.200sn%u", ctrlr_name, nsid);
+	bdev = bdev_find(name);
+	ns = bdev ? bdev_nvme_ns_of(bdev) : NULL;
+	return ns ? ns->block_size : 0;
+}
+
+/* A drive moves what the command's words say, whatever buffer it is given: that has to be what the caller says, too. */
+static bool length_fits(struct rpc_call *call, const union nvme_cmd *cmd, uint64_t len)
+{
+	bool admin = !strcmp(rpc_string(call, "cmd_type", ""), "admin");
+	const char *what = admin ? nvme_admin_opcode_name(cmd->opcode) : nvme_io_opcode_name(cmd->opcode);
+	enum nvme_transfer transfer;
+	uint64_t want = 0;
+
+	if (admin)
+		transfer = nvme_admin_transfer(cmd, &want);
+	else
+		transfer = nvme_io_transfer(cmd, block_size_of(rpc_string(call, "name", ""), cmd->nsid), &want);
+	if (transfer == NVME_TRANSFER_UNKNOWN || len == want)
+		return true;
+	rpc_fail_param(call, "data_len", "this %s moves %llu bytes, and data_len is %llu", what, (unsigned long long)want,
+		       (unsigned long long)len);
+	return false;
+}
+
 /* The data and how much of it.  -EINVAL with the call failed. */
 static int decode_data(struct rpc_call *call, const union nvme_cmd *cmd, uint8_t *data, uint32_t *ret_len)
 {
@@ -138,11 +172,20 @@ static int decode_data(struct rpc_call *call, const union nvme_cmd *cmd, uint8_t
 		}
 		len = (uint64_t)n;
 	}
-	if (len > DATA_MAX || len % 4 || (len && xfer != (to_ctrlr ? NVME_XFER_TO_CTRLR : NVME_XFER_TO_HOST))) {
-		rpc_fail_param(call, "data_len",
-			       "data has at most %u bytes, a multiple of four, and goes the way that the opcode says", DATA_MAX);
+	if (len && xfer != (to_ctrlr ? NVME_XFER_TO_CTRLR : NVME_XFER_TO_HOST)) {
+		rpc_fail_param(call, "data_direction", "the opcode says that its data goes %s",
+			       xfer == NVME_XFER_TO_CTRLR ? "to the controller (h2c)" :
+			       xfer == NVME_XFER_TO_HOST  ? "to the host (c2h)" :
+			       xfer == NVME_XFER_NONE	  ? "nowhere: it has none" :
+							    "both ways, which is not passed through");
 		return -EINVAL;
 	}
+	if (len > DATA_MAX || len % 4) {
+		rpc_fail_param(call, "data_len", "data has at most %u bytes, a multiple of four", DATA_MAX);
+		return -EINVAL;
+	}
+	if (!length_fits(call, cmd, len))
+		return -EINVAL;
 	*ret_len = (uint32_t)len;
 	return 0;
 }

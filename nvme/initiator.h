@@ -83,6 +83,9 @@ struct nvme_request {
 	 */
 	void (*done)(struct nvme_request *req, uint16_t status);
 	uint32_t timeout_ms; /* 0: its queue's */
+	/* A command that others made: len may be less than it moves.  A function over PCIe then gets memory of its own that bounds
+	 * what it can reach; fabrics bound that for every command. */
+	bool guarded;
 	struct nvme_cqe cqe; /* the response; zero but for the CID after C2HData's SUCCESS */
 	/* the queue's */
 	enum nvme_request_state state;
@@ -122,6 +125,10 @@ fiber_fn int nvme_execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd, v
 /* The same for a command that takes longer, or less long, than others: timeout_ms, 0 for the queue's own limit. */
 fiber_fn int nvme_execute_within(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
 				 uint32_t timeout_ms, struct nvme_cqe *ret_cqe);
+
+/* The same for a command that others made (see nvme_request.guarded): whatever it moves, nothing outside buf is touched. */
+fiber_fn int nvme_execute_guarded(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
+				  uint32_t timeout_ms, struct nvme_cqe *ret_cqe);
 
 /* --- queues ----------------------------------------------------------------------------------- */
 

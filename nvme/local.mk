@@ -1,6 +1,6 @@
 noinst_LIBRARIES += %D%/libnvme.a
 %C%_libnvme_a_SOURCES = %D%/nvme.h %D%/cmd.h %D%/status.h %D%/fabrics.h %D%/identify.h %D%/log_page.h %D%/tcp_pdu.h %D%/rdma_cm.h \
-	%D%/words.c %D%/crc32c.h %D%/crc32c.c %D%/initiator.h %D%/internal.h %D%/qpair.c %D%/rdma.h %D%/rdma.c %D%/rdma_data.c %D%/tcp.c %D%/tcp_tx.c %D%/tcp_rx.c \
+	%D%/words.c %D%/transfer.h %D%/transfer.c %D%/crc32c.h %D%/crc32c.c %D%/initiator.h %D%/internal.h %D%/qpair.c %D%/rdma.h %D%/rdma.c %D%/rdma_data.c %D%/tcp.c %D%/tcp_tx.c %D%/tcp_rx.c \
 	%D%/ctrlr.c %D%/ctrlr_fail.c %D%/namespace.c %D%/discover.c %D%/latency.h %D%/latency.c \
 	%D%/bar.h %D%/pcie.h %D%/pcie_ctrlr.c %D%/pcie_qpair.c %D%/pcie_data.c %D%/pcie_cmb.c \
 	%D%/vfio.h %D%/vfio_internal.h %D%/vfio.c %D%/vfio_dma.c %D%/uio.c %D%/mapped_bar.h %D%/mapped_bar.c %D%/msix.h %D%/msix.c \

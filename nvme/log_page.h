@@ -157,6 +157,7 @@ enum nvme_ana_state {
 enum nvme_fid {
 	NVME_FID_ARBITRATION = 0x01,
 	NVME_FID_POWER = 0x02,
+	NVME_FID_LBA_RANGE = 0x03,	   /* 4096 bytes of data */
 	NVME_FID_TEMPERATURE_THRESHOLD = 0x04,
 	NVME_FID_ERROR_RECOVERY = 0x05,
 	NVME_FID_VWC = 0x06,
@@ -165,6 +166,9 @@ enum nvme_fid {
 	NVME_FID_INTERRUPT_VECTOR = 0x09,
 	NVME_FID_WRITE_ATOMICITY = 0x0a,
 	NVME_FID_ASYNC_EVENT = 0x0b,
+	NVME_FID_POWER_TRANSITIONS = 0x0c, /* 256 bytes */
+	NVME_FID_HOST_MEMORY = 0x0d,	   /* Get: 4096 bytes; Set: none */
+	NVME_FID_TIMESTAMP = 0x0e,	   /* 8 bytes */
 	NVME_FID_KEEP_ALIVE = 0x0f,
 	NVME_FID_HOST_BEHAVIOR = 0x16, /* 512 bytes of data */
 	NVME_FID_HOST_ID = 0x81,       /* 16 bytes of data with EXHID (cdw11 bit 0), else 8 */

@@ -120,6 +120,54 @@ static int point_bounce(struct pcie_qpair *qpair, struct pcie_slot *slot, struct
 	return point_prps(qpair, slot, &req->cmd, &iov, 1) ? -ENOMEM : 0;
 }
 
+/* What a function is given to go on with after the data's last page: a list, of which every entry is the sink, the last one, by
+ * which it would go on to a further list, the list itself. */
+static void fill_list(uint64_t *list, uint64_t from, uint64_t list_addr, uint64_t sink_addr)
+{
+	for (uint64_t i = from; i < PCIE_PAGE_SIZE / sizeof(*list) - 1; i++)
+		list[i] = sink_addr;
+	list[PCIE_PAGE_SIZE / sizeof(*list) - 1] = list_addr;
+}
+
+/*
+ * A command that others made may move more than its len: the function goes by its words alone.  Its data is in a bounce buffer
+ * of whole pages, and wherever the function goes on after those it finds two pages that are there for it: a list and a sink.
+ * With two pages of data the second stands where a longer transfer has its list; for what comes from the function it is one until it
+ * is written to.
+ */
+static int point_guarded(struct pcie_qpair *qpair, struct pcie_slot *slot, struct nvme_request *req)
+{
+	uint32_t nr = (req->len + PCIE_PAGE_SIZE - 1) / PCIE_PAGE_SIZE, data_len = (nr ? nr : 1) * PCIE_PAGE_SIZE;
+	uint64_t list_addr, sink_addr, addr;
+	uint64_t *list, *second;
+	char *bounce, *p;
+
+	bounce = p = slot->bounce = dma_alloc(data_len + 2 * PCIE_PAGE_SIZE, PCIE_PAGE_SIZE);
+	if (!bounce)
+		return -ENOMEM;
+	memset(bounce, 0, data_len + 2 * PCIE_PAGE_SIZE);
+	list = (void *)(bounce + data_len);
+	if (!qpair->bar->ops->dma_addr(qpair->bar, bounce, &req->cmd.prp1) ||
+	    !qpair->bar->ops->dma_addr(qpair->bar, list, &list_addr) ||
+	    !qpair->bar->ops->dma_addr(qpair->bar, bounce + data_len + PCIE_PAGE_SIZE, &sink_addr))
+		return -ENOMEM;
+	for (uint32_t i = 0; to_ctrlr(req) && i < req->iovcnt; i++) {
+		memcpy(p, req->iov[i].iov_base, req->iov[i].iov_len);
+		p += req->iov[i].iov_len;
+	}
+	for (uint32_t i = 1; i < nr; i++) {
+		if (!qpair->bar->ops->dma_addr(qpair->bar, bounce + (size_t)i * PCIE_PAGE_SIZE, &addr))
+			return -ENOMEM;
+		list[i - 1] = addr;
+	}
+	fill_list(list, nr > 1 ? nr - 1 : 0, list_addr, sink_addr);
+	req->cmd.prp2 = nr == 2 ? list[0] : list_addr;
+	second = (void *)(bounce + PCIE_PAGE_SIZE);
+	if (nr == 2 && !to_ctrlr(req))
+		fill_list(second, 0, list_addr, sink_addr);
+	return 0;
+}
+
 /* One piece of memory on one page or two: two PRPs and no list.  False: it is more than that, or out of reach. */
 static inline bool point_simple(struct pcie_qpair *qpair, struct nvme_request *req)
 {
@@ -140,6 +188,8 @@ int pcie_data_point(struct pcie_qpair *qpair, struct nvme_request *req)
 	int rc;
 
 	req->cmd.flags &= NVME_CMD_FUSE_MASK;
+	if (req->guarded && nvme_opcode_xfer(req->cmd.opcode))
+		return req->len > PCIE_MAX_XFER_BYTES ? -EMSGSIZE : point_guarded(qpair, &qpair->slots[req->slot], req);
 	if (!req->len || point_simple(qpair, req)) /* without data, whoever knows addresses has put them there */
 		return 0;
 	slot = &qpair->slots[req->slot];

@@ -358,14 +358,8 @@ static void executed(struct nvme_request *req, uint16_t status)
 	fiber_wake(&exec->wait, status);
 }
 
-fiber_fn int nvme_execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
-			  struct nvme_cqe *ret_cqe)
-{
-	return nvme_execute_within(qpair, cmd, buf, len_bytes, 0, ret_cqe);
-}
-
-fiber_fn int nvme_execute_within(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
-				 uint32_t timeout_ms, struct nvme_cqe *ret_cqe)
+static fiber_fn int execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
+			    uint32_t timeout_ms, bool guarded, struct nvme_cqe *ret_cqe)
 {
 	struct iovec iov = {buf, len_bytes};
 	struct execution exec = {
@@ -374,7 +368,8 @@ fiber_fn int nvme_execute_within(struct nvme_qpair *qpair, const union nvme_cmd 
 			.iovcnt = len_bytes ? 1 : 0,
 			.len = len_bytes,
 			.done = executed,
-			.timeout_ms = timeout_ms},
+			.timeout_ms = timeout_ms,
+			.guarded = guarded},
 	};
 	int status;
 
@@ -386,4 +381,22 @@ fiber_fn int nvme_execute_within(struct nvme_qpair *qpair, const union nvme_cmd 
 	if (nvme_status_code((uint16_t)status) == NVME_SC_HOST_PATH_ERROR && qpair->state >= QPAIR_ENDING)
 		return qpair->error.err;
 	return status;
+}
+
+fiber_fn int nvme_execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
+			  struct nvme_cqe *ret_cqe)
+{
+	return execute(qpair, cmd, buf, len_bytes, 0, false, ret_cqe);
+}
+
+fiber_fn int nvme_execute_within(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
+				 uint32_t timeout_ms, struct nvme_cqe *ret_cqe)
+{
+	return execute(qpair, cmd, buf, len_bytes, timeout_ms, false, ret_cqe);
+}
+
+fiber_fn int nvme_execute_guarded(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
+				  uint32_t timeout_ms, struct nvme_cqe *ret_cqe)
+{
+	return execute(qpair, cmd, buf, len_bytes, timeout_ms, true, ret_cqe);
 }

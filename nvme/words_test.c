@@ -7,6 +7,7 @@
 
 #include "nvme/crc32c.h"
 #include "nvme/nvme.h"
+#include "nvme/transfer.h"
 #include "runtime/suite.h"
 
 START_TEST(crc32c_gives_the_check_value_of_its_definition)
@@ -25,6 +26,50 @@ START_TEST(crc32c_in_parts_equals_the_whole)
 		buf[i] = (char)(i * 7);
 	ck_assert_uint_eq(crc32c_end(crc32c_more_iov(crc, iov, 3, sizeof(buf))), crc32c(buf, sizeof(buf)));
 	ck_assert_uint_eq(crc32c_end(crc32c_more_iov(crc, iov, 3, 777)), crc32c(buf, 777));
+}
+END_TEST
+
+static void check_transfer(const union nvme_cmd *cmd, uint32_t io_block_size, enum nvme_transfer want, uint64_t want_len)
+{
+	uint64_t len;
+
+	ck_assert_uint_eq(io_block_size ? nvme_io_transfer(cmd, io_block_size, &len) : nvme_admin_transfer(cmd, &len), want);
+	ck_assert_uint_eq(len, want_len);
+}
+
+START_TEST(a_command_says_how_much_data_it_moves)
+{
+	union nvme_cmd cmd = {.opcode = NVME_ADMIN_IDENTIFY};
+	uint64_t len;
+
+	check_transfer(&cmd, 0, NVME_TRANSFER_KNOWN, 4096);
+	cmd = (union nvme_cmd){.opcode = NVME_ADMIN_GET_LOG_PAGE};
+	cmd.get_log.numdl = 0xffff;
+	cmd.get_log.numdu = 1;
+	check_transfer(&cmd, 0, NVME_TRANSFER_KNOWN, 0x20000 * 4);
+	cmd = (union nvme_cmd){.opcode = NVME_ADMIN_GET_FEATURES, .cdw10 = NVME_FID_NR_QUEUES};
+	check_transfer(&cmd, 0, NVME_TRANSFER_NONE, 0);
+	cmd.cdw10 = NVME_FID_HOST_BEHAVIOR;
+	check_transfer(&cmd, 0, NVME_TRANSFER_KNOWN, 512);
+	cmd.cdw10 |= NVME_FEATURE_SEL_SUPPORTED << NVME_FEATURE_SEL_SHIFT;
+	check_transfer(&cmd, 0, NVME_TRANSFER_NONE, 0);
+	cmd = (union nvme_cmd){.opcode = NVME_ADMIN_GET_FEATURES, .cdw10 = 0xc1};
+	check_transfer(&cmd, 0, NVME_TRANSFER_UNKNOWN, 0);
+	cmd = (union nvme_cmd){.opcode = NVME_ADMIN_NS_MANAGEMENT, .cdw10 = 1};
+	check_transfer(&cmd, 0, NVME_TRANSFER_NONE, 0);
+	cmd = (union nvme_cmd){.opcode = NVME_ADMIN_FORMAT_NVM};
+	check_transfer(&cmd, 0, NVME_TRANSFER_NONE, 0);
+	cmd = (union nvme_cmd){.opcode = 0xc2};
+	check_transfer(&cmd, 0, NVME_TRANSFER_UNKNOWN, 0);
+	cmd = (union nvme_cmd){.opcode = NVME_IO_READ};
+	cmd.rw.nlb = 7;
+	check_transfer(&cmd, 512, NVME_TRANSFER_KNOWN, 4096);
+	ck_assert_uint_eq(nvme_io_transfer(&cmd, 0, &len), NVME_TRANSFER_UNKNOWN);
+	cmd = (union nvme_cmd){.opcode = NVME_IO_DSM};
+	cmd.dsm.nr = 255;
+	check_transfer(&cmd, 512, NVME_TRANSFER_KNOWN, 4096);
+	cmd = (union nvme_cmd){.opcode = NVME_IO_WRITE_ZEROES};
+	check_transfer(&cmd, 512, NVME_TRANSFER_NONE, 0);
 }
 END_TEST
 
@@ -139,6 +184,7 @@ int main(void)
 	const TTest *const tests[] = {
 		crc32c_gives_the_check_value_of_its_definition,
 		crc32c_in_parts_equals_the_whole,
+		a_command_says_how_much_data_it_moves,
 		a_status_travels_above_the_phase_bit,
 		an_errno_goes_to_a_status_and_back,
 		every_status_has_a_name_and_flags_do_not_change_it,

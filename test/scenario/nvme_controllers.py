@@ -79,6 +79,10 @@ class Attaching(Base):
         self.assertEqual(len(data), 4096)
         self.assertEqual(data[768:1024].split(b"\0")[0].decode(), FIRST)
         self.assertEqual(len(base64.urlsafe_b64decode(answer["cpl"])), 16)
+        # The controller goes by the command's own words: a buffer of any other length is none for it.
+        for wrong in (0, 512, 8192):
+            self.assert_error(-32603, "spdk_json_decode_object failed", rpc, "bdev_nvme_send_cmd", {**call, "data_len": wrong}, parameter="data_len")
+        self.assert_error(-32603, "spdk_json_decode_object failed", rpc, "bdev_nvme_send_cmd", {**call, "data_direction": "h2c"}, parameter="data_direction")
         # What the controller refuses is its answer; what is the driver's own does not get there.
         unknown = base64.urlsafe_b64encode(bytes([0xc0]) + bytes(63)).decode()
         cpl = base64.urlsafe_b64decode(rpc("bdev_nvme_send_cmd", {**call, "cmdbuf": unknown, "data_len": 0})["cpl"])
