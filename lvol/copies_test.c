@@ -420,6 +420,41 @@ START_TEST(an_inflated_clone_has_all_of_its_own_and_never_runs_out)
 }
 END_TEST
 
+/* After an opening no node is in memory, and with another parent what differs from it is not known. */
+static void counting(void *arg)
+{
+	struct lvol_store *store = make_store(64);
+	struct lvol *a = make_volume(store, "a", 16, true);
+	struct lvol_info info;
+
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 8 * 2048), 0);
+	snapshot_of(a, "s");
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '2', 0, 2 * 2048), 0);
+	snapshot_of(a, "t");
+	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '3', 4 * 2048, 2048), 0);
+	ck_assert_int_eq(lvol_store_close(store), 0);
+	ck_assert_int_eq(lvol_store_open("base", &store, NULL), 0);
+	a = lvol_find("pool/a");
+	lvol_get_info(a, &info);
+	ck_assert(!info.counting); /* it was known, and is still */
+	ck_assert_uint_eq(info.num_allocated_clusters, 1);
+	ck_assert_int_eq(lvol_decouple(a), 0);
+	ck_assert_ptr_eq(lvol_parent(a), lvol_find("pool/s"));
+	lvol_get_info(a, &info);
+	ck_assert(info.counting);
+	ck_assert_uint_eq(info.num_allocated_clusters, 8); /* all that are mapped, until then */
+	info = info_of(a);
+	ck_assert(!info.counting);
+	ck_assert_uint_eq(info.num_allocated_clusters, 3);
+	lvol_fini();
+}
+
+START_TEST(what_differs_from_a_new_parent_is_counted_in_the_background_and_said_to_be)
+{
+	run_sim(1, 1, counting, NULL);
+}
+END_TEST
+
 /* Closed and opened again. */
 static void aged(void *arg)
 {
@@ -432,6 +467,8 @@ static void aged(void *arg)
 	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '1', 0, 4 * 2048), 0);
 	snapshot_of(a, "s");
 	ck_assert_int_eq(io("pool/a", BDEV_WRITE, '2', 0, 2 * 2048), 0);
+	ck_assert_uint_eq(info_of(a).num_allocated_clusters, 2);
+	ck_assert_int_eq(store_checkpoint(lvol_store_blobstore(store)), 0); /* nothing else has its page written */
 	ck_assert_int_eq(lvol_exclusive(a, &bytes), 0);
 	ck_assert_uint_eq(bytes, 2 * MIB);
 	fiber_sleep(30 * 1000000);
@@ -519,6 +556,7 @@ int main(void)
 	tcase_add_test(tc, a_volume_with_another_parent_keeps_what_differs_and_shows_the_others_rest);
 	tcase_add_test(tc, a_volume_with_a_bdev_for_a_parent_keeps_what_differs_and_shows_the_bdevs_rest);
 	tcase_add_test(tc, an_inflated_clone_has_all_of_its_own_and_never_runs_out);
+	tcase_add_test(tc, what_differs_from_a_new_parent_is_counted_in_the_background_and_said_to_be);
 	tcase_add_test(tc, the_last_count_of_exclusive_space_and_its_age_outlive_a_restart);
 	tcase_add_test(tc, attributes_come_with_a_snapshot_and_read_only_stays);
 	suite_add_tcase(s, tc);

@@ -241,6 +241,30 @@ class Volumes(ferrule.Case):
         self.assertEqual((w["exclusive_bytes"], w["exclusive_age_ms"]), (None, None))
         self.assertIn("s ago", daemon.cli("volume", "space", "pool/v").stdout)
 
+    def test_a_count_that_is_not_known_yet_is_said_to_be_under_way(self):
+        daemon = self.daemon()
+        rpc = self.store(daemon)
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 16, "thin_provision": True})
+        rpc("nvmf_create_transport", {"trtype": "TCP"})
+        rpc("nvmf_create_subsystem", {"nqn": NQN, "allow_any_host": True})
+        rpc("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": "pool/v", "nsid": 1}})
+        port = ferrule.listen(rpc, NQN)
+        for length, snapshot in [(8, "s"), (2, "t"), (1, None)]:
+            ferrule.nvme(port, "write", "--nsid", "1", "--length", str(length * MIB), data=os.urandom(length * MIB))
+            if snapshot:
+                rpc("bdev_lvol_snapshot", {"lvol_name": "pool/v", "snapshot_name": snapshot})
+        daemon.restart()
+        rpc = daemon.rpc()
+        volume = lambda: [v for v in rpc("bdev_lvol_get_lvols") if v["name"] == "v"][0]
+        driver = lambda: rpc("bdev_get_bdevs", {"name": "pool/v"})[0]["driver_specific"]["lvol"]
+        rpc("bdev_lvol_decouple_parent", {"name": "pool/v"})
+        first = volume()
+        self.assertEqual((first["counting"], first["num_allocated_clusters"]), (True, 8))
+        while driver()["counting"]:
+            pass
+        self.assertEqual((volume()["counting"], volume()["num_allocated_clusters"]), (False, 2))
+        self.assertEqual(driver()["num_allocated_clusters"], 2)
+
     def test_check_finds_a_store_sound_and_a_damaged_one_not(self):
         daemon = self.daemon("--ephemeral")
         rpc = self.store(daemon)
