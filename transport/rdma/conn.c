@@ -51,9 +51,9 @@ static void conn_free(struct rdma_conn *conn)
 {
 	struct rdma_group *group = conn->group;
 
+	assert(!conn->work_queued);
 	set_state(conn, CONN_GONE);
 	timer_cancel(&conn->timer);
-	list_del(&conn->qp_link);
 	list_del(&conn->group_link);
 	rnic_conn_destroy(conn->rnic);
 	rdma_slots_free(conn->slots);
@@ -90,12 +90,17 @@ static void advance(struct rdma_conn *conn)
 	if (!conn->qp_gone && is_drained(conn)) {
 		rnic_qp_destroy(conn->rnic);
 		conn->qp_gone = true;
-		/* What completed before is in the queue still, and its slots are to be posted again. */
+		/*
+		 * From here on its number may be another's.  What completed before is in the queue still, and finds no connection; shared
+		 * slots are posted again.
+		 */
+		list_del(&conn->qp_link);
 		rdma_cq_poll_dry(conn->cq);
 		rdma_req_release_held(conn, true);
 		timer_cancel(&conn->timer);
 	}
-	if (conn->qp_gone && conn->nvmf_gone)
+	/* Who has a task waiting comes here again with it. */
+	if (conn->qp_gone && conn->nvmf_gone && !conn->work_queued)
 		conn_free(conn);
 }
 

@@ -182,6 +182,7 @@ void rdma_cq_close(struct rdma_cq *cq);
 int rdma_cq_claim(struct rdma_port *port, uint32_t nr, struct rdma_cq **ret_cq);
 /* The queue pair is gone.  The queue may go too. */
 void rdma_cq_unclaim(struct rdma_cq *cq, uint32_t nr);
+/* All that is in it now. */
 void rdma_cq_poll_dry(struct rdma_cq *cq);
 
 /* One for each poll group. */
@@ -257,7 +258,7 @@ struct rdma_conn {
 	struct rnic_conn *rnic;
 	enum rdma_conn_state state;
 	bool draining, nvmf_gone, qp_gone, recvs_drained, drain_over, handshaking;
-	struct list group_link, qp_link;
+	struct list group_link, qp_link; /* qp_link: as long as it has its queue pair */
 	struct timer timer; /* of an end */
 	struct task work;
 	unsigned work_flags;
