@@ -268,6 +268,28 @@ SIM_TEST(a_send_queue_that_is_too_short_for_all_lists_is_shared)
 	raw_down(&c);
 }
 
+SIM_TEST(what_responses_say_of_the_queues_head_never_goes_back)
+{
+	struct nvme_keyed_sgl list[16];
+	unsigned nr = 127, first;
+
+	raw_up(&c, &addr, 128);
+	first = c.io.nr_responses;
+	ck_assert_uint_eq(c.io.responses[first - 1].sqhd, 1); /* Connect's */
+	for (unsigned i = 0; i < nr; i++) {
+		union nvme_cmd cmd = raw_rw(NVME_IO_READ, (uint16_t)i, 0, i % 3 ? 16 : 512);
+		uint32_t bytes = make_list(&c.io, list, 16, 0, i % 3 ? 8192 : 262144);
+
+		cmd.sgl = (struct nvme_sgl){ .len = bytes, .type = NVME_SGL_LIST_IN_CAPSULE };
+		ck_assert_int_eq(raw_send(&c.io, &cmd, list, bytes), 0);
+	}
+	for (unsigned i = 0; i < nr; i++)
+		ck_assert_uint_eq(raw_wait(&c.io, (uint16_t)i, NULL), WORKS);
+	for (unsigned i = 0; i < nr; i++)
+		ck_assert_uint_eq(c.io.responses[first + i].sqhd, (2 + i) % 128);
+	raw_down(&c);
+}
+
 /* --- connection requests ---------------------------------------------------------------------------------------------------------- */
 
 SIM_TEST(a_bad_connection_request_is_rejected_with_the_number_of_what_is_wrong)
@@ -624,6 +646,7 @@ int main(void)
 		commands_wait_for_buffers_when_the_pool_is_dry,
 		a_host_that_answers_each_response_with_a_command_never_waits_for_a_receive,
 		a_send_queue_that_is_too_short_for_all_lists_is_shared,
+		what_responses_say_of_the_queues_head_never_goes_back,
 		a_bad_connection_request_is_rejected_with_the_number_of_what_is_wrong,
 		a_target_without_room_rejects_and_goes_on,
 		connect_for_another_queue_than_the_request_named_ends_the_connection,

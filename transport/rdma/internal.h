@@ -269,6 +269,7 @@ struct rdma_conn {
 	uint32_t depth;	    /* commands, as the connection request had it */
 	uint32_t max_send, sq_free;
 	uint32_t responses_free; /* receives of the host's that no response is on its way to: HRQSIZE at first */
+	uint16_t sqhd; /* of the response posted last */
 	uint32_t max_recv;
 	struct rdma_cq *cq;
 	uint32_t cq_claim;

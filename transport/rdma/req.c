@@ -201,12 +201,26 @@ static void chain_add_data(struct chain *chain, struct rdma_req *req, uint8_t op
 		      info->max_message_bytes, req->conn->port->pool_lkey, send);
 }
 
+/*
+ * One that needs several portions is overtaken by others, and the host sees the queue's head in the order of posting: it tells how
+ * many have been answered, and never goes back.
+ */
+static void set_sqhd(struct rdma_conn *conn, struct nvme_cqe *cqe)
+{
+	if (conn->qpair.sq_flow_control_disabled)
+		return;
+	if (++conn->sqhd >= conn->qpair.sq_size)
+		conn->sqhd = 0;
+	cqe->sqhd = conn->sqhd;
+}
+
 static void chain_add_response(struct chain *chain, struct rdma_req *req)
 {
 	struct rdma_conn *conn = req->conn;
 	struct rnic_send *send = chain_add(chain, req->sgl.invalidate ? RNIC_SEND_INVALIDATE : RNIC_SEND);
 
 	conn->cqes[req->idx] = req->nreq.cqe;
+	set_sqhd(conn, &conn->cqes[req->idx]);
 	send->remote_key = req->sgl.invalidate ? req->sgl.invalidate_key : 0;
 	send->sge[0] = (struct rnic_sge){ (uintptr_t)&conn->cqes[req->idx], sizeof(struct nvme_cqe), rnic_mr_lkey(conn->cqes_mr) };
 	send->nr_sge = 1;
@@ -332,7 +346,7 @@ static void portion_done(struct rdma_req *req)
 		nvmf_req_data_received(&req->nreq);
 	} else if (!req->response_posted) {
 		set_state(req, REQ_SEND_WAIT);
-		fifo_push(&conn->send_wait, &req->link);
+		fifo_push_first(&conn->send_wait, &req->link);
 	} else {
 		req_release(req);
 	}
