@@ -97,14 +97,15 @@ static int open_file(const struct bdev_uring_opts *opts, uint32_t block_size, ui
 
 /*
  * Two writers of one store would ruin it.  The lock has a descriptor of its own, which the ring never refers to: so it is
- * gone as soon as its process is, however that ended.
+ * gone as soon as its process is, however that ended.  A block device is also claimed from the kernel, by O_EXCL: nobody mounts it,
+ * nor takes it away, and one that is mounted or has a volume on it is not taken.
  */
-static int lock_file(const struct bdev_uring_opts *opts, int *ret_fd)
+static int lock_file(const struct bdev_uring_opts *opts, bool is_block, int *ret_fd)
 {
 	*ret_fd = -1;
 	if (opts->read_only)
 		return 0;
-	*ret_fd = open(opts->filename, O_RDONLY | O_CLOEXEC);
+	*ret_fd = open(opts->filename, O_RDONLY | O_CLOEXEC | (is_block ? O_EXCL : 0));
 	if (*ret_fd < 0)
 		return -errno;
 	if (flock(*ret_fd, LOCK_EX | LOCK_NB) == 0)
@@ -230,7 +231,7 @@ fiber_fn int bdev_uring_create(const struct bdev_uring_opts *opts, struct bdev *
 	u->filename = strdup(opts->filename);
 	if (!u->filename)
 		goto out_free;
-	rc = lock_file(opts, &u->lock_fd);
+	rc = lock_file(opts, u->is_block, &u->lock_fd);
 	if (rc)
 		goto out_free;
 	rc = u->fd = open_file(opts, block_size, &u->mem_align);

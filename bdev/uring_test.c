@@ -2,9 +2,11 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -268,6 +270,62 @@ START_TEST(what_is_no_device_is_refused_and_identity_is_stable)
 }
 END_TEST
 
+/* A block device of the file.  False: not on this machine, or not for us. */
+static bool loop_attach(char device[64], int *ret_fd)
+{
+	struct loop_config config = { .block_size = BS };
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), file = open(path, O_RDWR | O_CLOEXEC), nr;
+	bool ok = false;
+
+	*ret_fd = -1;
+	for (unsigned tries = 0; control >= 0 && !ok && tries < 10; tries++) { /* another may take the free one first */
+		nr = ioctl(control, LOOP_CTL_GET_FREE);
+		snprintf(device, 64, "/dev/loop%d", nr);
+		*ret_fd = nr < 0 ? -1 : open(device, O_RDWR | O_CLOEXEC);
+		if (*ret_fd < 0)
+			break;
+		config.fd = (uint32_t)file;
+		config.info.lo_flags = LO_FLAGS_AUTOCLEAR; /* gone with its last descriptor */
+		ok = !ioctl(*ret_fd, LOOP_CONFIGURE, &config);
+		if (!ok)
+			close(*ret_fd);
+	}
+	if (control >= 0)
+		close(control);
+	close(file);
+	return ok;
+}
+
+static void claimed(void *arg)
+{
+	struct bdev_uring_opts opts = { .name = "x" };
+	char device[64];
+	struct bdev *bdev;
+	int fd, other;
+
+	if (!loop_attach(device, &fd))
+		return;
+	opts.filename = device;
+	ck_assert_int_eq(bdev_uring_create(&opts, &bdev), 0);
+	ck_assert_int_eq(open(device, O_RDONLY | O_EXCL | O_CLOEXEC), -1);
+	ck_assert_int_eq(errno, EBUSY);
+	ck_assert_int_eq(bdev_unregister_wait(bdev), 0);
+	other = open(device, O_RDONLY | O_EXCL | O_CLOEXEC);
+	ck_assert_int_ge(other, 0);
+	ck_assert_int_eq(bdev_uring_create(&opts, &bdev), -EBUSY);
+	opts.read_only = true;
+	ck_assert_int_eq(bdev_uring_create(&opts, &bdev), 0);
+	ck_assert_int_eq(bdev_unregister_wait(bdev), 0);
+	close(other);
+	close(fd);
+}
+
+START_TEST(a_block_device_that_is_written_to_is_held_against_the_kernel)
+{
+	run_real(NULL, claimed, NULL);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -276,6 +334,7 @@ int main(void)
 		fua_at_depth_32_costs_at_most_a_flush_for_eight_writes,
 		flushes_that_come_together_share_one,
 		what_is_no_device_is_refused_and_identity_is_stable,
+		a_block_device_that_is_written_to_is_held_against_the_kernel,
 	};
 
 	return run_suite_within("uring", tests, sizeof(tests) / sizeof(tests[0]), 60, make_file, remove_file);

@@ -63,6 +63,10 @@ static char *cell(json_t *row, const struct cli_column *column)
 			text = v && !json_is_null(v) ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) : strdup("-");
 		break;
 	case CLI_COUNT:
+		if (json_is_integer(v) && json_integer_value(v) < 0) { /* -1: not said */
+			text = strdup("-");
+			break;
+		}
 		rc = asprintf(&text, "%" PRIu64, number_at(row, column->path));
 		break;
 	case CLI_SIZE:

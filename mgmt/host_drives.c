@@ -169,6 +169,14 @@ static int by_address(const void *a, const void *b)
 	return strcmp(((const struct host_drive *)a)->address, ((const struct host_drive *)b)->address);
 }
 
+void host_driver_of(const char *root, const char *address, char *ret_driver, size_t size)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/driver", root, address);
+	link_name(path, ret_driver, size);
+}
+
 unsigned host_find_drives(const char *root, struct host_drive drives[HOST_MAX_DRIVES])
 {
 	char path[PATH_MAX], text[64];
@@ -189,8 +197,10 @@ unsigned host_find_drives(const char *root, struct host_drive drives[HOST_MAX_DR
 			continue;
 		*drive = (struct host_drive){ .numa_node = -1 };
 		snprintf(drive->address, sizeof(drive->address), "%.15s", e->d_name);
-		snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/driver", root, e->d_name);
-		link_name(path, drive->driver, sizeof(drive->driver));
+		host_driver_of(root, drive->address, drive->driver, sizeof(drive->driver));
+		snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/driver_override", root, e->d_name);
+		read_line(path, text, sizeof(text));
+		snprintf(drive->override, sizeof(drive->override), "%.31s", strcmp(text, "(null)") ? text : "");
 		snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/iommu_group", root, e->d_name);
 		link_name(path, drive->group, sizeof(drive->group));
 		snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/numa_node", root, e->d_name);

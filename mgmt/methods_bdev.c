@@ -384,7 +384,7 @@ static fiber_fn void file_create(struct rpc_call *call, const char *product_name
 	} else if (rc == -EEXIST) {
 		create_failed(call, rc);
 	} else if (rc == -EBUSY) {
-		rpc_fail_errno(call, rc, "%s is in use by another device or another daemon", path);
+		rpc_fail_errno(call, rc, "%s is in use: by another device, another daemon, or the kernel (mounted, or with a volume on it)", path);
 		rpc_blame(call, "filename");
 	} else {
 		rpc_fail_errno(call, rc, "%s cannot be used", path);

@@ -61,9 +61,9 @@ esac
 for d in \$(addresses); do
     for i in \$(seq 300); do ls /sys/bus/pci/devices/\$d/nvme/nvme*/nvme*n* > /dev/null 2>&1 && break; sleep 0.1; done
 done
-setup --hugepages $1M --dry-run
+setup --all --hugepages $1M --dry-run
 [ "\$(ferrule --json host status | grep -c '"driver": "nvme"')" = "\$(addresses | wc -l)" ]
-setup --hugepages $1M
+setup --all --hugepages $1M
 ferrule --json host status
 ferrule --json host status | grep -q '"iommu": $([ "$MODE" = vfio ] && echo true || echo false)'
 [ "\$(ferrule --json host status | grep -c "\"driver\": \"\$driver\"")" = "\$(addresses | wc -l)" ]
