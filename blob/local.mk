@@ -35,6 +35,7 @@ BLOB_SOURCES = \
 	%D%/load.c \
 	%D%/lock.c \
 	%D%/map.c \
+	%D%/map.h \
 	%D%/mirror.c \
 	%D%/mutant.c \
 	%D%/mutant.h \
