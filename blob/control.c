@@ -95,8 +95,6 @@ fiber_fn int blob_create(struct store *s, const struct blob_create_opts *opts, s
 	uint32_t slot;
 	int rc;
 
-	if (opts->external)
-		ext_wait_left(s, opts->external);
 	rc = check_create(s, opts);
 	if (!rc)
 		rc = size_in_clusters(s, opts->size_bytes, &nr_clusters);
@@ -106,6 +104,8 @@ fiber_fn int blob_create(struct store *s, const struct blob_create_opts *opts, s
 		return rc;
 	if (opts->thick)
 		rc = promise_wait(s, thick_promise(s, nr_clusters));
+	if (!rc && opts->external)
+		ext_wait_left(s, opts->external); /* last: another volume may let the bdev go at any time */
 	if (!rc)
 		rc = check_create(s, opts); /* somebody may have taken the name meanwhile */
 	if (rc) {

@@ -279,6 +279,15 @@ static struct fill *sibling(const struct fill *f)
 	return NULL;
 }
 
+static void own_leave(struct fill *f)
+{
+	struct blob *b = f->blob;
+
+	if (f->in_own && --b->nr_in_own == 0)
+		fiber_cond_broadcast(&b->own_idle);
+	f->in_own = false;
+}
+
 void fill_over(struct fill *f, int status)
 {
 	struct store *s = f->blob->store;
@@ -288,8 +297,7 @@ void fill_over(struct fill *f, int status)
 	if (f->own_held && status && !sibling(f))
 		cluster_release(s, b, f->own);
 	f->own_held = false;
-	if (f->in_own && --b->nr_in_own == 0)
-		fiber_cond_broadcast(&b->own_idle);
+	own_leave(f);
 	if (s->csum)
 		csum_fill_over(f);
 	f->state = FILL_FREE;
@@ -666,17 +674,26 @@ static void fill_again(struct fill *f)
 	if (f->own_held && !sibling(f))
 		cluster_release(s, f->blob, f->own);
 	f->own_held = false;
+	own_leave(f);
 	admit_release(s, &f->admission);
 	fill_space(f);
 }
 
-/* Whoever else holds the cluster no longer does. */
+/*
+ * Whoever else holds the cluster no longer does: it is the blob's own now.  Those at work in it must be over before a snapshot shares
+ * it; the others will ask whether they may enter.
+ */
 static void fill_mapped(struct fill *f)
 {
 	struct fill *o;
 
-	while ((o = sibling(f)) && o->own == f->own)
+	while ((o = sibling(f)) && o->own == f->own) {
 		o->own_held = false;
+		if (o->admission.held && !o->in_own && !BLOB_MUTANT(SNAPSHOT_PASSES_SIBLING)) {
+			o->in_own = true;
+			o->blob->nr_in_own++;
+		}
+	}
 }
 
 static void fill_record(struct fill *f, struct found at)

@@ -393,6 +393,58 @@ START_TEST(a_write_in_place_while_its_cluster_is_copied_is_not_lost)
 }
 END_TEST
 
+/* --- two first writes share a new cluster, and one is slow --- */
+
+static void slow_writer(void *arg)
+{
+	struct copier *c = arg;
+	uint8_t *buf = aligned_alloc(4096, 4096);
+
+	memset(buf, 1, 4096);
+	fiber_wake(&c->over, blob_rw(&c->b, c->blob, BLOB_WRITE, 0, 32, 8, buf));
+	free(buf);
+}
+
+static void run_sibling(void *arg)
+{
+	struct copier *c = calloc(1, sizeof(*c));
+	uint8_t *buf = aligned_alloc(4096, 4096);
+	struct blob *snapshot;
+
+	bench_start(&c->b);
+	c->blob = make_blob(&c->b, "volume", CLUSTER_BYTES);
+	fiber_wait_init(&c->over);
+	crash_disk_set_delays(c->b.disk, 1000000, 0);
+	ck_assert_int_eq(fiber_spawn(thread_current(), "slow", slow_writer, c), 0);
+	fiber_sleep(20);
+	crash_disk_set_delays(c->b.disk, 10, 0);
+	memset(buf, 2, 4096);
+	ck_assert_int_eq(blob_rw(&c->b, c->blob, BLOB_WRITE, 0, 8, 8, buf), 0);
+	ck_assert(!c->over.done); /* else the test proves nothing */
+	ck_assert_int_eq(blob_snapshot(c->blob, &(struct blob_copy_opts){.name = "s"}, &snapshot), 0);
+	ck_assert(c->over.done); /* what the snapshot shares is written by nobody any more */
+	ck_assert_int_eq(fiber_wait(&c->over), 0);
+	memset(buf, 3, 4096);
+	ck_assert_int_eq(blob_rw(&c->b, c->blob, BLOB_WRITE, 0, 8, 8, buf), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		ck_assert_int_eq(blob_rw(&c->b, i / 2 ? snapshot : c->blob, BLOB_READ, 0, i % 2 ? 32 : 8, 8, buf), 0);
+		assert_blocks(buf, 8, i % 2 ? 1 : i ? 2 : 3);
+	}
+	free(buf);
+	blob_close(c->blob);
+	bench_close(&c->b);
+	bench_check(&c->b);
+	bench_end(&c->b);
+	free(c);
+}
+
+START_TEST(a_snapshot_waits_for_a_first_write_whose_cluster_another_one_has_mapped)
+{
+	for (unsigned seed = 1; seed <= 4; seed++)
+		run_sim(seed, 1, run_sibling, NULL);
+}
+END_TEST
+
 /* --- copies --- */
 
 #define NR_COPIED 24u
@@ -517,6 +569,7 @@ int main(void)
 	const TTest *const tests[] = {a_deletion_waits_for_a_child_that_parts_with_the_snapshot,
 				      few_clusters_are_copied_at_a_time_and_all_writes_that_wait_for_one_end,
 				      a_write_in_place_while_its_cluster_is_copied_is_not_lost,
+				      a_snapshot_waits_for_a_first_write_whose_cluster_another_one_has_mapped,
 				      an_inflated_blob_has_no_parent_though_it_lost_one_meanwhile,
 				      snapshots_of_a_blob_under_load_are_causal_and_whole_simulated,
 				      snapshots_of_a_blob_under_load_are_causal_and_whole_on_two_cores};

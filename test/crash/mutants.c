@@ -12,7 +12,7 @@
 #ifdef BLOB_MUTANTS
 #define NR_QUICK_ROUNDS 24u /* in which few looks are made at many histories: most bugs need no more */
 
-static const unsigned short known[BLOB_MUTANT_NR] = { /* not named: the first */
+static const uint32_t known[BLOB_MUTANT_NR] = { /* not named: the first */
 	[BLOB_MUTANT_RECORD_BEFORE_DATA] = 1,
 	[BLOB_MUTANT_EARLY_FUA_ACK] = 2,
 	[BLOB_MUTANT_CUT_BEFORE_ROOT] = 4,
@@ -32,6 +32,7 @@ static const unsigned short known[BLOB_MUTANT_NR] = { /* not named: the first */
 	[BLOB_MUTANT_CHECKPOINT_NOT_FROZEN] = 4,
 	[BLOB_MUTANT_SNAPSHOT_BEFORE_COMMIT] = 4,
 	[BLOB_MUTANT_SNAPSHOT_NO_DRAIN] = 78,
+	[BLOB_MUTANT_SNAPSHOT_PASSES_SIBLING] = 140238,
 	[BLOB_MUTANT_SNAPSHOT_NOT_CAUSAL] = 10,
 	[BLOB_MUTANT_SNAPSHOT_COUNT_NOT_REPLAYED] = 4,
 	[BLOB_MUTANT_CLONE_UNCOUNTED] = 4,
