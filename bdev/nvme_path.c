@@ -217,6 +217,12 @@ static void close_function(struct bdev_nvme_path *path)
 	path->bar = NULL;
 }
 
+/* The function is there, and others want it: it goes in good order, and comes back when it is ours again. */
+static bool asked_back(const struct bdev_nvme_path *path)
+{
+	return path->removed && path->bar && !nvme_bar_removed(path->bar);
+}
+
 /* --- the path's life ---------------------------------------------------------------------------------- */
 
 /* Until the path is of no use any more, for whatever reason. */
@@ -341,7 +347,7 @@ fiber_fn void bdev_nvme_path_life(void *arg)
 			attached(path, 0);
 			bdev_nvme_channels_kick(path->ctrlr);
 			watch(path);
-			if (path->end_asked && !path->failed && !path->removed)
+			if (!path->failed && (path->removed ? asked_back(path) : path->end_asked))
 				let_go(path);
 			if (path->failed && path->nvme)
 				path->error = *nvme_ctrlr_error(path->nvme);
@@ -350,9 +356,12 @@ fiber_fn void bdev_nvme_path_life(void *arg)
 			path->removed = true;
 		if (!path->end_asked && (path->was_live || path->nr_tries == 1) && !path->reset_asked)
 			log_warning("%s: path %u is down: %s", path->ctrlr->name, path->idx,
-				    path->removed && !*path->error.text ? "it was removed" : path->error.text);
+				    !path->removed || *path->error.text ? path->error.text :
+				    asked_back(path)			? "it is asked for by others" :
+									  "it was removed");
 		asked = path->reset_asked;
-		path_down(path, goes_on(path) ? BDEV_NVME_DOWN : BDEV_NVME_ENDING, path->end_asked && !rc);
+		path_down(path, goes_on(path) ? BDEV_NVME_DOWN : BDEV_NVME_ENDING,
+			  !rc && (path->end_asked || (asked_back(path) && !path->failed)));
 		if (!goes_on(path))
 			break;
 		/* What was live for a while and failed is tried again at once. */

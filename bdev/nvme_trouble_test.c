@@ -85,6 +85,28 @@ SIM_TEST(a_swallowed_command_is_aborted_then_the_drive_is_reset_then_it_succeeds
 	shut();
 }
 
+/* The drive counts more Aborts than it takes as an error of ours. */
+SIM_TEST(many_commands_that_hang_are_aborted_as_many_at_a_time_as_the_drive_takes)
+{
+	const struct soft_fault slow = { .kind = SOFT_DELAY, .admin = true, .opcode = NVME_ADMIN_ABORT, .count = 1000, .arg = 100 * MS };
+	struct soft_counters before, after;
+
+	opts.connect.timeout_us = 2 * SECOND;
+	opts.connect.abort_timeout_us = 10 * SECOND;
+	attach();
+	soft_fault_add(drive, &slow);
+	fault(SOFT_STALL, NVME_IO_WRITE, 0, 20, 0);
+	soft_get_counters(drive, &before);
+	submit_many(20, BDEV_WRITE, data, 8);
+	wait_many(60 * SECOND);
+	soft_get_counters(drive, &after);
+	ck_assert_uint_eq(nr_with_status(0), 20);
+	ck_assert_uint_eq(after.nr_aborts - before.nr_aborts, 20);
+	ck_assert_uint_eq(after.nr_resets, before.nr_resets);
+	ck_assert_msg(!soft_host_errors(drive), "%s", soft_last_host_error(drive));
+	shut();
+}
+
 SIM_TEST(a_drive_that_is_dead_for_a_while_fails_io_in_its_time_and_comes_back)
 {
 	uint64_t start_us;
@@ -144,6 +166,30 @@ SIM_TEST(a_drive_pulled_out_under_load_goes_and_comes_back)
 		open_ns("Nvme0n1");
 		ck_assert_int_eq(bdev_write(ch, data, 0, 64, 0), 0);
 	}
+	shut();
+}
+
+SIM_TEST(a_drive_that_others_ask_for_is_shut_down_while_it_is_there_and_comes_back)
+{
+	struct soft_counters before, after;
+
+	sopts.latency_us = 200;
+	attach();
+	soft_get_counters(drive, &before);
+	submit_many(200, BDEV_READ, back, 8);
+	fiber_sleep(300);
+	present = false;
+	soft_ask_back(drive);
+	wait_many(2 * SECOND);
+	fiber_sleep(SECOND);
+	soft_get_counters(drive, &after);
+	ck_assert_uint_eq(nr_with_status(0) + nr_with_status(-ENODEV), 200);
+	ck_assert_uint_eq(after.nr_shutdowns, before.nr_shutdowns + 1);
+	ck_assert_uint_eq(nr_removals, 1);
+	ck_assert_ptr_null(bdev_nvme_find("Nvme0"));
+	present = true;
+	fiber_sleep(3 * SECOND);
+	ck_assert_ptr_nonnull(bdev_find("Nvme0n1"));
 	shut();
 }
 
@@ -396,9 +442,11 @@ int main(void)
 		a_drive_that_answers_nonsense_is_reset_and_costs_no_operation,
 		a_command_that_kills_the_drive_each_time_fails_in_the_end,
 		a_swallowed_command_is_aborted_then_the_drive_is_reset_then_it_succeeds,
+		many_commands_that_hang_are_aborted_as_many_at_a_time_as_the_drive_takes,
 		a_drive_that_is_dead_for_a_while_fails_io_in_its_time_and_comes_back,
 		a_drive_that_stays_dead_is_given_up_and_its_bdevs_go,
 		a_drive_pulled_out_under_load_goes_and_comes_back,
+		a_drive_that_others_ask_for_is_shut_down_while_it_is_there_and_comes_back,
 		detaching_closes_in_good_order_and_io_in_flight_ends,
 		what_stands_on_a_namespace_that_is_let_go_can_still_write,
 		a_drive_that_is_not_there_is_not_attached,

@@ -55,7 +55,8 @@ struct nvme_bar {
 	uint32_t size;	     /* bytes that may be accessed */
 	uint16_t nr_vectors; /* 0: no interrupts */
 	bool removed;	     /* atomic; never becomes false again */
-	/* The function asks to be let go, or is gone.  On the app thread, once; NULL: nobody listens. */
+	/* The function is gone, or, while removed is not set, somebody asks to have it: it is still there and is to be shut down
+	 * and closed.  On the app thread, once for each at most; NULL: nobody listens, and being asked is being gone. */
 	void (*on_removed)(struct nvme_bar *bar, void *arg);
 	void *on_removed_arg;
 };

@@ -343,10 +343,16 @@ fiber_fn int nvme_abort(struct nvme_ctrlr *ctrlr, struct nvme_qpair *qpair, cons
 	*ret_aborted = false;
 	if (req->state != NVME_REQUEST_IN_FLIGHT)
 		return 0;
+	while (ctrlr->nr_aborts > ctrlr->id.acl)
+		fiber_sleep(READY_POLL_US);
+	if (req->state != NVME_REQUEST_IN_FLIGHT)
+		return 0;
 	cmd.opcode = NVME_ADMIN_ABORT;
 	cmd.abort.sqid = qpair->qid;
 	cmd.abort.cid = req->cmd.cid;
+	ctrlr->nr_aborts++;
 	rc = nvme_execute(ctrlr->admin, &cmd, NULL, 0, &cqe);
+	ctrlr->nr_aborts--;
 	*ret_aborted = !rc && !(cqe.dw0 & 1);
 	return rc;
 }
@@ -520,6 +526,7 @@ fiber_fn int nvme_ctrlr_connect(const struct nvme_connect_opts *opts, struct nvm
 		return -ENOTSUP;
 	}
 	ctrlr->thread = thread_current();
+	list_init(&ctrlr->aborts);
 	ctrlr->opts = *opts;
 	ctrlr->failed = true; /* until it is up, the caller hears by our result */
 	timer_init(&ctrlr->keep_alive_timer, keep_alive_due, ctrlr);

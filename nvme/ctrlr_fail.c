@@ -15,6 +15,7 @@ struct failure {
 
 struct abortion {
 	struct nvme_ctrlr *ctrlr;
+	struct list link; /* of ctrlr->aborts */
 	struct nvme_request req;
 };
 
@@ -49,23 +50,46 @@ void ctrlr_queue_failed(struct nvme_qpair *qpair)
 	thread_send(f->ctrlr->thread, failure_arrived, f);
 }
 
+static void abort_over(struct abortion *a)
+{
+	told(a->ctrlr);
+	free(a);
+}
+
+/* As many at a time as the controller takes; the others wait.  Source: NVM Express Base 2.0, 5.1 and figure 275 (ACL). */
+static void send_aborts(struct nvme_ctrlr *ctrlr)
+{
+	bool live = ctrlr->admin && nvme_qpair_is_live(ctrlr->admin);
+
+	while (!list_empty(&ctrlr->aborts) && (!live || ctrlr->nr_aborts <= ctrlr->id.acl)) {
+		struct abortion *a = list_entry(list_pop(&ctrlr->aborts), struct abortion, link);
+
+		if (!live) {
+			abort_over(a);
+			continue;
+		}
+		ctrlr->nr_aborts++;
+		nvme_qpair_submit(ctrlr->admin, &a->req);
+	}
+}
+
 /* A command that was aborted completes by itself; one that was not has the rest of its time. */
 static void abort_done(struct nvme_request *req, uint16_t status)
 {
 	struct abortion *a = container_of(req, struct abortion, req);
+	struct nvme_ctrlr *ctrlr = a->ctrlr;
 
-	told(a->ctrlr);
-	free(a);
+	ctrlr->nr_aborts--;
+	send_aborts(ctrlr);
+	abort_over(a);
 }
 
 static void abort_arrived(void *arg)
 {
 	struct abortion *a = arg;
 
-	if (a->ctrlr->admin && nvme_qpair_is_live(a->ctrlr->admin))
-		nvme_qpair_submit(a->ctrlr->admin, &a->req);
-	else
-		abort_done(&a->req, 0);
+	list_add_tail(&a->ctrlr->aborts, &a->link);
+	send_aborts(a->ctrlr);
 }
 
 void ctrlr_abort_later(struct nvme_qpair *qpair, const struct nvme_request *req)

@@ -167,6 +167,8 @@ struct nvme_ctrlr {
 	struct nvme_request keep_alive, aer;
 	bool keep_alive_busy, aer_busy;
 	unsigned nr_keep_alives_missed;
+	struct list aborts; /* of ctrlr_fail.c: not yet sent */
+	unsigned nr_aborts; /* sent and not answered; at most id.acl + 1 */
 	bool failed; /* opts.failed was called, or there is nobody to call any more */
 	struct nvme_error error;
 	uint32_t nr_told; /* atomic: messages from queues under way, and the Aborts they asked for */

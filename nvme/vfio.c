@@ -16,6 +16,7 @@
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 
+#include "nvme/fabrics.h"
 #include "nvme/msix.h"
 #include "nvme/vfio_internal.h"
 
@@ -192,7 +193,9 @@ static void requested(struct ring_op *op, int res, bool more)
 		return;
 	}
 	log_notice("%s: the kernel asks for it back", v->mapped.bar.name);
-	__atomic_store_n(&v->mapped.bar.removed, true, __ATOMIC_RELEASE);
+	/* One that was pulled out answers nothing any more; one that is to be pulled out waits for us. */
+	if (!v->mapped.bar.on_removed || mapped_read32(&v->mapped.bar, NVME_PROP_CSTS) == UINT32_MAX)
+		__atomic_store_n(&v->mapped.bar.removed, true, __ATOMIC_RELEASE);
 	if (v->mapped.bar.on_removed)
 		v->mapped.bar.on_removed(&v->mapped.bar, v->mapped.bar.on_removed_arg);
 }

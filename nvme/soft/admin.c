@@ -33,7 +33,7 @@ static void identify_ctrlr(const struct soft_drive *drive, struct nvme_id_ctrlr 
 	}
 	id->cntrltype = NVME_CNTRLTYPE_IO;
 	id->oacs = NVME_OACS_FORMAT | (opts->shadow ? NVME_OACS_DOORBELL_BUFFER : 0);
-	id->acl = 3;
+	id->acl = SOFT_ACL;
 	id->aerl = SOFT_MAX_AERS - 1;
 	id->frmw = 0x02; /* one slot, written */
 	id->lpa = NVME_LPA_EXTENDED;

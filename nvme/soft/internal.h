@@ -7,6 +7,7 @@
 #include "nvme/soft/soft.h"
 
 #define SOFT_MAX_AERS	   4u
+#define SOFT_ACL	   3u /* 0's based: Aborts at a time */
 #define SOFT_MAX_FEATURES  0x20u
 #define SOFT_BAR_SIZE	   0x4000u
 #define SOFT_PAGE	   4096u

@@ -257,6 +257,20 @@ static uint64_t delay_of(const struct soft_command *command)
 	return delay_us;
 }
 
+/* Whether there are as many Aborts as the drive takes at a time; the new one is not among them. */
+static bool too_many_aborts(const struct soft_drive *drive)
+{
+	unsigned nr = 0;
+	struct list *it;
+
+	list_for_each(it, &drive->commands) {
+		const struct soft_command *command = list_entry(it, struct soft_command, link);
+
+		nr += !command->sqid && command->cmd.opcode == NVME_ADMIN_ABORT;
+	}
+	return nr > SOFT_ACL;
+}
+
 static void begin(struct soft_drive *drive, uint16_t sqid, const union nvme_cmd *cmd)
 {
 	struct soft_command *command = calloc(1, sizeof(*command));
@@ -264,6 +278,8 @@ static void begin(struct soft_drive *drive, uint16_t sqid, const union nvme_cmd 
 
 	if (!command)
 		return;
+	if (!sqid && cmd->opcode == NVME_ADMIN_ABORT && too_many_aborts(drive))
+		soft_host_error(drive, "more than %u Aborts at a time", SOFT_ACL + 1);
 	command->drive = drive;
 	command->cmd = *cmd;
 	command->sqid = sqid;

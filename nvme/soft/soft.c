@@ -405,6 +405,13 @@ void soft_unplug(struct soft_drive *drive)
 	thread_send(runtime_app_thread(), tell_removed, drive);
 }
 
+void soft_ask_back(struct soft_drive *drive)
+{
+	assert(thread_current() == drive->thread && drive->plugged && !drive->gone);
+	__atomic_fetch_add(&drive->nr_kicks, 1, __ATOMIC_RELAXED);
+	thread_send(runtime_app_thread(), tell_removed, drive);
+}
+
 void soft_power_cut(struct soft_drive *drive)
 {
 	uint32_t bs = drive->opts.block_size;

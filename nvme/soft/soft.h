@@ -47,7 +47,9 @@ void soft_destroy(struct soft_drive *drive);
 struct nvme_bar *soft_plug(struct soft_drive *drive, const char *name);
 /* Pulls it out, whatever it is doing: registers read all ones, nothing completes any more, on_removed is told. */
 void soft_unplug(struct soft_drive *drive);
-/* The same without a word to anybody: the driver has to find out. */
+/* Somebody asks to have it, as the kernel does before it takes a function away: it goes on working. */
+void soft_ask_back(struct soft_drive *drive);
+/* soft_unplug() without a word to anybody: the driver has to find out. */
 void soft_pull(struct soft_drive *drive);
 /* Power fails: what was neither flushed nor written with FUA is, block by block, kept or lost at random; the controller is as
  * after power on. */
