@@ -542,27 +542,19 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("copies");
-	TCase *tc = tcase_create("copies");
-	SRunner *sr;
-	int failed;
+	const TTest *const tests[] = {
+		a_snapshot_keeps_what_its_volume_held_and_a_clone_begins_with_it,
+		any_snapshot_can_be_deleted_and_its_clones_get_its_parent,
+		a_volume_goes_back_to_a_snapshot_in_place_and_forward_again,
+		what_differs_between_two_snapshots_is_told_by_4_kib,
+		what_a_volume_takes_is_known_and_a_thick_one_never_runs_out,
+		a_volume_with_another_parent_keeps_what_differs_and_shows_the_others_rest,
+		a_volume_with_a_bdev_for_a_parent_keeps_what_differs_and_shows_the_bdevs_rest,
+		an_inflated_clone_has_all_of_its_own_and_never_runs_out,
+		what_differs_from_a_new_parent_is_counted_in_the_background_and_said_to_be,
+		the_last_count_of_exclusive_space_and_its_age_outlive_a_restart,
+		attributes_come_with_a_snapshot_and_read_only_stays,
+	};
 
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, a_snapshot_keeps_what_its_volume_held_and_a_clone_begins_with_it);
-	tcase_add_test(tc, any_snapshot_can_be_deleted_and_its_clones_get_its_parent);
-	tcase_add_test(tc, a_volume_goes_back_to_a_snapshot_in_place_and_forward_again);
-	tcase_add_test(tc, what_differs_between_two_snapshots_is_told_by_4_kib);
-	tcase_add_test(tc, what_a_volume_takes_is_known_and_a_thick_one_never_runs_out);
-	tcase_add_test(tc, a_volume_with_another_parent_keeps_what_differs_and_shows_the_others_rest);
-	tcase_add_test(tc, a_volume_with_a_bdev_for_a_parent_keeps_what_differs_and_shows_the_bdevs_rest);
-	tcase_add_test(tc, an_inflated_clone_has_all_of_its_own_and_never_runs_out);
-	tcase_add_test(tc, what_differs_from_a_new_parent_is_counted_in_the_background_and_said_to_be);
-	tcase_add_test(tc, the_last_count_of_exclusive_space_and_its_age_outlive_a_restart);
-	tcase_add_test(tc, attributes_come_with_a_snapshot_and_read_only_stays);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite("copies", tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -128,19 +128,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("deleting");
-	TCase *tc = tcase_create("deleting");
-	SRunner *sr;
-	int failed;
+	const TTest *const tests[] = {
+		deleting_a_volume_ends_its_inflation,
+		a_snapshot_whose_child_is_being_copied_is_not_deleted_and_its_users_hear_nothing,
+		a_volume_whose_parent_is_being_deleted_is_copied_afterwards,
+	};
 
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, deleting_a_volume_ends_its_inflation);
-	tcase_add_test(tc, a_snapshot_whose_child_is_being_copied_is_not_deleted_and_its_users_hear_nothing);
-	tcase_add_test(tc, a_volume_whose_parent_is_being_deleted_is_copied_afterwards);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite("deleting", tests, sizeof(tests) / sizeof(tests[0]));
 }

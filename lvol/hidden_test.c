@@ -180,20 +180,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("hidden");
-	TCase *tc = tcase_create("hidden");
-	SRunner *sr;
-	int failed;
+	const TTest *const tests[] = {
+		a_volume_whose_alias_is_taken_is_shown_when_the_alias_is_free,
+		a_volume_whose_uuid_is_taken_is_shown_when_that_device_goes,
+		a_hidden_volume_is_shown_when_it_or_its_store_gets_another_name,
+		a_hidden_volume_can_be_deleted,
+	};
 
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, a_volume_whose_alias_is_taken_is_shown_when_the_alias_is_free);
-	tcase_add_test(tc, a_volume_whose_uuid_is_taken_is_shown_when_that_device_goes);
-	tcase_add_test(tc, a_hidden_volume_is_shown_when_it_or_its_store_gets_another_name);
-	tcase_add_test(tc, a_hidden_volume_can_be_deleted);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite("hidden", tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -168,17 +168,10 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("store on NVMe");
-	TCase *tcase = tcase_create("nvme");
-	SRunner *runner = srunner_create(suite);
-	int nr_failed;
+	const TTest *const tests[] = {
+		what_was_flushed_to_a_volume_on_a_drive_survives_power_cuts,
+		a_volumes_writes_outlive_resets_and_fatal_statuses_of_its_drive,
+	};
 
-	tcase_set_timeout(tcase, 240);
-	tcase_add_test(tcase, what_was_flushed_to_a_volume_on_a_drive_survives_power_cuts);
-	tcase_add_test(tcase, a_volumes_writes_outlive_resets_and_fatal_statuses_of_its_drive);
-	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite_within("store on NVMe", tests, sizeof(tests) / sizeof(tests[0]), 240, NULL, NULL);
 }

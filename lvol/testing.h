@@ -9,6 +9,7 @@
 
 #include "bdev/testing.h"
 #include "lvol/lvol.h"
+#include "runtime/suite.h"
 
 #define BS  512u
 #define MIB (1024ull * 1024)
