@@ -241,8 +241,10 @@ fiber_fn int blob_revert(struct blob *b, struct blob *snapshot)
 
 /* --- parents --- */
 
-static fiber_fn int set_parents(struct store *s, struct blob **blobs, uint32_t nr, uint64_t parent_id)
+/* Children of a blob, if they still are, become its parent's: whoever that is when there is room to say so. */
+static fiber_fn int part(struct blob *parent, struct blob **children, uint32_t nr)
 {
+	struct store *s = parent->store;
 	struct admission admission = {.control = true};
 	int rc = admit_wait(s, &admission, nr + 1, OP_FREEING);
 
@@ -250,7 +252,8 @@ static fiber_fn int set_parents(struct store *s, struct blob **blobs, uint32_t n
 		return rc;
 	journal_begin(s, nr * 24);
 	for (uint32_t i = 0; i < nr; i++)
-		rec_blob_parent(s, blobs[i], parent_id);
+		if (children[i]->parent_id == parent->id)
+			rec_blob_parent(s, children[i], parent->parent_id);
 	journal_end(s);
 	admit_release(s, &admission);
 	return store_writable(s) ? 0 : -EIO;
@@ -268,7 +271,7 @@ fiber_fn int blob_part_children(struct blob *b)
 			some[nr++] = child;
 			child->nr_walks++;
 		}
-		rc = set_parents(b->store, some, nr, b->parent_id);
+		rc = part(b, some, nr);
 		for (uint32_t i = 0; i < nr; i++)
 			some[i]->nr_walks--;
 	}
@@ -277,19 +280,21 @@ fiber_fn int blob_part_children(struct blob *b)
 
 fiber_fn int blob_decouple(struct blob *b)
 {
-	struct blob *parent = blob_parent(b);
-	int rc;
+	uint64_t parent_id = b->parent_id;
+	struct blob *parent;
+	int rc = -EINVAL;
 
-	if (!parent)
-		return -EINVAL;
 	blob_open(b);
-	parent->nr_walks++;
 	fiber_lock(&b->mutex);
-	rc = blob_parent(b) == parent ? set_parents(b->store, &b, 1, parent->parent_id) : -EINVAL;
-	if (!rc)
-		rc = journal_commit_wait(b->store, false) ? -EIO : 0;
+	parent = b->parent_id == parent_id ? blob_parent(b) : NULL;
+	if (parent) {
+		parent->nr_walks++; /* it is not deleted meanwhile */
+		rc = part(parent, &b, 1);
+		if (!rc)
+			rc = journal_commit_wait(b->store, false) ? -EIO : 0;
+		parent->nr_walks--;
+	}
 	fiber_unlock(&b->mutex);
-	parent->nr_walks--;
 	blob_close(b);
 	return rc;
 }
