@@ -29,6 +29,7 @@ noinst_LIBRARIES += %D%/libmgmt.a
 	%D%/methods_nvmf.c %D%/methods_nvmf.h \
 	%D%/methods_nvmf_export.c \
 	%D%/methods_nvmf_show.c \
+	%D%/late.c %D%/late.h \
 	%D%/replay.c \
 	%D%/rpc.c %D%/rpc.h \
 	%D%/rpc_list.c \

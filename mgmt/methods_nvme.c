@@ -516,7 +516,8 @@ static fiber_fn void start_discovery(struct rpc_call *call)
 		rpc_fail_param(call, "trtype", "trtype is TCP or RDMA");
 		return;
 	}
-	if (decode_address(call, &opts.connect, strcasecmp(trtype, "rdma") ? NVME_TRTYPE_TCP : NVME_TRTYPE_RDMA, "8009") ||
+	if (decode_address(call, &opts.connect, strcasecmp(trtype, "rdma") ? NVME_TRTYPE_TCP : NVME_TRTYPE_RDMA,
+			   strcasecmp(trtype, "rdma") ? "8009" : DEFAULT_PORT) ||
 	    copy_nqn(call, "hostnqn", opts.connect.hostnqn) || decode_loss(call, &opts.loss))
 		return;
 	rc = bdev_nvme_discovery_start(&opts, wait ? timeout_ms * 1000 : 0, &error);

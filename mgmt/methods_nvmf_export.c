@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "bdev/nvme.h"
+#include "mgmt/late.h"
 #include "mgmt/methods_nvmf.h"
 
 /* --- namespaces ----------------------------------------------------------------------------------------------------- */
@@ -299,6 +300,9 @@ static void add_listener_failed(struct rpc_call *call, const char *trtype, const
 	case -EADDRNOTAVAIL:
 		rpc_fail_param(call, "listen_address.traddr", "%s is no address of this machine", addr->host);
 		break;
+	case -ENODEV:
+		rpc_fail_param(call, "listen_address.traddr", "no RDMA device has the address %s; rdma link shows them", addr->host);
+		break;
 	default:
 		nvmf_failed(call, "listen_address", rc);
 	}
@@ -341,6 +345,7 @@ static fiber_fn void add_listener(struct rpc_call *call)
 	}
 	json_object_set_new(call->params, "listen_address", address_json(trtype, &addr));
 	listener_key(key, sizeof(key), trtype, &addr);
+	late_drop(rpc_string(call, "nqn", ""), key);
 	rpc_save(call, STATE_LISTENER, rpc_string(call, "nqn", ""), key);
 	rpc_ok(call, NULL);
 out_free:
@@ -358,13 +363,15 @@ static fiber_fn void remove_listener(struct rpc_call *call)
 
 	if (!subsystem || address_of_call(call, &address, &trtype, &addr))
 		return;
+	listener_key(key, sizeof(key), trtype, &addr);
 	rc = nvmf_subsystem_remove_listener(subsystem, trtype, &addr);
+	if (late_drop(rpc_string(call, "nqn", ""), key) && rc == -ENOENT)
+		rc = 0;
 	if (rc == -ENOENT) {
 		rpc_fail_param(call, "listen_address", "the subsystem does not listen on this address");
 	} else if (rc) {
 		nvmf_failed(call, "listen_address", rc);
 	} else {
-		listener_key(key, sizeof(key), trtype, &addr);
 		rpc_forget(call, STATE_LISTENER, rpc_string(call, "nqn", ""), key);
 		rpc_ok(call, NULL);
 	}

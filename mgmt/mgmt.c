@@ -16,6 +16,7 @@
 #include "mgmt/http.h"
 #include "mgmt/job.h"
 #include "mgmt/known.h"
+#include "mgmt/late.h"
 #include "mgmt/methods.h"
 #include "mgmt/methods_lvol.h"
 #include "mgmt/server.h"
@@ -139,6 +140,7 @@ static fiber_fn int start_state(struct mgmt *mgmt, const struct mgmt_opts *opts)
 static fiber_fn void stop_background(void)
 {
 	events_quiesce();
+	late_stop();
 	watch_stop();
 	jobs_stop();
 }
@@ -166,6 +168,8 @@ fiber_fn int mgmt_start(const struct mgmt_opts *opts, struct mgmt **ret_mgmt)
 	nvmf_target_on_ns_gone(opts->target, on_ns_gone, mgmt);
 	known_start();
 	rc = watch_start();
+	if (!rc)
+		rc = late_start();
 	if (!rc)
 		rc = server_start(opts->rpc_socket, &mgmt->server);
 	if (!rc && opts->http_addr)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bdev/bdev.h"
+#include "mgmt/late.h"
 #include "mgmt/rpc.h"
 #include "mgmt/state.h"
 #include "runtime/runtime.h"
@@ -16,6 +17,7 @@ static const char *const classes[] = {
 };
 
 struct replay {
+	const char *class;
 	unsigned nr_applied, nr_failed;
 };
 
@@ -27,9 +29,13 @@ static fiber_fn void replay_one(void *arg, const char *parent, const char *name,
 	rpc_replay(&call, method, json_deep_copy(params));
 	if (rpc_failed(&call)) {
 		const char *detail = json_string_value(json_object_get(call.error_data, "detail"));
+		bool late = !strcmp(replay->class, STATE_LISTENER);
 
-		log_error("saved state: %s of %s%s%s failed: %s%s%s; it is kept and tried again at the next start", method,
-			  parent, *parent ? " " : "", name, call.error_message, detail ? ": " : "", detail ? detail : "");
+		log_error("saved state: %s of %s%s%s failed: %s%s%s; it is kept and tried again %s", method, parent,
+			  *parent ? " " : "", name, call.error_message, detail ? ": " : "", detail ? detail : "",
+			  late ? "each second" : "at the next start");
+		if (late)
+			late_note(parent, name);
 		replay->nr_failed++;
 	} else {
 		replay->nr_applied++;
@@ -43,6 +49,7 @@ fiber_fn unsigned state_replay(struct state *state)
 	uint64_t start_us = clock_now_us();
 
 	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
+		replay.class = classes[i];
 		state_for_each(state, classes[i], replay_one, &replay);
 		/* Stores open themselves when their devices appear; namespaces come after that. */
 		if (strcmp(classes[i], STATE_BDEV) == 0)

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import time
 
@@ -154,6 +155,37 @@ class State(ferrule.Case):
         self.assertNotIn("present", shown[0])
         self.assertEqual(shown[0]["nsid"],
                          [n for n in before["subsystems"][0]["namespaces"] if n["bdev_name"] == "a0"][0]["nsid"])
+
+    def test_a_listener_whose_address_is_late_is_tried_until_it_is_there_or_removed(self):
+        daemon = self.daemon()
+        rpc = daemon.rpc()
+        rpc("bdev_null_create", {"name": "n0", "block_size": 512, "num_blocks": 4096})
+        first = ferrule.export(rpc, "n0", NQN)
+        second = ferrule.listen(rpc, NQN)
+        daemon.stop()
+        taken = []
+        for port in first, second:
+            taken.append(socket.socket())
+            taken[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken[-1].bind(("127.0.0.1", port))
+            taken[-1].listen()
+        daemon.start()
+        self.assertIn("tried again each second", daemon.log())
+        rpc = daemon.rpc()
+        listening = lambda: [s for s in rpc("nvmf_get_subsystems") if s["nqn"] == NQN][0]["listen_addresses"]
+        self.assertEqual(listening(), [])
+        address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(second)}
+        self.assertTrue(rpc("nvmf_subsystem_remove_listener", {"nqn": NQN, "listen_address": address}))
+        for port in taken:
+            port.close()
+        end = time.monotonic() + ferrule.DEADLINE
+        while not listening():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+        self.assertEqual([a["trsvcid"] for a in listening()], [str(first)])
+        daemon.restart()
+        rpc = daemon.rpc()
+        self.assertEqual([a["trsvcid"] for a in listening()], [str(first)])
 
     def test_a_torn_tail_is_left_out(self):
         daemon = self.daemon()
