@@ -3,7 +3,7 @@ noinst_LIBRARIES += %D%/libbdev.a
 	%D%/registry.c %D%/examine.c %D%/channel.c %D%/submit.c %D%/range_lock.c %D%/emulate.c %D%/histogram.c \
 	%D%/leaf.c %D%/delay.c %D%/delay.h %D%/null.c %D%/malloc.c \
 	%D%/uring.c %D%/uring_open.c %D%/uring_discard.c \
-	%D%/nvme.h %D%/nvme_internal.h %D%/nvme.c %D%/nvme_path.c %D%/nvme_hotplug.c %D%/nvme_show.c %D%/nvme_pass.c %D%/nvme_stat.c \
+	%D%/nvme.h %D%/nvme_internal.h %D%/nvme.c %D%/nvme_path.c %D%/nvme_hotplug.c %D%/nvme_show.c %D%/nvme_choice.c %D%/nvme_pass.c %D%/nvme_stat.c \
 	%D%/nvme_channel.c %D%/nvme_discovery.c %D%/nvme_ns.c %D%/nvme_io.c \
 	%D%/crash.c %D%/crash_disk.c %D%/crash_tape.c %D%/writelog.c %D%/writelog_replay.c
 
@@ -19,9 +19,11 @@ check_PROGRAMS += %D%/delay_test
 %C%_uring_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
 %C%_crash_test_SOURCES = %D%/crash_test.c
 %C%_crash_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
-check_PROGRAMS += %D%/nvme_test %D%/nvme_trouble_test %D%/nvme_threads_test
+check_PROGRAMS += %D%/nvme_test %D%/nvme_trouble_test %D%/nvme_threads_test %D%/nvme_choice_test
 %C%_nvme_test_SOURCES = %D%/nvme_test.c %D%/nvme_testing.h
 %C%_nvme_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
+%C%_nvme_choice_test_SOURCES = %D%/nvme_choice_test.c %D%/nvme_testing.h
+%C%_nvme_choice_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
 %C%_nvme_trouble_test_SOURCES = %D%/nvme_trouble_test.c %D%/nvme_testing.h
 %C%_nvme_trouble_test_LDADD = $(LIBS_BDEV) $(CHECK_LIBS)
 %C%_nvme_threads_test_SOURCES = %D%/nvme_threads_test.c %D%/nvme_testing.h

@@ -252,6 +252,8 @@ static fiber_fn int reset_path(const char *name, unsigned idx)
 		ctrlr = bdev_nvme_find(name);
 		if (!ctrlr || ctrlr->paths[idx] != path)
 			return -ENODEV;
+		if (path->disabled)
+			return -EALREADY;
 	} while (path->nr_tries == tries || path->state == BDEV_NVME_CONNECTING);
 	return path->state == BDEV_NVME_LIVE ? 0 : -EIO;
 }
@@ -266,6 +268,10 @@ fiber_fn int bdev_nvme_reset(const char *name, const uint16_t *cntlid)
 
 		if (!path || (cntlid && (!path->nvme || nvme_ctrlr_cntlid(path->nvme) != *cntlid)))
 			continue;
+		if (path->disabled) {
+			rc = rc == -ENODEV ? -EALREADY : rc;
+			continue;
+		}
 		rc = reset_path(name, i);
 		if (rc == -ENODEV)
 			break;

@@ -67,8 +67,11 @@ unsigned bdev_nvme_nr_paths(const char *name, const struct bdev_nvme_path_match 
 /* Lets go of a controller, or of the paths that match.  Bdevs go with the last path; returns when they are gone.  -ENODEV. */
 fiber_fn int bdev_nvme_detach(const char *name, const struct bdev_nvme_path_match *match);
 /* Resets all paths one after the other, or that of the controller with this identifier; I/O waits.  0, -ENODEV, -EIO: it is not
- * back. */
+ * back; -EALREADY: it is disabled. */
 fiber_fn int bdev_nvme_reset(const char *name, const uint16_t *cntlid);
+/* Disconnects all paths, or that of the controller with this identifier, and leaves it so until enabled again.  With none left that may
+ * come back, I/O fails.  0, -ENODEV, -EALREADY, -EBUSY (it is just being attached), -EIO: enabled, and tried again until it is there. */
+fiber_fn int bdev_nvme_set_enabled(const char *name, const uint16_t *cntlid, bool enabled);
 /* At shutdown: everything goes. */
 fiber_fn void bdev_nvme_detach_all(void);
 
@@ -93,13 +96,13 @@ bool bdev_nvme_discovery_info(unsigned idx, struct bdev_nvme_discovery_info *ret
 
 /* --- looking: all on the app thread, valid until the fiber suspends --------------------------------------------- */
 
-enum bdev_nvme_path_state { BDEV_NVME_CONNECTING, BDEV_NVME_LIVE, BDEV_NVME_DOWN, BDEV_NVME_ENDING };
+enum bdev_nvme_path_state { BDEV_NVME_CONNECTING, BDEV_NVME_LIVE, BDEV_NVME_DOWN, BDEV_NVME_DISABLED, BDEV_NVME_ENDING };
 
 struct bdev_nvme_path_info {
 	enum bdev_nvme_path_state state;
 	const struct nvme_connect_opts *connect;
 	const char *address; /* PCIe */
-	uint16_t cntlid;
+	uint16_t cntlid; /* of the controller that is or was there; 0: there was none */
 	const struct nvme_id_ctrlr *id; /* NULL while there is no controller */
 	uint32_t vs;
 	uint64_t nr_resets;
@@ -120,6 +123,10 @@ const char *bdev_nvme_access_name(const struct bdev *bdev, unsigned path_idx);
 /* Which paths I/O takes, and by which it goes from now on; -ENODEV, -EINVAL. */
 enum bdev_nvme_multipath bdev_nvme_policy(const struct bdev_nvme_ctrlr *ctrlr);
 int bdev_nvme_set_policy(struct bdev_nvme_ctrlr *ctrlr, enum bdev_nvme_multipath policy);
+/* With failover a namespace's I/O takes the path of the controller with this identifier, whenever ANA has none that is better.  -ENODEV: no
+ * NVMe namespace, -ENOENT: no such path.  The second gives the path's index, or -1. */
+int bdev_nvme_set_preferred(struct bdev *bdev, uint16_t cntlid);
+int bdev_nvme_preferred(const struct bdev *bdev);
 /* The SMART log of a live path's controller; status as nvme_execute, -ENODEV when none is live. */
 fiber_fn int bdev_nvme_smart(const char *name, struct nvme_log_smart *ret_smart);
 /* A command on the admin queue, or on an I/O queue, of a live path; as nvme_execute_guarded, but Format has an hour.  Namespaces are

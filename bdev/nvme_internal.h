@@ -33,6 +33,8 @@ struct bdev_nvme_path {
 	struct nvme_error error;
 	uint64_t nr_resets, down_since_us, live_since_us;
 	bool was_live; /* ever */
+	bool disabled; /* by an administrator, until told otherwise */
+	uint16_t cntlid; /* of the controller that was there last */
 	bool accepting; /* channels get queues on it; under the controller's mutex */
 	/* asked of the fiber */
 	bool failed, removed, reset_asked, rescan_asked, end_asked;
@@ -58,6 +60,7 @@ struct bdev_nvme_ns {
 	uint32_t max_zeroes_blocks, max_unmap_blocks, max_verify_blocks, max_copy_blocks;
 	bool zeroes_deac;
 	uint8_t access[BDEV_NVME_MAX_PATHS]; /* atomic; enum bdev_nvme_access */
+	uint8_t preferred; /* atomic; a path's index and 1; 0: none */
 	struct bdev_stats left_stats[BDEV_NVME_MAX_PATHS]; /* of channels that are gone; under the core's mutex */
 };
 
@@ -173,6 +176,11 @@ fiber_fn bool bdev_nvme_hotplug_stop(void); /* forgets all; whether it was on */
 /* nvme_stat.c */
 void bdev_nvme_count(struct bdev_nvme_request *rq, bool failed);
 void bdev_nvme_stats_leave(struct bdev_nvme_ns_channel *ch);
+
+/* nvme_choice.c */
+void bdev_nvme_forget_preferred(struct bdev_nvme_path *path);
+bool bdev_nvme_all_disabled(const struct bdev_nvme_ctrlr *ctrlr);
+fiber_fn void bdev_nvme_stay_disabled(struct bdev_nvme_path *path);
 
 /* nvme_channel.c */
 extern const struct device_ops bdev_nvme_device_ops;

@@ -29,13 +29,16 @@ static bool usable(const struct bdev_nvme_channel *nch, const struct bdev_nvme_n
 	return there && __atomic_load_n(&ns->access[i], __ATOMIC_RELAXED) == access;
 }
 
-/* The path for the next command; -1: none can take it now.  Optimized ones come first; failover stays with the one it has. */
+/* The path for the next command; -1: none can take it now.  Optimized ones come first; failover stays with the one it has, unless
+ * another is preferred. */
 static int pick_path(struct bdev_nvme_channel *nch, const struct bdev_nvme_ns *ns)
 {
-	unsigned start = nch->last_path;
+	unsigned start = nch->last_path, preferred = __atomic_load_n(&ns->preferred, __ATOMIC_RELAXED);
 
 	if (__atomic_load_n(&nch->ctrlr->multipath, __ATOMIC_RELAXED) == BDEV_NVME_ACTIVE_ACTIVE)
 		start++;
+	else if (unlikely(preferred))
+		start = preferred - 1;
 	else if (likely(usable(nch, ns, start, ACCESS_OPTIMIZED)))
 		return (int)start;
 	for (uint8_t access = ACCESS_OPTIMIZED; access != ACCESS_NONE; access--) {

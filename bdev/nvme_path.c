@@ -3,7 +3,7 @@
  * comes (a failure, an event, a reset, the end); take the queues away; and again.
  *
  * When the last live path goes, I/O waits; the controller's fate decides how long: fast_io_fail_s after that it fails, and when
- * a path's ctrlr_loss_s is over, or its function was removed, the path ends.  With the last path the bdevs go.
+ * a path's ctrlr_loss_s is over, or its function was removed, the path ends.  One that is disabled waits until it is enabled.  With the last path the bdevs go.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -55,6 +55,9 @@ static void paths_changed(struct bdev_nvme_path *path)
 	if (live) {
 		timer_cancel(&ctrlr->fail_timer);
 		bdev_nvme_set_fate(ctrlr, BDEV_NVME_WAIT);
+	} else if (bdev_nvme_all_disabled(ctrlr)) {
+		timer_cancel(&ctrlr->fail_timer);
+		bdev_nvme_set_fate(ctrlr, BDEV_NVME_FAIL);
 	} else if (was && path->opts.loss.fast_io_fail_s) {
 		timer_arm(&ctrlr->fail_timer, path->opts.loss.fast_io_fail_s * 1000000ull);
 	}
@@ -183,6 +186,7 @@ static fiber_fn int path_up(struct bdev_nvme_path *path)
 		return rc ? rc : path->error.err ? path->error.err : -EIO;
 	}
 	path->was_live = true;
+	path->cntlid = nvme_ctrlr_cntlid(path->nvme);
 	path->error = (struct nvme_error){ 0 };
 	return 0;
 }
@@ -228,7 +232,7 @@ static bool asked_back(const struct bdev_nvme_path *path)
 /* Until the path is of no use any more, for whatever reason. */
 static fiber_fn void watch(struct bdev_nvme_path *path)
 {
-	while (!path->failed && !path->removed && !path->reset_asked && !path->end_asked) {
+	while (!path->failed && !path->removed && !path->reset_asked && !path->end_asked && !path->disabled) {
 		if (path->rescan_asked) {
 			path->rescan_asked = path->queues_missing = path->look_again = false;
 			fiber_lock(&path->ctrlr->mutex);
@@ -259,6 +263,8 @@ static bool goes_on(const struct bdev_nvme_path *path)
 
 	if (path->end_asked || path->removed)
 		return false;
+	if (path->disabled)
+		return true;
 	if (!path->was_live)
 		return path->opts.background; /* for as long as it takes */
 	return loss->ctrlr_loss_s < 0 || loss->never_reconnect ||
@@ -271,7 +277,7 @@ static fiber_fn void wait_for_next_try(struct bdev_nvme_path *path)
 
 	if (path->opts.loss.never_reconnect && path->was_live && !any_live(path->ctrlr))
 		bdev_nvme_set_fate(path->ctrlr, BDEV_NVME_FAIL);
-	while (!path->reset_asked && !path->end_asked && !path->removed) {
+	while (!path->reset_asked && !path->end_asked && !path->removed && !path->disabled) {
 		uint64_t now_us = clock_now_us();
 
 		if (path->opts.loss.never_reconnect && path->was_live)
@@ -313,6 +319,7 @@ static fiber_fn void path_end(struct bdev_nvme_path *path)
 	struct bdev_nvme_ctrlr *ctrlr = path->ctrlr;
 	bool last = true;
 
+	bdev_nvme_forget_preferred(path);
 	set_state(path, BDEV_NVME_ENDING);
 	if (path->removed && path->was_live && !path->end_asked)
 		bdev_nvme_remember_removed(path);
@@ -354,7 +361,7 @@ fiber_fn void bdev_nvme_path_life(void *arg)
 		}
 		if (path->bar && nvme_bar_removed(path->bar))
 			path->removed = true;
-		if (!path->end_asked && (path->was_live || path->nr_tries == 1) && !path->reset_asked)
+		if (!path->end_asked && (path->was_live || path->nr_tries == 1) && !path->reset_asked && !path->disabled)
 			log_warning("%s: path %u is down: %s", path->ctrlr->name, path->idx,
 				    !path->removed || *path->error.text ? path->error.text :
 				    asked_back(path)			? "it is asked for by others" :
@@ -365,8 +372,12 @@ fiber_fn void bdev_nvme_path_life(void *arg)
 		if (!goes_on(path))
 			break;
 		/* What was live for a while and failed is tried again at once. */
-		if (rc || (!asked && clock_now_us() - path->live_since_us < SHORT_LIFE_US))
+		if (!path->disabled && (rc || (!asked && clock_now_us() - path->live_since_us < SHORT_LIFE_US)))
 			wait_for_next_try(path);
+		if (path->disabled && !path->end_asked && !path->removed) {
+			set_state(path, BDEV_NVME_DISABLED);
+			bdev_nvme_stay_disabled(path);
+		}
 		if (path->end_asked || path->removed)
 			break;
 		path->nr_resets++;

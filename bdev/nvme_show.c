@@ -16,9 +16,9 @@ bool bdev_nvme_path(const struct bdev_nvme_ctrlr *ctrlr, unsigned idx, struct bd
 		.address = path->opts.address,
 		.nr_resets = path->nr_resets,
 		.error = path->error.text,
+		.cntlid = path->cntlid,
 	};
 	if (path->nvme && path->state == BDEV_NVME_LIVE) {
-		ret_info->cntlid = nvme_ctrlr_cntlid(path->nvme);
 		ret_info->id = nvme_ctrlr_id(path->nvme);
 		ret_info->vs = nvme_ctrlr_vs(path->nvme);
 	}

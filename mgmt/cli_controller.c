@@ -7,6 +7,7 @@
 #include "mgmt/cli_host.h"
 
 #define NAME { "NAME", CLI_ARG_STRING, "name", true, "of the controller, such as Nvme0" }
+#define CNTLID { "--cntlid", CLI_ARG_NUMBER, "cntlid", false, "of the path with this controller identifier; default: all" }
 
 /* One row for each path. */
 static int list_controllers(struct cli *cli, json_t *args, const struct cli_verb *v)
@@ -14,6 +15,7 @@ static int list_controllers(struct cli *cli, json_t *args, const struct cli_verb
 	static const struct cli_column columns[] = {
 		{ "NAME", "name", CLI_TEXT },
 		{ "STATE", "path.state", CLI_TEXT },
+		{ "CNTLID", "path.cntlid", CLI_COUNT },
 		{ "TYPE", "path.trid.trtype", CLI_TEXT },
 		{ "ADDRESS", "path.trid.traddr", CLI_TEXT },
 		{ "SERVICE", "path.trid.trsvcid", CLI_TEXT },
@@ -73,6 +75,13 @@ const struct cli_verb cli_controller_verbs[] = {
 	    { "--port", CLI_ARG_STRING, "trsvcid", false, "of the path" } },
 	  .method = "bdev_nvme_detach_controller" },
 	{ "controller", "reset", "resets a controller; I/O waits", { NAME }, .method = "bdev_nvme_reset_controller" },
+	{ "controller", "disable", "disconnects a controller, or one path to it, and leaves it so; I/O takes the other paths, or fails",
+	  { NAME, CNTLID }, .method = "bdev_nvme_disable_controller" },
+	{ "controller", "enable", "connects again what was disabled", { NAME, CNTLID }, .method = "bdev_nvme_enable_controller" },
+	{ "controller", "prefer", "has a namespace's I/O take one of its paths while it is good",
+	  { { "DEVICE", CLI_ARG_STRING, "name", true, "such as Nvme0n1" },
+	    { "CNTLID", CLI_ARG_NUMBER, "cntlid", true, "the identifier of the path's controller" } },
+	  .method = "bdev_nvme_set_preferred_path" },
 	{ "controller", "health", "shows what a controller says of its health", { NAME },
 	  .method = "bdev_nvme_get_controller_health_info" },
 

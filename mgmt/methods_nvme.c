@@ -441,6 +441,33 @@ static fiber_fn void reset(struct rpc_call *call)
 	rpc_blame(call, "name");
 }
 
+static fiber_fn void set_enabled(struct rpc_call *call, bool enabled)
+{
+	uint16_t cntlid = (uint16_t)rpc_u64(call, "cntlid", 0);
+	int rc = bdev_nvme_set_enabled(rpc_string(call, "name", ""), rpc_has(call, "cntlid") ? &cntlid : NULL, enabled);
+
+	if (!rc) {
+		rpc_ok(call, NULL);
+		return;
+	}
+	rpc_fail_errno(call, rc, rc == -ENODEV	   ? "there is no such controller: bdev_nvme_get_controllers lists them"
+				 : rc == -EALREADY ? "the controller is %s already"
+				 : rc == -EBUSY	   ? "the controller is just being attached"
+						   : "the controller is %s and not there; it is tried again as it was attached to be",
+		       enabled ? "enabled" : "disabled");
+	rpc_blame(call, "name");
+}
+
+static fiber_fn void enable(struct rpc_call *call)
+{
+	set_enabled(call, true);
+}
+
+static fiber_fn void disable(struct rpc_call *call)
+{
+	set_enabled(call, false);
+}
+
 /* --- options -------------------------------------------------------------------------------------------------------- */
 
 static fiber_fn void set_options(struct rpc_call *call)
@@ -597,10 +624,36 @@ static fiber_fn void set_policy(struct rpc_call *call)
 	rpc_ok(call, NULL);
 }
 
+static const struct rpc_param preferred_params[] = {
+	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
+	{ "cntlid", RPC_U16, RPC_REQUIRED, NULL },
+	{ NULL, 0, 0, NULL },
+};
+
+static fiber_fn void set_preferred(struct rpc_call *call)
+{
+	struct bdev *bdev = bdev_of_call(call, "name");
+	int rc;
+
+	if (!bdev)
+		return;
+	rc = bdev_nvme_set_preferred(bdev, (uint16_t)rpc_u64(call, "cntlid", 0));
+	if (!rc) {
+		rpc_ok(call, NULL);
+		return;
+	}
+	rpc_fail_errno(call, -ENODEV, rc == -ENOENT ? "no path leads to a controller with this identifier: bdev_nvme_get_io_paths lists them"
+						    : "the device is no NVMe namespace");
+	rpc_blame(call, rc == -ENOENT ? "cntlid" : "name");
+}
+
 const struct rpc_method nvme_methods[] = {
 	{ .name = "bdev_nvme_attach_controller", .handler = attach, .params = attach_params, .changes = true },
 	{ .name = "bdev_nvme_detach_controller", .handler = detach, .params = detach_params, .changes = true },
 	{ .name = "bdev_nvme_reset_controller", .handler = reset, .params = reset_params },
+	{ .name = "bdev_nvme_enable_controller", .handler = enable, .params = reset_params },
+	{ .name = "bdev_nvme_disable_controller", .handler = disable, .params = reset_params },
+	{ .name = "bdev_nvme_set_preferred_path", .handler = set_preferred, .params = preferred_params },
 	{ .name = "bdev_nvme_set_options", .handler = set_options, .params = options_params, .changes = true },
 	{ .name = "bdev_nvme_start_discovery", .handler = start_discovery, .params = discovery_params, .changes = true },
 	{ .name = "bdev_nvme_stop_discovery", .handler = stop_discovery, .params = discovery_name_params, .changes = true },

@@ -16,6 +16,8 @@ static const char *state_name(enum bdev_nvme_path_state state)
 		return "resetting";
 	case BDEV_NVME_DOWN:
 		return "reconnect_is_delayed";
+	case BDEV_NVME_DISABLED:
+		return "disabled";
 	default:
 		return "deleting";
 	}
@@ -148,11 +150,36 @@ const char *nvme_policy_name(const struct bdev *bdev)
 
 /* --- which way I/O goes ------------------------------------------------------------------------------------------------ */
 
+static bool is_usable(struct bdev *bdev, struct bdev_nvme_ctrlr *ctrlr, int idx, const char *access)
+{
+	struct bdev_nvme_path_info path;
+
+	return idx >= 0 && bdev_nvme_path(ctrlr, (unsigned)idx, &path) && path.state == BDEV_NVME_LIVE &&
+	       !strcmp(bdev_nvme_access_name(bdev, (unsigned)idx), access);
+}
+
+/* Of those that can be used best: the preferred one, or the first. */
+static int current_path(struct bdev *bdev, struct bdev_nvme_ctrlr *ctrlr)
+{
+	static const char *const accesses[] = { "optimized", "non_optimized" };
+
+	for (unsigned a = 0; a < 2; a++) {
+		if (is_usable(bdev, ctrlr, bdev_nvme_preferred(bdev), accesses[a]))
+			return bdev_nvme_preferred(bdev);
+		for (int i = 0; i < (int)BDEV_NVME_MAX_PATHS; i++) {
+			if (is_usable(bdev, ctrlr, i, accesses[a]))
+				return i;
+		}
+	}
+	return -1;
+}
+
 /* One bdev's paths.  current: the one that takes I/O, or each of them. */
 static void add_io_paths(json_t *list, struct bdev *bdev, struct bdev_nvme_ctrlr *ctrlr)
 {
-	bool all = bdev_nvme_policy(ctrlr) == BDEV_NVME_ACTIVE_ACTIVE, taken = false;
+	bool all = bdev_nvme_policy(ctrlr) == BDEV_NVME_ACTIVE_ACTIVE;
 	struct bdev_nvme_path_info path;
+	int current = current_path(bdev, ctrlr);
 
 	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++) {
 		const char *access = bdev_nvme_access_name(bdev, i);
@@ -162,10 +189,9 @@ static void add_io_paths(json_t *list, struct bdev *bdev, struct bdev_nvme_ctrlr
 			continue;
 		usable = path.state == BDEV_NVME_LIVE && strcmp(access, "inaccessible") != 0;
 		json_array_append_new(list, json_pack("{s:s,s:i,s:b,s:b,s:b,s:s,s:o}", "bdev_name", bdev->name, "cntlid",
-						      path.cntlid, "current", usable && (all || !taken), "connected",
+						      path.cntlid, "current", usable && (all || current == (int)i), "connected",
 						      path.state == BDEV_NVME_LIVE, "accessible", usable, "ana_state", access,
 						      "transport", trid_json(&path)));
-		taken = taken || usable;
 	}
 }
 

@@ -22,7 +22,7 @@ static void identify_ctrlr(const struct soft_drive *drive, struct nvme_id_ctrlr 
 	put_text(id->mn, sizeof(id->mn), "Ferrule software drive");
 	put_text(id->fr, sizeof(id->fr), "1.0");
 	id->mdts = opts->mdts;
-	id->cntlid = 7;
+	id->cntlid = opts->cntlid ? opts->cntlid : 7;
 	id->ver = NVME_VS(2, 0, 0);
 	id->oaes = NVME_OAES_NS_ATTR | (opts->ana ? NVME_OAES_ANA : 0);
 	if (opts->ana) {

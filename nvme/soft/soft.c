@@ -140,11 +140,11 @@ static uint32_t cmb_register(const struct soft_drive *drive, uint32_t offset)
 	return offset == NVME_PROP_CMBLOC ? 2u << 12 | 2u : drive->opts.cmb_bytes / 4096 << 12 | NVME_CMBSZ_SQS;
 }
 
-/* The bus address of the buffer of a drive that knows no CMBMSC is nobody's memory. */
+/* The bus address of the buffer is nobody's memory.  One of the old kind that is told to by CMBMSC no longer answers to it. */
 void *soft_queue_memory(struct soft_drive *drive, uint64_t addr, uint64_t len)
 {
 	uint64_t base = drive->opts.cmb_old ? SOFT_CMB_BUS_ADDR : drive->cmbmsc & NVME_CMBMSC_CBA_MASK;
-	bool enabled = drive->opts.cmb_old || (drive->cmbmsc & NVME_CMBMSC_CMSE);
+	bool enabled = (drive->opts.cmb_old && !drive->cmbmsc) || (drive->cmbmsc & NVME_CMBMSC_CMSE);
 
 	if (!drive->cmb)
 		return soft_dma(addr);
@@ -316,7 +316,7 @@ static uint8_t *soft_map_memory(struct nvme_bar *bar, unsigned bir, uint64_t off
 
 	if (bir != 2 || offset != 8192 || len > drive->opts.cmb_bytes)
 		soft_host_error(drive, "BAR %u at %llu for the controller memory buffer", bir, (unsigned long long)offset);
-	*ret_bus_addr = SOFT_CMB_BUS_ADDR;
+	*ret_bus_addr = drive->opts.cmb_far ? 0 : SOFT_CMB_BUS_ADDR;
 	return drive->cmb;
 }
 
@@ -365,7 +365,8 @@ struct nvme_bar *soft_plug(struct soft_drive *drive, const char *name)
 	assert(!drive->plugged && thread_current() == drive->thread);
 	soft_reset(drive);
 	drive->cc = drive->cc_asked = drive->csts = drive->aqa = 0;
-	drive->asq = drive->acq = drive->cmbmsc = 0;
+	drive->asq = drive->acq = 0;
+	drive->cmbmsc = drive->opts.cmb_left ? SOFT_CMB_BUS_ADDR | NVME_CMBMSC_CRE | NVME_CMBMSC_CMSE : 0;
 	drive->stuck = drive->gone = false;
 	memset(drive->irqs, 0, sizeof(drive->irqs));
 	memset(drive->irq_pending, 0, sizeof(drive->irq_pending));

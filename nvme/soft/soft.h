@@ -19,6 +19,7 @@ struct soft_drive;
 
 struct soft_opts {
 	const char *serial;	 /* NULL: "SOFT0001" */
+	uint16_t cntlid;	 /* 0: 7 */
 	uint32_t block_size;	 /* bytes; 0: 512 */
 	uint64_t nr_blocks;	 /* of namespace 1; 0: 4 MiB of them; more are made by soft_ns_set() */
 	uint8_t mdts;		 /* 0: 5, which is 128 KiB */
@@ -34,7 +35,9 @@ struct soft_opts {
 	bool ana;		 /* it reports Asymmetric Namespace Access, optimized at first */
 	bool no_irq;
 	uint32_t cmb_bytes;	 /* of controller memory buffer for submission queues; 0: none */
-	bool cmb_old;		 /* it knows no CMBMSC: its address on the bus means it */
+	bool cmb_old;		 /* its address on the bus means it, whatever CMBMSC names */
+	bool cmb_far;		 /* its address on the bus is none that the host can use */
+	bool cmb_left;		 /* who had it before has left CMBMSC set, to its address on the bus */
 	uint8_t dstrd;
 	uint64_t latency_us;	 /* of each I/O command */
 	uint64_t jitter_us;	 /* up to so much more, at random: completions come in any order */

@@ -262,6 +262,45 @@ class Attaching(Base):
         _, errors = perf.communicate(timeout=ferrule.DEADLINE)
         self.assertEqual(perf.returncode, 0, errors.decode())
 
+    def test_paths_are_disabled_enabled_and_preferred(self):
+        first, port = self.first()
+        other = ferrule.listen(first.rpc(), FIRST)
+        daemon = self.daemon()
+        rpc = daemon.rpc()
+        self.attach(rpc, port)
+        self.attach(rpc, other)
+        paths = lambda: rpc("bdev_nvme_get_io_paths", {"name": "Remoten1"})["poll_groups"][0]["io_paths"]
+        current = lambda: [path["current"] for path in paths()]
+        cntlids = [path["cntlid"] for path in paths()]
+        self.assertEqual(current(), [True, False])
+        self.assertTrue(rpc("bdev_nvme_set_preferred_path", {"name": "Remoten1", "cntlid": cntlids[1]}))
+        self.assertEqual(current(), [False, True])
+        self.assertTrue(rpc("bdev_nvme_disable_controller", {"name": "Remote", "cntlid": cntlids[1]}))
+        self.assertEqual(self.state(rpc), ["enabled", "disabled"])
+        self.assertEqual(current(), [True, False])
+        disabled = rpc("bdev_nvme_get_controllers")[0]["ctrlrs"][1]
+        self.assertEqual(disabled["cntlid"], cntlids[1])
+        self.assert_error(-114, "Operation already in progress", rpc, "bdev_nvme_disable_controller",
+                          {"name": "Remote", "cntlid": cntlids[1]}, parameter="name")
+        port2 = ferrule.export(rpc, "Remoten1", SECOND)
+        ferrule.nvme(port2, "write", "--length", str(MIB), data=bytes(MIB), nqn=SECOND)
+        self.assertTrue(rpc("bdev_nvme_disable_controller", {"name": "Remote"}))
+        self.assertEqual(self.state(rpc), ["disabled", "disabled"])
+        self.assertNotEqual(ferrule.nvme(port2, "read", "--length", "4096", nqn=SECOND, check=False).returncode, 0)
+        daemon.cli("controller", "enable", "Remote", "--cntlid", str(cntlids[0]))
+        self.assertEqual(self.state(rpc), ["enabled", "disabled"])
+        self.assertEqual(ferrule.nvme(port2, "read", "--length", "4096", nqn=SECOND), bytes(4096))
+        self.assertTrue(rpc("bdev_nvme_enable_controller", {"name": "Remote"}))
+        self.assertEqual(self.state(rpc), ["enabled", "enabled"])
+        self.assertEqual(current(), [False, True])
+        daemon.cli("controller", "prefer", "Remoten1", str(paths()[0]["cntlid"]))
+        self.assertEqual(current(), [True, False])
+        self.assertIn("disabled", (daemon.cli("controller", "disable", "Remote"), daemon.cli("controller", "list").stdout)[1])
+        prefer = lambda name, cntlid: rpc("bdev_nvme_set_preferred_path", {"name": name, "cntlid": cntlid})
+        self.assert_error(-19, "No such device", prefer, "Remoten1", 65000, parameter="cntlid")
+        self.assert_error(-19, "No such device", prefer, "None", 1, parameter="name")
+        self.assert_error(-19, "No such device", rpc, "bdev_nvme_enable_controller", {"name": "None"}, parameter="name")
+
     def test_a_path_that_goes_under_load_is_no_error_while_there_is_another(self):
         first, port = self.first()
         other = ferrule.listen(first.rpc(), FIRST)
