@@ -30,7 +30,7 @@ static bool locate(struct nvme_bar *bar, unsigned *ret_bir, uint64_t *ret_offset
 	return *ret_len >= CMB_PART_LEAST;
 }
 
-/* Tells the controller by which addresses we mean its buffer: our own of it, which are no others' of our memory. */
+/* Tells the controller by which addresses we mean its buffer. */
 static bool name_addresses(struct nvme_bar *bar, uint64_t addr)
 {
 	bar->ops->write64(bar, NVME_PROP_CMBMSC, addr | NVME_CMBMSC_CRE | NVME_CMBMSC_CMSE);
@@ -40,7 +40,8 @@ static bool name_addresses(struct nvme_bar *bar, uint64_t addr)
 	return false;
 }
 
-/* A controller that shows its buffer though CMBMSC does not ask for it knows nothing of CMBMSC, whatever CAP says. */
+/* A controller that shows its buffer though CMBMSC does not ask for it is of the old kind, whatever CAP says: it is meant by its
+ * address on the bus alone.  Who had it before may have asked, so that one may be taken for the new kind. */
 static bool shown_unasked(struct nvme_bar *bar)
 {
 	return !(bar->ops->read64(bar, NVME_PROP_CMBMSC) & NVME_CMBMSC_CRE) && bar->ops->read32(bar, NVME_PROP_CMBSZ);
@@ -67,7 +68,8 @@ void pcie_cmb_find(struct nvme_ctrlr *ctrlr)
 	if (len > CMB_MAX_BYTES)
 		len = CMB_MAX_BYTES;
 	va = bar->ops->map_memory(bar, bir, offset, len, &bus_addr);
-	if (by_msc)
+	/* Its address on the bus suits both kinds, where none of our memory has it; ours of it is no other's, but suits the new alone. */
+	if (by_msc && !bus_addr)
 		bus_addr = (uintptr_t)va;
 	if (!va || !bus_addr || (by_msc && !name_addresses(bar, bus_addr))) {
 		log_notice("%s: its controller memory buffer cannot be used", bar->name);
@@ -76,6 +78,8 @@ void pcie_cmb_find(struct nvme_ctrlr *ctrlr)
 	pcie->cmb = va;
 	pcie->cmb_addr = bus_addr;
 	pcie->cmb_len = len;
+	log_notice("%s: submission queues go into its controller memory buffer of %llu KiB at %llx%s", bar->name,
+		   (unsigned long long)len >> 10, (unsigned long long)bus_addr, by_msc ? ", as CMBMSC says" : "");
 }
 
 void pcie_cmb_place(struct pcie_qpair *qpair)

@@ -178,6 +178,24 @@ SIM_TEST(a_controller_memory_buffer_of_the_old_kind_is_known_by_its_address_on_t
 	in_the_buffer(1);
 }
 
+SIM_TEST(a_controller_memory_buffer_is_where_its_last_user_has_left_it_too)
+{
+	sopts.cmb_bytes = 1u << 20;
+	sopts.cmb_left = true;
+	sopts.cmb_old = true;
+	in_the_buffer(1);
+}
+
+SIM_TEST(a_controller_memory_buffer_whose_address_is_of_no_use_gets_another_or_is_left_alone)
+{
+	sopts.cmb_bytes = 1u << 20;
+	sopts.cmb_far = true;
+	in_the_buffer(1);
+	soft_destroy(drive);
+	sopts.cmb_old = true;
+	in_the_buffer(0);
+}
+
 SIM_TEST(a_buffer_that_is_too_small_for_all_serves_some_queues)
 {
 	struct nvme_qpair *others[2];
@@ -399,6 +417,8 @@ int main(void)
 		vectors_of_any_pieces_are_moved_with_sgls,
 		submission_queues_are_in_the_controllers_memory_where_it_has_some,
 		a_controller_memory_buffer_of_the_old_kind_is_known_by_its_address_on_the_bus,
+		a_controller_memory_buffer_is_where_its_last_user_has_left_it_too,
+		a_controller_memory_buffer_whose_address_is_of_no_use_gets_another_or_is_left_alone,
 		a_buffer_that_is_too_small_for_all_serves_some_queues,
 		a_queue_that_the_controller_does_not_want_in_its_memory_is_in_ours,
 		shutdown_is_told_to_the_drive_and_flushes_it,
