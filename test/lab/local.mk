@@ -16,6 +16,12 @@ EXTRA_DIST += %D%/mkmodule %D%/scenarios/rdma-basic.sh %D%/scenarios/rdma-device
 check-vm: all
 	BUILD='$(abs_top_builddir)' $(top_srcdir)/test/lab/run $(SCENARIOS)
 
+# The flood of connection requests, for the guest.
+noinst_PROGRAMS += %D%/rdma_flood
+EXTRA_DIST += %D%/scenarios/rdma-flood.sh
+%C%_rdma_flood_SOURCES = %D%/rdma_flood.c
+%C%_rdma_flood_LDADD = $(RDMA_LIBS)
+
 # The host that breaks every rule, for the guest.
 noinst_PROGRAMS += %D%/rdma_adversary
 EXTRA_DIST += %D%/scenarios/rdma-adversary.sh

@@ -94,10 +94,10 @@ int rdma_cq_open(struct rdma_port *port, uint32_t nr)
 	}
 	cq->size = size;
 	cq->room = size - port->nr_shared_recvs;
-	if (port->nr_cqs)
-		log_notice("RDMA device %s: another completion queue, of %u entries", port->info->name, size);
 	list_add_tail(&port->cqs, &cq->link);
-	port->nr_cqs++;
+	/* Told once: whoever connects and goes can have it opened and closed. */
+	if (++port->nr_cqs > port->most_cqs && port->most_cqs++)
+		log_notice("RDMA device %s: another completion queue, of %u entries", port->info->name, size);
 	return 0;
 }
 

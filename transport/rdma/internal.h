@@ -145,7 +145,7 @@ struct rdma_port {
 	const struct rnic_info *info;
 	struct rnic_watch *watch;
 	struct list cqs; /* one, as long as it is large enough */
-	unsigned nr_cqs;
+	unsigned nr_cqs, most_cqs;
 	bool cqs_are_fixed; /* the device cannot enlarge them */
 	struct rnic_srq *srq; /* NULL: receives belong to connections */
 	struct rdma_slots *srq_slots;

@@ -31,6 +31,14 @@ rpc() { "$LIB/rpc.py" "$RPC" "$@"; }
 
 jcheck() { "$LIB/jcheck.py" "$@" || fail "$(basename "$1"): not as expected (see the log)"; }
 
+# sanitizers_silent LOG: fails if ASan, LSan or UBSan has said something there (BUILD may be a build with --enable-sanitizers).
+sanitizers_silent() {
+    local found
+    [ -e "$1" ] || return 0
+    found=$(grep -aEm1 'ERROR: [A-Za-z]*Sanitizer|: runtime error: ' "$1") || return 0
+    fail "the daemon's sanitizers: $found"
+}
+
 # export_bdevs NQN BDEV...: a subsystem with these as namespaces 1, 2, ..., open to any host, listening on every address, 4420.
 export_bdevs() {
     local nqn=$1 b

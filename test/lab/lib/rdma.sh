@@ -37,6 +37,7 @@ guest_program() {
 }
 
 guest_target() {
+    sanitizers_silent "$SHARE/target.log" # of the one before
     guest_program "$BUILD/ferruled" "$BUILD/ferrule"
     guest_bg target "ulimit -l unlimited; mkdir -p /tmp/state
         exec env LD_LIBRARY_PATH=/lab/bin/lib /lab/bin/ferruled --no-huge --cores ${TARGET_CORES:-0} --mem 512 --state-dir /tmp/state \
@@ -53,5 +54,8 @@ grpc() {
 
 guest_target_stop() {
     guest "kill \$(cat /tmp/target.pid)"
-    guest_wait -t 60 target || fail "the daemon in the guest ended with status $?: $(tail -1 "$SHARE/target.log")"
+    local rc=0
+    guest_wait -t 120 target || rc=$?
+    sanitizers_silent "$SHARE/target.log"
+    [ "$rc" = 0 ] || fail "the daemon in the guest ended with status $rc: $(tail -1 "$SHARE/target.log")"
 }

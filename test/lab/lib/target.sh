@@ -37,5 +37,6 @@ target_stop() {
     done
     kill -0 "$pid" 2> /dev/null && fail "the daemon does not end on SIGTERM"
     wait "$pid" || rc=$?
+    sanitizers_silent "$OUT/target.log"
     [ "$rc" = 0 ] || fail "the daemon ended with status $rc: $(tail -1 "$OUT/target.log")"
 }
