@@ -780,6 +780,15 @@ static void add_edge(struct fill *f, unsigned which, uint32_t bytes)
 	f->iov[which ? 1 + f->nr_iov : 0] = (struct iovec){.iov_base = from, .iov_len = bytes};
 }
 
+/* A mutant's: so long that a snapshot comes before its end. */
+static void write_slowly(void *arg)
+{
+	struct fill *f = arg;
+
+	fiber_sleep(2000);
+	bdev_submit(f->blob->store->bch, &f->bio);
+}
+
 void fill_write(struct fill *f)
 {
 	struct store *s = f->blob->store;
@@ -801,7 +810,9 @@ void fill_write(struct fill *f)
 	f->bio.iovcnt = f->nr_iov + (head != 0) + (tail != 0);
 	f->bio.offset_blocks = cluster_block(s, f->own) + f->in_block - (head >> s->block_shift);
 	f->bio.nr_blocks = f->nr_blocks + ((head + tail) >> s->block_shift);
-	bdev_submit(s->bch, &f->bio);
+	if (!BLOB_MUTANT(SNAPSHOT_PASSES_SIBLING) || !f->own_held || f->first_sub % 2 ||
+	    fiber_spawn(s->owner, "mutant", write_slowly, f))
+		bdev_submit(s->bch, &f->bio);
 	if (records_early(f) && !f->in_place)
 		fill_record(f, look_up(f));
 }
