@@ -564,9 +564,67 @@ START_TEST(a_deletion_waits_for_a_child_that_parts_with_the_snapshot)
 }
 END_TEST
 
+struct family {
+	struct bench b;
+	struct blob *blob, *grandparent;
+	struct fiber_wait deleted, decoupled;
+};
+
+static void delete_grandparent(void *arg)
+{
+	struct family *f = arg;
+
+	fiber_wake(&f->deleted, blob_delete(f->grandparent));
+}
+
+static void decouple_grandchild(void *arg)
+{
+	struct family *f = arg;
+
+	fiber_wake(&f->decoupled, blob_decouple(f->blob));
+}
+
+/* Both wait for room in the journal, and the deletion gets it first. */
+static void run_family(void *arg)
+{
+	struct family *f = calloc(1, sizeof(*f));
+	struct blob *parent;
+
+	bench_start(&f->b);
+	f->blob = make_blob(&f->b, "blob", 1u << 20);
+	ck_assert_int_eq(blob_snapshot(f->blob, &(struct blob_copy_opts){.name = "grandparent"}, &f->grandparent), 0);
+	ck_assert_int_eq(blob_snapshot(f->blob, &(struct blob_copy_opts){.name = "parent"}, &parent), 0);
+	ck_assert_ptr_eq(blob_parent(parent), f->grandparent);
+	fiber_wait_init(&f->deleted);
+	fiber_wait_init(&f->decoupled);
+	f->b.store->journal.nr_admitted += 1u << 20;
+	ck_assert_int_eq(fiber_spawn(thread_current(), "delete", delete_grandparent, f), 0);
+	fiber_sleep(1000);
+	ck_assert_int_eq(fiber_spawn(thread_current(), "decouple", decouple_grandchild, f), 0);
+	fiber_sleep(1000);
+	f->b.store->journal.nr_admitted -= 1u << 20;
+	waiters_kick(&f->b.store->admit_waiters);
+	ck_assert_int_eq(fiber_wait(&f->deleted), 0);
+	ck_assert_int_eq(fiber_wait(&f->decoupled), 0);
+	ck_assert_uint_eq(f->blob->parent_id, 0);
+	ck_assert_uint_eq(parent->parent_id, 0);
+	blob_close(f->blob);
+	bench_close(&f->b);
+	bench_check(&f->b);
+	bench_end(&f->b);
+	free(f);
+}
+
+START_TEST(a_child_is_not_given_a_parent_that_was_deleted_meanwhile)
+{
+	run_sim(1, 1, run_family, NULL);
+}
+END_TEST
+
 int main(void)
 {
-	const TTest *const tests[] = {a_deletion_waits_for_a_child_that_parts_with_the_snapshot,
+	const TTest *const tests[] = {a_child_is_not_given_a_parent_that_was_deleted_meanwhile,
+				      a_deletion_waits_for_a_child_that_parts_with_the_snapshot,
 				      few_clusters_are_copied_at_a_time_and_all_writes_that_wait_for_one_end,
 				      a_write_in_place_while_its_cluster_is_copied_is_not_lost,
 				      a_snapshot_waits_for_a_first_write_whose_cluster_another_one_has_mapped,
