@@ -48,6 +48,9 @@ check_PROGRAMS += %D%/decode_test %D%/journal_test %D%/json_scan_test
 %C%_journal_test_LDADD = $(LIBS_MGMT) $(CHECK_LIBS)
 %C%_json_scan_test_SOURCES = %D%/json_scan_test.c
 %C%_json_scan_test_LDADD = $(LIBS_MGMT) $(CHECK_LIBS)
+check_PROGRAMS += %D%/cli_nvme_rdma_test
+%C%_cli_nvme_rdma_test_SOURCES = %D%/cli_nvme_rdma_test.c transport/rdma/world_test.h
+%C%_cli_nvme_rdma_test_LDADD = $(LIBS_MGMT) $(CHECK_LIBS)
 
 EXTRA_DIST += doc/mgmt.md doc/adr/0010-saved-state-in-a-journal.md doc/adr/0042-jobs-in-the-saved-state.md doc/adr/0043-deletions-are-noted-before-they-begin.md
 
