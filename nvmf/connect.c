@@ -172,6 +172,24 @@ static uint16_t pick_cntlid(struct nvmf_subsystem *sub)
 	}
 }
 
+bool nvmf_target_has_ctrlr(struct nvmf_target *target, const struct nvmf_transport_ops *ops, uint16_t cntlid)
+{
+	struct list *it;
+
+	list_for_each(it, &target->subsystems) {
+		const struct nvmf_ctrlr *ctrlr = find_ctrlr(list_entry(it, struct nvmf_subsystem, link), cntlid);
+
+		if (ctrlr && ctrlr->ops == ops)
+			return true;
+	}
+	return false;
+}
+
+static uint32_t depth_within(const struct nvmf_qpair *qpair, uint32_t depth)
+{
+	return qpair->max_queue_depth && qpair->max_queue_depth < depth ? qpair->max_queue_depth : depth;
+}
+
 static uint16_t connect_admin_app(struct connect *c, struct nvmf_subsystem *sub,
 				  struct nvmf_listener *listener)
 {
@@ -192,6 +210,7 @@ static uint16_t connect_admin_app(struct connect *c, struct nvmf_subsystem *sub,
 	ctrlr->opts = c->qpair->opts;
 	ctrlr->ops = c->qpair->ops;
 	ctrlr->cntlid = cntlid;
+	ctrlr->max_queue_depth = depth_within(c->qpair, c->qpair->opts->max_queue_depth);
 	ctrlr->discovery = sub->discovery;
 	memcpy(ctrlr->host_nqn, c->data.hostnqn, sizeof(ctrlr->host_nqn));
 	memcpy(ctrlr->host_id, c->data.hostid, sizeof(ctrlr->host_id));
@@ -257,14 +276,19 @@ uint16_t nvmf_connect_prepare(struct nvmf_req *req)
 
 static uint16_t connect_check(struct connect *c)
 {
+	const struct nvmf_announced *announced = &c->qpair->announced;
 	const union nvme_cmd *cmd = &c->req->cmd;
 	const struct nvmf_transport_opts *opts = c->qpair->opts;
 	uint32_t max = c->qid ? opts->max_queue_depth : opts->max_aq_depth;
 
-	if (c->qid > opts->max_io_qpairs_per_ctrlr)
+	if (announced->is_set && announced->depth < max)
+		max = announced->depth;
+	if (c->qid > opts->max_io_qpairs_per_ctrlr || (announced->is_set && c->qid != announced->qid))
 		return WRONG_COMMAND(c, qid);
 	if (!cmd->connect.sqsize || c->sq_size > max)
 		return WRONG_COMMAND(c, sqsize);
+	if (announced->cntlid && c->data.cntlid != announced->cntlid)
+		return WRONG_DATA(c, cntlid);
 	if (!nvme_nqn_is_valid(c->data.subnqn, sizeof(c->data.subnqn)))
 		return WRONG_DATA(c, subnqn);
 	if (uuid_is_null(c->data.hostid))

@@ -21,6 +21,16 @@ static void put_text(char *field, size_t size, const char *text)
 	memcpy(field, text, len < size ? len : size);
 }
 
+/* In a capsule: the first stands in the command, or a list of them behind it. */
+static uint8_t max_descriptors(const struct nvmf_ctrlr *ctrlr)
+{
+	uint32_t fit = ctrlr->opts->in_capsule_data_size / sizeof(struct nvme_sgl);
+
+	if (fit < 1)
+		return 1;
+	return fit < ctrlr->ops->max_descriptors ? (uint8_t)fit : ctrlr->ops->max_descriptors;
+}
+
 /* What I/O and discovery controllers have in common. */
 static void fill_common(const struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr *id)
 {
@@ -41,7 +51,7 @@ static void fill_common(const struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr *id
 	memcpy(id->subnqn, sub->nqn, sizeof(id->subnqn));
 	id->ioccsz = (sizeof(union nvme_cmd) + ctrlr->opts->in_capsule_data_size) / 16;
 	id->iorcsz = sizeof(struct nvme_cqe) / 16;
-	id->msdbd = ctrlr->ops->max_descriptors;
+	id->msdbd = max_descriptors(ctrlr);
 }
 
 static void fill_discovery(const struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr *id)
@@ -66,7 +76,7 @@ static void fill_io(struct nvmf_ctrlr *ctrlr, struct nvme_id_ctrlr *id)
 	id->cctemp_k = 353;
 	id->sqes = 0x66;
 	id->cqes = 0x44;
-	id->maxcmd = (uint16_t)ctrlr->opts->max_queue_depth;
+	id->maxcmd = (uint16_t)ctrlr->max_queue_depth;
 	id->nn = sub->max_namespaces;
 	id->mnan = sub->max_namespaces;
 	id->oncs = NVME_ONCS_COMPARE | NVME_ONCS_DSM | NVME_ONCS_WRITE_ZEROES | NVME_ONCS_SAVE |

@@ -219,6 +219,7 @@ struct nvmf_ctrlr {
 	const struct nvmf_transport_opts *opts;
 	const struct nvmf_transport_ops *ops;
 	uint16_t cntlid;
+	uint32_t max_queue_depth; /* of its I/O queues: what options and device allow */
 	char host_nqn[NVMF_NQN_SIZE];
 	uint8_t host_id[16];
 	bool discovery;

@@ -7,7 +7,7 @@
 
 uint64_t nvmf_ctrlr_cap(const struct nvmf_ctrlr *ctrlr)
 {
-	uint64_t mqes = (ctrlr->discovery ? ctrlr->opts->max_aq_depth : ctrlr->opts->max_queue_depth) - 1;
+	uint64_t mqes = (ctrlr->discovery ? ctrlr->opts->max_aq_depth : ctrlr->max_queue_depth) - 1;
 
 	return mqes | NVME_CAP_CQR | (uint64_t)NVMF_CAP_TO_500MS << NVME_CAP_TO_SHIFT | NVME_CAP_CSS_NVM |
 	       NVME_CAP_CSS_IOCSS | NVME_CAP_CRWMS;

@@ -108,7 +108,7 @@ struct nvmf_transport_ops {
 	const char *name; /* "TCP" */
 	uint8_t trtype;
 	uint32_t sgls;		 /* bits of Identify's SGLS: the descriptors that parse_sgl takes */
-	uint8_t max_descriptors; /* of a command: MSDBD */
+	uint8_t max_descriptors; /* of a command, where its capsule has room for them: MSDBD */
 	uint8_t tsas[8];	 /* how a discovery log entry's TSAS begins */
 	bool discovery_port;	 /* its hosts look for discovery on a port of its own */
 	/* May be NULL.  Can it be created on this machine?  0, or -errno with a sentence that names the remedy. */
@@ -138,6 +138,14 @@ struct nvmf_transport_ops {
 	void (*peer_addr)(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
 };
 
+/* What was said of a queue when its connection was made, where the transport has that: Connect must say the same. */
+struct nvmf_announced {
+	bool is_set;
+	uint16_t qid;
+	uint16_t cntlid; /* 0: not said */
+	uint32_t depth;	 /* Connect may ask for less */
+};
+
 /* Embedded in the transport's connection.  Owner: the group's thread. */
 struct nvmf_qpair {
 	const struct nvmf_transport_ops *ops;
@@ -148,6 +156,9 @@ struct nvmf_qpair {
 	struct list outstanding; /* requests begun and not released */
 	uint32_t nr_outstanding;
 	bool header_digest, data_digest; /* for nvmf_subsystem_get_qpairs and logs */
+	/* the transport may set them after nvmf_qpair_init(), before the first request */
+	struct nvmf_announced announced;
+	uint32_t max_queue_depth; /* that its device can serve; 0: whatever opts say */
 	/* nvmf's own */
 	bool closing;	   /* no command is begun any more */
 	bool draining;	   /* closes once what executes is answered */
@@ -177,6 +188,9 @@ void *nvmf_group_transport(struct nvmf_group *group,
 			   const struct nvmf_transport_ops *ops); /* its ret_tgroup */
 const struct nvmf_transport_opts *nvmf_target_transport_opts(struct nvmf_target *target,
 							     const struct nvmf_transport_ops *ops);
+
+/* Whether the transport has a controller of that CNTLID in some subsystem.  Thread: app. */
+bool nvmf_target_has_ctrlr(struct nvmf_target *target, const struct nvmf_transport_ops *ops, uint16_t cntlid);
 
 /* A connection exists: on the group's thread, with ops, opts and listener set.  Before Connect nothing is
  * known of the peer. */

@@ -199,7 +199,6 @@ SCENARIO(each_bad_connect_is_told_what_was_wrong_and_a_good_one_may_follow)
 		{ { .sqsize = 4096 }, NVME_SC_CONNECT_INVALID_PARAMETERS, 0, 44 },
 		{ { .sqsize = 0xffff }, NVME_SC_CONNECT_INVALID_PARAMETERS, 0, 44 },
 		{ { .qid = 999 }, NVME_SC_CONNECT_INVALID_PARAMETERS, 0, 42 },
-		{ { .qid = 1, .cntlid = 4711 }, NVME_SC_CONNECT_INVALID_PARAMETERS, 1, 16 },
 		{ { .len = 512 }, NVME_SC_SGL_LENGTH_INVALID, 0, 0 },
 	};
 	struct wire *wire = host_open_queue(0);
@@ -438,12 +437,18 @@ SCENARIO(event_requests_are_held_and_abort_takes_them_back)
 
 SCENARIO(an_io_queue_belongs_to_its_controller_and_its_number_is_taken_once)
 {
+	struct nvme_cqe cqe;
 	struct wire *wire;
 	struct host host;
 
 	host_up(&host, 0);
-	wire = host_open_queue(2);
+	wire = host_open_queue(1);
 	ck_assert_uint_eq(host_connect(wire, &(struct host_connect){ .qid = 1, .cntlid = host.cntlid }, NULL), NVME_SC_CMD_SEQUENCE_ERROR);
+	wire_close(wire, true);
+	wire = host_open_queue(2);
+	ck_assert_uint_eq(host_connect(wire, &(struct host_connect){ .qid = 2, .cntlid = 4711 }, &cqe), NVME_SC_CONNECT_INVALID_PARAMETERS);
+	ck_assert_uint_eq(cqe.connect_invalid.iattr, 1);
+	ck_assert_uint_eq(cqe.connect_invalid.ipo, 16);
 	ck_assert_uint_eq(host_connect(wire, &(struct host_connect){ .qid = 2, .cntlid = host.cntlid, .host_id = 0x22 }, NULL),
 			  NVME_SC_CONNECT_INVALID_PARAMETERS);
 	ck_assert_uint_eq(host_connect(wire, &(struct host_connect){ .qid = 2, .cntlid = host.cntlid }, NULL), OK);

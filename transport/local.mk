@@ -34,6 +34,10 @@ check_PROGRAMS += %D%/rdma/device_test
 %C%_rdma_device_test_SOURCES = %D%/rdma/device_test.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h %D%/rdma/world_test.h
 %C%_rdma_device_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
 
+check_PROGRAMS += %D%/rdma/connect_test
+%C%_rdma_connect_test_SOURCES = %D%/rdma/connect_test.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h %D%/rdma/world_test.h
+%C%_rdma_connect_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
+
 check_PROGRAMS += %D%/rdma/end_test
 %C%_rdma_end_test_SOURCES = %D%/rdma/end_test.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h %D%/rdma/world_test.h
 %C%_rdma_end_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)

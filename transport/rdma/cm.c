@@ -2,6 +2,10 @@
  * Connection requests as strangers send them: private data decoded and checked, and the specification's numbers for what is
  * wrong with it.
  *
+ * An I/O queue's request may name its controller.  Hosts from before the specification had that send 0 (Linux before 6.12 does), which
+ * no controller of ours has; the admin queue's controller is not known yet, and what SPDK's host sends there is that of the connection
+ * before.  So 0, and anything for an admin queue, is passed over.
+ *
  * Source: NVMe over RDMA Transport Specification 1.0, 3.2.
  */
 #include <string.h>
@@ -28,8 +32,11 @@ enum nvme_rdma_cm_status rdma_cm_check_request(const struct rnic_params *params,
 	/* A host that serves no RDMA READ could never write anything larger than its capsules. */
 	if (!params->reads)
 		return NVME_RDMA_CM_INVALID_IRD;
+	if (asked.qid && asked.cntlid > NVME_CNTLID_MAX)
+		return NVME_RDMA_CM_INVALID_CNTLID;
 	*ret_request = (struct rdma_request){
 		.qid = asked.qid,
+		.cntlid = asked.qid ? asked.cntlid : 0,
 		.depth = asked.hsqsize + 1u,
 		.hrqsize = asked.hrqsize,
 		.reads = params->reads,

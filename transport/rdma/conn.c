@@ -212,10 +212,7 @@ int rdma_conn_connected(struct rdma_conn *conn)
 	uint32_t nr = nvmf_qpair_max_outstanding(&conn->qpair);
 	int rc = 0;
 
-	if (nr > conn->depth || conn->qpair.qid != conn->qid_asked) {
-		rdma_conn_fail(conn, "Connect asks for another queue than the connection request did");
-		return -EPROTO;
-	}
+	assert(nr <= conn->depth && conn->qpair.qid == conn->qid_asked);
 	if (!conn->port->srq && nr > RDMA_FIRST_RECVS)
 		rc = more_recvs(conn, nr - RDMA_FIRST_RECVS);
 	if (!rc)
@@ -266,10 +263,8 @@ static int make_queues(struct rdma_conn *conn)
 	};
 	int rc;
 
-	opts.max_send = min_u32(2 * conn->depth + RDMA_SQ_EXTRA, info->max_wr);
-	opts.max_recv = opts.srq ? 0 : min_u32(conn->depth + RDMA_FIRST_RECVS, info->max_wr);
-	if (!opts.srq && opts.max_recv < conn->depth)
-		return -ENOSPC;
+	opts.max_send = rdma_port_max_send(conn->port, conn->depth);
+	opts.max_recv = rdma_port_max_recv(conn->port, conn->depth);
 	conn->cq_claim = opts.max_send + opts.max_recv;
 	rc = rdma_cq_claim(conn->port, conn->cq_claim, &conn->cq);
 	if (rc)
@@ -302,13 +297,13 @@ static int accept_request(struct rdma_conn *conn, const struct rdma_request *req
 }
 
 /* Nobody knows of it yet. */
-static void conn_undo(struct rdma_conn *conn)
+static void conn_undo(struct rdma_conn *conn, enum nvme_rdma_cm_status status)
 {
 	struct rdma_group *group = conn->group;
 
 	rnic_qp_destroy(conn->rnic);
 	/* What its own receives left in the completion queue finds no connection. */
-	rdma_cm_reject(conn->rnic, NVME_RDMA_CM_NO_RESOURCES);
+	rdma_cm_reject(conn->rnic, status);
 	rdma_slots_free(conn->slots);
 	rnic_mr_free(conn->cqes_mr);
 	dma_free(conn->cqes);
@@ -340,8 +335,12 @@ void rdma_conn_start(struct rdma_group *group, struct rdma_listener *listener, s
 	conn->qid_asked = request->qid;
 	conn->max_reads = conn->reads_free = min_u32(request->reads, conn->port->info->max_reads);
 	conn->qpair.opts = opts;
+	if (conn->depth > conn->port->max_depth) {
+		conn_undo(conn, NVME_RDMA_CM_INVALID_HSQSIZE);
+		return;
+	}
 	if (!conn->max_reads || make_queues(conn)) {
-		conn_undo(conn);
+		conn_undo(conn, NVME_RDMA_CM_NO_RESOURCES);
 		return;
 	}
 	list_add_tail(&conn->port->conns_by_qp[conn->qp_num % RDMA_QP_BUCKETS], &conn->qp_link);
@@ -357,6 +356,8 @@ void rdma_conn_start(struct rdma_group *group, struct rdma_listener *listener, s
 	conn->qpair.ops = &rdma_transport_ops;
 	conn->qpair.listener = listener;
 	nvmf_qpair_init(&conn->qpair, group->group);
+	conn->qpair.max_queue_depth = conn->port->max_depth;
+	conn->qpair.announced = (struct nvmf_announced){ true, request->qid, request->cntlid, request->depth };
 	rnic_conn_attach(rnic, conn_event, conn);
 	if (accept_request(conn, request))
 		rdma_conn_fail(conn, "it cannot be accepted");

@@ -343,20 +343,6 @@ SIM_TEST(a_target_without_room_rejects_and_goes_on)
 	others_are_served();
 }
 
-SIM_TEST(connect_for_another_queue_than_the_request_named_ends_the_connection)
-{
-	struct raw_request request = raw_request(0, 32);
-	union nvme_cmd cmd;
-
-	raw_ask(&c.admin, &addr, &request);
-	ck_assert(raw_wait_cm(&c.admin));
-	cmd = raw_connect_cmd(&c.admin, 0, 64, NVME_CNTLID_DYNAMIC); /* larger than HSQSIZE said */
-	ck_assert_uint_eq(raw_execute(&c.admin, &cmd, NULL), RAW_LOST);
-	raw_wait_end(&c.admin);
-	raw_close(&c.admin, true);
-	others_are_served();
-}
-
 /* --- what a host may do wrong -------------------------------------------------------------------------------------------------------- */
 
 SIM_TEST(a_bad_sgl_costs_its_command_a_status_and_nobody_the_connection)
@@ -649,7 +635,6 @@ int main(void)
 		what_responses_say_of_the_queues_head_never_goes_back,
 		a_bad_connection_request_is_rejected_with_the_number_of_what_is_wrong,
 		a_target_without_room_rejects_and_goes_on,
-		connect_for_another_queue_than_the_request_named_ends_the_connection,
 		a_bad_sgl_costs_its_command_a_status_and_nobody_the_connection,
 		a_host_that_writes_with_a_wrong_key_hurts_nobody_else,
 		a_host_that_reads_to_beyond_its_memory_hurts_nobody_else,

@@ -60,7 +60,7 @@ void rdma_cq_poll_dry(struct rdma_cq *cq)
 	} while (nr && all < cq->size);
 }
 
-static uint32_t largest(const struct rdma_port *port)
+uint32_t rdma_cq_largest(const struct rdma_port *port)
 {
 	return min_u32(port->info->max_cqe, CQ_MAX);
 }
@@ -71,7 +71,7 @@ static uint32_t first_size(const struct rdma_port *port, uint32_t nr)
 	unsigned doubled = port->nr_cqs < MAX_DOUBLED ? port->nr_cqs : MAX_DOUBLED;
 	uint32_t room = nr > RDMA_CQ_ROOM << doubled ? nr : RDMA_CQ_ROOM << doubled;
 
-	return min_u32(port->nr_shared_recvs + room, largest(port));
+	return min_u32(port->nr_shared_recvs + room, rdma_cq_largest(port));
 }
 
 int rdma_cq_open(struct rdma_port *port, uint32_t nr)
@@ -116,9 +116,9 @@ static bool enlarge(struct rdma_cq *cq, uint32_t nr)
 	uint32_t missing = nr - cq->room, size;
 	int rc;
 
-	if (port->cqs_are_fixed || missing > largest(port) - cq->size)
+	if (port->cqs_are_fixed || missing > rdma_cq_largest(port) - cq->size)
 		return false;
-	size = cq->size + (missing > cq->size ? missing : min_u32(cq->size, largest(port) - cq->size));
+	size = cq->size + (missing > cq->size ? missing : min_u32(cq->size, rdma_cq_largest(port) - cq->size));
 	rc = rnic_cq_resize(cq->rnic, size);
 	if (rc) {
 		port->cqs_are_fixed = rc == -ENOTSUP;

@@ -164,7 +164,7 @@ SIM_TEST_WITH(a_queue_pair_that_no_completion_queue_holds_is_refused_and_others_
 	for (unsigned i = 0; i < 3; i++) {
 		raw_ask(&io[0], &addr, &request);
 		ck_assert(!raw_wait_cm(&io[0]));
-		ck_assert_uint_eq(io[0].reject_status, NVME_RDMA_CM_NO_RESOURCES);
+		ck_assert_uint_eq(io[0].reject_status, NVME_RDMA_CM_INVALID_HSQSIZE);
 		raw_close(&io[0], false);
 	}
 	ask(0, 8);

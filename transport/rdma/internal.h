@@ -15,6 +15,7 @@ struct rdma_group;
 struct rdma_port;
 
 #define RDMA_MAX_DESCRIPTORS 16u /* keyed ones of a command, in a list: MSDBD */
+#define RDMA_MAX_DEPTH	     4096u /* of a queue; what max_queue_depth may be */
 #define RDMA_CHAIN_MAX	     32u /* pieces of work posted at once for a request */
 #define RDMA_SQ_EXTRA	     32u /* send queue entries beyond two for each command */
 #define RDMA_CQ_ROOM	     4096u /* for queue pairs, in a port's first completion queue */
@@ -64,6 +65,7 @@ void rdma_sgl_next_work(const struct rdma_sgl *sgl, const struct iovec *iov, str
 
 struct rdma_request {
 	uint16_t qid;
+	uint16_t cntlid;  /* of an I/O queue; 0: not said */
 	uint32_t depth;	  /* commands at a time: HSQSIZE + 1 */
 	uint32_t hrqsize; /* responses that the host has room for */
 	uint8_t reads;	  /* RDMA READs we may have outstanding */
@@ -150,12 +152,16 @@ struct rdma_port {
 	struct rnic_srq *srq; /* NULL: receives belong to connections */
 	struct rdma_slots *srq_slots;
 	uint32_t nr_shared_recvs;
+	uint32_t max_depth; /* of a queue that the device can serve */
 	uint32_t pool_lkey;
 	unsigned nr_conns;
 	struct list conns_by_qp[RDMA_QP_BUCKETS];
 	struct rdma_stats stats;
 };
 
+/* What a queue pair has for a queue of so many commands.  No receives: they are shared. */
+uint32_t rdma_port_max_send(const struct rdma_port *port, uint32_t depth);
+uint32_t rdma_port_max_recv(const struct rdma_port *port, uint32_t depth);
 /* 0 or -errno; counts as a use until rdma_port_put(). */
 int rdma_port_get(struct rdma_group *group, struct rnic_device *device, const struct nvmf_transport_opts *opts,
 	     struct rdma_port **ret_port);
@@ -175,6 +181,8 @@ struct rdma_cq {
 	unsigned nr_claims;
 };
 
+/* The most entries that one may have. */
+uint32_t rdma_cq_largest(const struct rdma_port *port);
 /* One more, with room for @nr completions.  -ENOSPC: the device has none so large. */
 int rdma_cq_open(struct rdma_port *port, uint32_t nr);
 void rdma_cq_close(struct rdma_cq *cq);

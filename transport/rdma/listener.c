@@ -40,6 +40,9 @@ static void requested(void *arg, struct rnic_conn *rnic, const struct rnic_param
 	struct arrival *arrival;
 
 	status = rdma_cm_check_request(params, nvmf_target_transport_opts(listener->target, &rdma_transport_ops), &request);
+	if (status == NVME_RDMA_CM_OK && request.cntlid &&
+	    !nvmf_target_has_ctrlr(listener->target, &rdma_transport_ops, request.cntlid))
+		status = NVME_RDMA_CM_INVALID_CNTLID;
 	if (status != NVME_RDMA_CM_OK) {
 		rdma_cm_reject(rnic, status);
 		return;

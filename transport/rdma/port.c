@@ -86,9 +86,43 @@ static void device_removed(void *arg)
 	}
 }
 
+/* Half of the largest completion queue at most: queue pairs need room as well. */
+static uint32_t shared_recvs(const struct rdma_port *port, const struct nvmf_transport_opts *opts)
+{
+	uint32_t most = min_u32(port->info->max_srq_wr, rdma_cq_largest(port) / 2);
+
+	if (opts->no_srq || !most)
+		return 0;
+	if (opts->max_srq_depth > most)
+		log_notice("RDMA device %s: %u shared receives and not max_srq_depth's %u, for its queues hold no more",
+			   port->info->name, most, opts->max_srq_depth);
+	return min_u32(most, opts->max_srq_depth);
+}
+
+uint32_t rdma_port_max_send(const struct rdma_port *port, uint32_t depth)
+{
+	return min_u32(2 * depth + RDMA_SQ_EXTRA, port->info->max_wr);
+}
+
+uint32_t rdma_port_max_recv(const struct rdma_port *port, uint32_t depth)
+{
+	return port->nr_shared_recvs ? 0 : min_u32(depth + RDMA_FIRST_RECVS, port->info->max_wr);
+}
+
+/* One whose receives the device can have, and whose completions one queue can hold. */
+static uint32_t max_depth(const struct rdma_port *port)
+{
+	uint32_t room = rdma_cq_largest(port) - port->nr_shared_recvs;
+	uint32_t depth = port->nr_shared_recvs ? RDMA_MAX_DEPTH : min_u32(RDMA_MAX_DEPTH, port->info->max_wr);
+
+	while (depth > 1 && rdma_port_max_send(port, depth) + rdma_port_max_recv(port, depth) > room)
+		depth--;
+	return depth;
+}
+
 static int port_open(struct rdma_port *port, const struct nvmf_transport_opts *opts)
 {
-	uint32_t nr_recvs = opts->no_srq ? 0 : min_u32(port->info->max_srq_wr, opts->max_srq_depth);
+	uint32_t nr_recvs = shared_recvs(port, opts);
 	int rc;
 
 	rc = rnic_watch_create(port->device, device_removed, port, &port->watch);
@@ -97,6 +131,7 @@ static int port_open(struct rdma_port *port, const struct nvmf_transport_opts *o
 	if (rc)
 		return rc;
 	port->nr_shared_recvs = nr_recvs;
+	port->max_depth = max_depth(port);
 	rc = rdma_cq_open(port, 1);
 	if (rc || !nr_recvs)
 		return rc;

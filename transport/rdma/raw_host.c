@@ -8,6 +8,7 @@
 
 #define CAPSULES_AT  RAW_MEM_SIZE
 #define RESPONSES_AT (CAPSULES_AT + RAW_CAPSULES * RAW_CAPSULE)
+#define CQ_SIZE	     512u
 #define NR_RECVS     256u
 #define MEM_ALL	     (RESPONSES_AT + NR_RECVS * 16u)
 
@@ -105,7 +106,7 @@ fiber_fn void raw_ask(struct raw_host *host, const struct stream_addr *addr, con
 	rnic_conn_attach(host->conn, event, host);
 	device = rnic_conn_device(host->conn);
 	ck_assert_int_eq(rnic_mr_create(device, host->mem, MEM_ALL, RNIC_LOCAL_WRITE | RNIC_REMOTE_READ | RNIC_REMOTE_WRITE, &host->mr), 0);
-	ck_assert_int_eq(rnic_cq_create(device, 1024, ready, host, &host->cq), 0);
+	ck_assert_int_eq(rnic_cq_create(device, CQ_SIZE, ready, host, &host->cq), 0);
 	opts.cq = host->cq;
 	ck_assert_int_eq(rnic_qp_create(host->conn, &opts, &qp_num), 0);
 	for (unsigned i = 0; i < request->nr_recvs; i++)
@@ -254,6 +255,7 @@ fiber_fn void raw_up(struct raw_ctrlr *ctrlr, const struct stream_addr *addr, ui
 	ctrlr->cntlid = cqe.connect.cntlid;
 	enable(&ctrlr->admin);
 	request = raw_request(1, depth);
+	request.cm.cntlid = ctrlr->cntlid;
 	raw_ask(&ctrlr->io, addr, &request);
 	ck_assert(raw_wait_cm(&ctrlr->io));
 	cmd = raw_connect_cmd(&ctrlr->io, 1, depth, ctrlr->cntlid);
