@@ -3,7 +3,7 @@ noinst_LIBRARIES += %D%/libbdev.a
 	%D%/registry.c %D%/examine.c %D%/channel.c %D%/submit.c %D%/range_lock.c %D%/emulate.c %D%/histogram.c \
 	%D%/leaf.c %D%/delay.c %D%/delay.h %D%/null.c %D%/malloc.c \
 	%D%/uring.c %D%/uring_open.c %D%/uring_discard.c \
-	%D%/nvme.h %D%/nvme_internal.h %D%/nvme.c %D%/nvme_path.c %D%/nvme_hotplug.c %D%/nvme_show.c %D%/nvme_choice.c %D%/nvme_pass.c %D%/nvme_stat.c \
+	%D%/nvme.h %D%/nvme_internal.h %D%/nvme.c %D%/nvme_path.c %D%/nvme_hotplug.c %D%/nvme_event.c %D%/nvme_show.c %D%/nvme_choice.c %D%/nvme_pass.c %D%/nvme_stat.c \
 	%D%/nvme_channel.c %D%/nvme_discovery.c %D%/nvme_ns.c %D%/nvme_io.c \
 	%D%/crash.c %D%/crash_disk.c %D%/crash_tape.c %D%/writelog.c %D%/writelog_replay.c
 

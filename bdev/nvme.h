@@ -138,6 +138,18 @@ fiber_fn int bdev_nvme_io(const char *name, const union nvme_cmd *cmd, void *buf
 /* What a path has carried for a bdev of this leaf while options.path_stats was on. */
 fiber_fn void bdev_nvme_path_stats(struct bdev *bdev, unsigned path_idx, struct bdev_stats *ret_stats);
 
+/* What a controller has told of itself, its log page read.  Valid during the call. */
+struct bdev_nvme_event {
+	const char *ctrlr, *address;
+	unsigned type, info, lid;	    /* enum nvme_aer_type, and what Base 2.0, 5.2.1 says of it */
+	const struct nvme_log_smart *smart; /* of its health; else NULL */
+	const struct nvme_log_error *error; /* the newest entry of an error's; else NULL */
+	const char *text;		    /* a sentence for people, about the drive */
+};
+
+/* Who hears of them, on the app thread; NULL: nobody. */
+void bdev_nvme_listen(void (*fn)(const struct bdev_nvme_event *event));
+
 /* For all that is attached from now on.  Microseconds, milliseconds. */
 struct bdev_nvme_options {
 	uint64_t timeout_us;	   /* of a command, until it is aborted */

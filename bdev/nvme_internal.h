@@ -10,6 +10,7 @@
 #define BDEV_NVME_MAX_NS     1024u
 #define BDEV_NVME_QUEUE_SIZE 256u
 #define BDEV_NVME_MAX_QID    1024u
+#define BDEV_NVME_MAX_EVENTS 8u
 
 enum bdev_nvme_fate {
 	BDEV_NVME_WAIT, /* I/O without a path waits */
@@ -40,6 +41,10 @@ struct bdev_nvme_path {
 	bool failed, removed, reset_asked, rescan_asked, end_asked;
 	bool shares; /* some channels had no queue of their own on it, which was said; under the controller's mutex */
 	bool queues_missing, look_again; /* a channel got no queue; a namespace did not answer: tried again in a second */
+	uint32_t events[BDEV_NVME_MAX_EVENTS]; /* whose log pages are to be read */
+	unsigned nr_events;
+	uint64_t told_us[8]; /* by type of event: when it was last told of */
+	uint8_t told_warning;
 	struct fiber_cond asked;
 	struct fiber_cond changed; /* state, nr_tries */
 	unsigned nr_tries;
@@ -166,6 +171,10 @@ fiber_fn void bdev_nvme_ctrlr_end(struct bdev_nvme_ctrlr *ctrlr); /* after its l
 fiber_fn void bdev_nvme_path_life(void *path);
 void bdev_nvme_set_fate(struct bdev_nvme_ctrlr *ctrlr, enum bdev_nvme_fate fate);
 void bdev_nvme_io_fail_due(void *ctrlr); /* of its fail_timer */
+
+/* nvme_event.c */
+void bdev_nvme_event_came(struct bdev_nvme_path *path, uint32_t dw0);
+fiber_fn void bdev_nvme_read_events(struct bdev_nvme_path *path);
 
 /* nvme_hotplug.c */
 void bdev_nvme_remember_removed(const struct bdev_nvme_path *path);

@@ -89,8 +89,7 @@ static void on_event(struct nvme_ctrlr *nvme, uint32_t dw0, void *arg)
 	if (NVME_AER_TYPE(dw0) == NVME_AER_NOTICE)
 		path->rescan_asked = true;
 	else
-		log_warning("%s: event: type %u, information %02xh, log page %02xh", path->ctrlr->name, NVME_AER_TYPE(dw0),
-			    NVME_AER_INFO(dw0), NVME_AER_LID(dw0));
+		bdev_nvme_event_came(path, dw0);
 	fiber_cond_signal(&path->asked);
 }
 
@@ -153,6 +152,7 @@ static fiber_fn int path_up(struct bdev_nvme_path *path)
 	if (rc)
 		return rc;
 	path->failed = path->rescan_asked = path->queues_missing = path->look_again = false;
+	path->nr_events = 0;
 	connect.bar = path->bar;
 	connect.event = on_event;
 	connect.event_arg = path;
@@ -242,6 +242,8 @@ static fiber_fn void watch(struct bdev_nvme_path *path)
 				path->look_again = true;
 			fiber_unlock(&path->ctrlr->mutex);
 			bdev_nvme_channels_kick(path->ctrlr);
+		} else if (path->nr_events) {
+			bdev_nvme_read_events(path);
 		} else if (path->queues_missing || path->look_again) {
 			if (fiber_cond_timedwait(&path->asked, LOOK_AGAIN_US) == -ETIMEDOUT)
 				path->rescan_asked = true;

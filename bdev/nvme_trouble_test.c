@@ -2,6 +2,7 @@
  * What happens to I/O on namespaces when a drive is reset, dies, hangs, answers nonsense, loses a path, is pulled out and comes back.
  */
 #include "bdev/nvme_testing.h"
+#include "nvme/soft/internal.h"
 
 SIM_TEST(a_hundred_resets_under_load_cost_no_operation)
 {
@@ -104,6 +105,51 @@ SIM_TEST(many_commands_that_hang_are_aborted_as_many_at_a_time_as_the_drive_take
 	ck_assert_uint_eq(after.nr_aborts - before.nr_aborts, 20);
 	ck_assert_uint_eq(after.nr_resets, before.nr_resets);
 	ck_assert_msg(!soft_host_errors(drive), "%s", soft_last_host_error(drive));
+	shut();
+}
+
+static unsigned nr_warnings;
+static uint8_t warning;
+
+static void on_warning(const struct bdev_nvme_event *event)
+{
+	ck_assert_str_eq(event->ctrlr, "Nvme0");
+	ck_assert_ptr_nonnull(event->smart);
+	nr_warnings++;
+	warning = event->smart->critical_warning;
+}
+
+/* The drive holds events of a kind back until the page of the last one has been read. */
+SIM_TEST(each_warning_of_a_drive_is_heard_not_only_the_first)
+{
+	nr_warnings = 0;
+	bdev_nvme_listen(on_warning);
+	attach();
+	soft_warn(drive, NVME_SMART_TEMPERATURE);
+	fiber_sleep(SECOND);
+	ck_assert_uint_eq(nr_warnings, 1);
+	ck_assert_uint_eq(warning, NVME_SMART_TEMPERATURE);
+	soft_warn(drive, NVME_SMART_TEMPERATURE | NVME_SMART_READ_ONLY);
+	fiber_sleep(SECOND);
+	ck_assert_uint_eq(nr_warnings, 2);
+	ck_assert_uint_eq(warning, NVME_SMART_TEMPERATURE | NVME_SMART_READ_ONLY);
+	bdev_nvme_listen(NULL);
+	shut();
+}
+
+/* What a mad drive tells again and again is read each time, and passed on once. */
+SIM_TEST(a_drive_that_warns_without_end_floods_nobody)
+{
+	nr_warnings = 0;
+	bdev_nvme_listen(on_warning);
+	attach();
+	for (unsigned i = 0; i < 100; i++) {
+		soft_event(drive, NVME_AER_RESULT(NVME_AER_SMART, NVME_AER_SMART_SPARE, NVME_LID_SMART));
+		fiber_sleep(10 * MS);
+	}
+	ck_assert_uint_eq(nr_warnings, 1);
+	ck_assert_int_eq(bdev_write(ch, data, 0, 8, 0), 0);
+	bdev_nvme_listen(NULL);
 	shut();
 }
 
@@ -442,6 +488,8 @@ int main(void)
 		a_drive_that_answers_nonsense_is_reset_and_costs_no_operation,
 		a_command_that_kills_the_drive_each_time_fails_in_the_end,
 		a_swallowed_command_is_aborted_then_the_drive_is_reset_then_it_succeeds,
+		each_warning_of_a_drive_is_heard_not_only_the_first,
+		a_drive_that_warns_without_end_floods_nobody,
 		many_commands_that_hang_are_aborted_as_many_at_a_time_as_the_drive_takes,
 		a_drive_that_is_dead_for_a_while_fails_io_in_its_time_and_comes_back,
 		a_drive_that_stays_dead_is_given_up_and_its_bdevs_go,

@@ -11,7 +11,7 @@
 
 /**
  * event_add - tell of something
- * @type:   "store_threshold", "store_read_only", "store_degraded", "checksum_mismatch", "job_ended"; clients compare it
+ * @type:   "store_threshold", "store_read_only", "store_degraded", "checksum_mismatch", "drive_health", "drive_event", "job_ended"; clients compare it
  * @object: what it happened to: "pool" or "pool/v"
  * @data:   reference taken over; NULL: none
  * @fmt:    a sentence for people

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bdev/nvme.h"
 #include "mgmt/event.h"
 #include "mgmt/methods.h"
 #include "mgmt/methods_lvol.h"
@@ -183,6 +184,17 @@ static void tell_bad(struct lvol_store *store, const struct store_bad *bad)
 		  (unsigned long long)bad->nr_blocks);
 }
 
+static void tell_drive(const struct bdev_nvme_event *event)
+{
+	json_t *data = json_pack("{s:s,s:i,s:i,s:i}", "address", event->address, "event_type", (int)event->type, "event_info",
+				 (int)event->info, "log_page", (int)event->lid);
+
+	if (event->smart && data)
+		json_object_set_new(data, "critical_warning", json_integer(event->smart->critical_warning));
+	event_add(event->smart ? "drive_health" : "drive_event", event->ctrlr, data, "drive %s (%s): %s", event->ctrlr, event->address,
+		  event->text);
+}
+
 static fiber_fn void watch_main(void *arg)
 {
 	while (!watch.ended) {
@@ -201,6 +213,7 @@ int watch_start(void)
 	rc = fiber_spawn(thread_current(), "watch", watch_main, NULL);
 	watch.running = rc == 0;
 	lvol_on_bad(tell_bad);
+	bdev_nvme_listen(tell_drive);
 	return rc;
 }
 
@@ -209,6 +222,7 @@ fiber_fn void watch_stop(void)
 	struct fiber_wait ended;
 
 	lvol_on_bad(NULL);
+	bdev_nvme_listen(NULL);
 	if (watch.running) {
 		fiber_wait_init(&ended);
 		watch.ended = &ended;

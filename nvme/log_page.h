@@ -80,7 +80,11 @@ static_assert(sizeof(struct nvme_log_smart) == 512, "SMART log");
 static_assert(offsetof(struct nvme_log_smart, data_units_read) == 32, "data units read");
 static_assert(offsetof(struct nvme_log_smart, sensor_k) == 200, "temperature sensors");
 
-#define NVME_SMART_READ_ONLY 0x08u /* critical_warning */
+/* critical_warning */
+#define NVME_SMART_SPARE       0x01u
+#define NVME_SMART_TEMPERATURE 0x02u
+#define NVME_SMART_RELIABILITY 0x04u
+#define NVME_SMART_READ_ONLY   0x08u
 
 /* 03h */
 struct nvme_log_firmware_slot {
@@ -210,6 +214,12 @@ enum nvme_aer_type {
 	NVME_AER_SMART = 1,
 	NVME_AER_NOTICE = 2,
 	NVME_AER_IO = 6,
+};
+
+enum nvme_aer_smart {
+	NVME_AER_SMART_RELIABILITY = 0x00,
+	NVME_AER_SMART_TEMPERATURE = 0x01,
+	NVME_AER_SMART_SPARE = 0x02,
 };
 
 enum nvme_aer_notice {

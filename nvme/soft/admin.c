@@ -270,6 +270,8 @@ static uint16_t get_log(struct soft_command *command)
 	case NVME_LID_ERROR:
 		break;
 	case NVME_LID_SMART:
+		drive->smart_event_masked = drive->smart_event_masked && (cmd->get_log.lsp & NVME_LOG_RAE);
+		log->smart.critical_warning = drive->critical_warning;
 		log->smart.temperature_k[0] = 313 & 0xff;
 		log->smart.temperature_k[1] = 313 >> 8;
 		log->smart.avail_spare = 100;

@@ -76,7 +76,8 @@ struct soft_drive {
 	union nvme_cmd aers[SOFT_MAX_AERS];
 	unsigned nr_aers;
 	uint32_t pending_event; /* dw0 + 1; 0: none */
-	bool ns_event_masked, ana_event_masked;
+	bool ns_event_masked, ana_event_masked, smart_event_masked;
+	uint8_t critical_warning;
 	enum nvme_ana_state ana_state;
 	uint64_t ana_changes;
 	uint32_t changed[SOFT_MAX_NS];

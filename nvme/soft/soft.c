@@ -47,7 +47,7 @@ void soft_reset(struct soft_drive *drive)
 	drive->features[NVME_FID_VWC] = !drive->opts.no_write_cache;
 	drive->nr_aers = 0;
 	drive->pending_event = 0;
-	drive->ns_event_masked = drive->ana_event_masked = false;
+	drive->ns_event_masked = drive->ana_event_masked = drive->smart_event_masked = false;
 	drive->shadow = drive->event = NULL;
 	drive->silent = false;
 	drive->epoch++;
@@ -495,6 +495,17 @@ int soft_ns_set(struct soft_drive *drive, uint32_t nsid, uint64_t nr_blocks)
 		soft_event(drive, NVME_AER_RESULT(NVME_AER_NOTICE, NVME_AER_NOTICE_NS_ATTR, NVME_LID_CHANGED_NS));
 	}
 	return 0;
+}
+
+void soft_warn(struct soft_drive *drive, uint8_t critical_warning)
+{
+	uint8_t more = critical_warning & ~drive->critical_warning & drive->features[NVME_FID_ASYNC_EVENT];
+
+	drive->critical_warning = critical_warning;
+	if (!more || drive->smart_event_masked)
+		return;
+	drive->smart_event_masked = true;
+	soft_event(drive, NVME_AER_RESULT(NVME_AER_SMART, NVME_AER_SMART_TEMPERATURE, NVME_LID_SMART));
 }
 
 void soft_ana_set(struct soft_drive *drive, enum nvme_ana_state state)
