@@ -130,7 +130,8 @@ bool csum_fill_ready(struct fill *f, void (*again)(struct waiter *waiter),
 	if (!pin_pages(f, again))
 		return false;
 	sum_bit_set(c->touched, f->own, true);
-	sum_bit_set(c->cleaning, f->own, false);
+	if (!BLOB_MUTANT(SUMS_CLEANING_KEPT))
+		sum_bit_set(c->cleaning, f->own, false);
 	return true;
 }
 

@@ -4,24 +4,26 @@
 
 #define EXT_BYTES  (300u * 1024 + 1536) /* neither whole clusters nor whole sub-blocks */
 #define EXT_BLOCKS (EXT_BYTES / BLOCK)
+#define IMAGE_UUID "6b29fc40-ca47-1067-b31d-00dd010662da"
 
 struct ext_case {
 	bool checksums;
 };
 
-static void make_external(void)
+/* @value: in all its blocks; 0: in each another. */
+static void make_bdev(const char *name, const char *uuid_text, uint64_t nr_blocks, uint8_t value)
 {
 	uuid_t uuid;
 	struct bdev_desc *desc;
 	struct bdev_channel *ch;
 	uint8_t buf[BLOCK];
 
-	uuid_parse("6b29fc40-ca47-1067-b31d-00dd010662da", uuid);
-	ck_assert_int_eq(bdev_malloc_create("image", uuid, EXT_BLOCKS, BLOCK, NULL), 0);
-	ck_assert_int_eq(bdev_open("image", true, NULL, NULL, &desc), 0);
+	uuid_parse(uuid_text, uuid);
+	ck_assert_int_eq(bdev_malloc_create(name, uuid, nr_blocks, BLOCK, NULL), 0);
+	ck_assert_int_eq(bdev_open(name, true, NULL, NULL, &desc), 0);
 	ch = bdev_channel_get(desc);
-	for (uint64_t i = 0; i < EXT_BLOCKS; i++) {
-		fill_blocks(buf, 1, 1 + i % 200);
+	for (uint64_t i = 0; i < nr_blocks; i++) {
+		fill_blocks(buf, 1, value ? value : 1 + i % 200);
 		ck_assert_int_eq(bdev_write(ch, buf, i, 1, 0), 0);
 	}
 	bdev_channel_put(ch);
@@ -68,7 +70,7 @@ static void start(struct bench *b, const struct ext_case *c)
 	b->create.checksums = c->checksums;
 	b->create.leaf_shift = b->create.inner_shift = 2;
 	bench_start(b);
-	make_external();
+	make_bdev("image", IMAGE_UUID, EXT_BLOCKS, 0);
 }
 
 static void reopen(struct bench *b, struct blob **blob)
@@ -240,6 +242,63 @@ static void shrunk(void *arg)
 	bench_end(&b);
 }
 
+/* Four clusters show the image; behind them are zeros, where the parent shows it, has its own, or has nothing. */
+static void shown_anew(void *arg)
+{
+	struct blob_copy_opts opts = {.name = "snapshot"};
+	struct blob *blob, *snapshot;
+	struct bench b = {0};
+
+	start(&b, arg);
+	make_bdev("other", "6b29fc40-ca47-1067-b31d-00dd010662db", 16 * 64, 255);
+	blob = clone_image(&b, "blob");
+	ck_assert_int_eq(blob_resize(blob, 14 * 32768), 0);
+	put(&b, blob, 0, 8, 7);
+	put(&b, blob, 5 * 64, 5 * 64 + 8, 7);
+	put(&b, blob, 12 * 64, 12 * 64 + 8, 7);
+	ck_assert_int_eq(blob_snapshot(blob, &opts, &snapshot), 0);
+	put(&b, blob, 8, 16, 8);
+	ck_assert_int_eq(blob_resize(blob, 4 * 32768), 0);
+	ck_assert_int_eq(blob_resize(blob, 14 * 32768), 0);
+	ck_assert_int_eq(blob_set_external(blob, "other"), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		expect(&b, blob, 8, 16, 8);
+		expect(&b, blob, 64, 4 * 64, 255);
+		expect(&b, blob, 4 * 64, 10 * 64, -1);
+		expect(&b, blob, 12 * 64, 13 * 64, -1);
+		reopen(&b, &blob);
+	}
+	bench_end(&b);
+}
+
+/* What a host made zero, where the external bdev ends and the parent had something. */
+static void zeroed_behind(void *arg)
+{
+	struct blob_copy_opts opts = {.name = "snapshot"};
+	struct blob *blob, *snapshot;
+	struct bench b = {0};
+
+	start(&b, arg);
+	make_bdev("other", "6b29fc40-ca47-1067-b31d-00dd010662db", 16 * 64, 255);
+	blob = clone_image(&b, "blob");
+	ck_assert_int_eq(blob_resize(blob, 14 * 32768), 0);
+	put(&b, blob, 10 * 64, 12 * 64, 7);
+	ck_assert_int_eq(blob_snapshot(blob, &opts, &snapshot), 0);
+	ck_assert_int_eq(blob_rw(&b, blob, BLOB_UNMAP, 0, 10 * 64, 128, NULL), 0);
+	ck_assert_int_eq(blob_set_external(blob, "other"), 0);
+	expect(&b, blob, 0, 10 * 64, 255);
+	expect(&b, blob, 10 * 64, 12 * 64, -1);
+	expect(&b, blob, 12 * 64, 14 * 64, 255);
+	bench_end(&b);
+}
+
+START_TEST(zeros_behind_what_showed_a_bdev_stay_zeros_when_another_is_shown)
+{
+	run_sim(1, 1, shown_anew, &(struct ext_case){.checksums = false});
+	run_sim(1, 1, zeroed_behind, &(struct ext_case){.checksums = true});
+}
+END_TEST
+
 START_TEST(what_was_cut_off_does_not_show_it_again)
 {
 	run_sim(1, 1, shrunk, &(struct ext_case){.checksums = false});
@@ -269,7 +328,7 @@ static void missing(void *arg)
 		if (!i)
 			reopen(&b, &blob);
 	}
-	make_external();
+	make_bdev("image", IMAGE_UUID, EXT_BLOCKS, 0);
 	store_find_externals(b.store);
 	expect(&b, blob, 0, 8, 0);
 	expect(&b, blob, 8, 16, 5);
@@ -362,7 +421,7 @@ static void cut(void *arg)
 	}
 	blob_close(blob);
 	bench_crash(&b, CRASH_FATE_SEEDED, seed);
-	make_external(); /* it went with the power */
+	make_bdev("image", IMAGE_UUID, EXT_BLOCKS, 0); /* it went with the power */
 	store_find_externals(b.store);
 	blob = store_find_blob(b.store, "blob");
 	ck_assert_uint_eq(store_check_memory(b.store, print_finding, NULL), 0);
@@ -452,6 +511,7 @@ int main(void)
 				      what_was_unmapped_reads_zero_and_not_the_external_bdev,
 				      snapshots_and_clones_show_it_and_an_inflated_one_needs_it_no_more,
 				      what_was_cut_off_does_not_show_it_again,
+				      zeros_behind_what_showed_a_bdev_stay_zeros_when_another_is_shown,
 				      without_the_external_bdev_only_what_is_its_is_an_error,
 				      an_external_bdev_that_was_cut_is_not_taken_for_zeros,
 				      what_cannot_be_shown_is_refused,

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "blob/internal.h"
 #include "blob/testing.h"
 #include "runtime/keep.h"
 
@@ -73,7 +74,7 @@ static void write_and_die(void *arg)
 	raise(SIGKILL);
 }
 
-static void run_and_die(void)
+static void run_then_die(void (*fn)(void *arg))
 {
 	pid_t pid;
 	int status;
@@ -81,12 +82,17 @@ static void run_and_die(void)
 	run_sim(1, 1, make_store, NULL);
 	pid = fork();
 	if (!pid) {
-		run_sim(1, 1, write_and_die, NULL);
+		run_sim(1, 1, fn, NULL);
 		_exit(1);
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status %x", status);
 	crash_disk_process_died(bench.disk, 1);
+}
+
+static void run_and_die(void)
+{
+	run_then_die(write_and_die);
 }
 
 /* arg: the number of clusters that hold what was written; the others read zero. */
@@ -138,6 +144,46 @@ START_TEST(writes_that_were_not_flushed_outlive_the_process)
 	/* Durable now: nothing is left to be kept. */
 	crash_disk_lose_power(bench.disk, CRASH_FATE_LOSE_ALL, 1);
 	assert_written(NR_CLUSTERS_WRITTEN);
+}
+END_TEST
+
+/* Each sub-block is a record; more than a journal page of them, none durable. */
+static void write_all_and_die(void *arg)
+{
+	struct blob *blob = open_one();
+	uint64_t committed = bench.store->journal.committed_seq;
+	uint8_t buf[8 * BLOCK];
+
+	for (unsigned i = 0; i < (1 << 20) / sizeof(buf); i++) {
+		fill_blocks(buf, 8, 1 + i % 250);
+		if (blob_rw(&bench, blob, BLOB_WRITE, 0, i * 8ull, 8, buf))
+			_exit(1);
+	}
+	if (bench.store->journal.committed_seq != committed || bench.store->journal.open_seq == committed)
+		_exit(2); /* the test proves nothing */
+	crash_disk_capture(bench.disk);
+	raise(SIGKILL);
+}
+
+static void look_at_all(void *arg)
+{
+	struct blob *blob = open_one();
+	uint8_t buf[8 * BLOCK];
+
+	for (unsigned i = 0; i < (1 << 20) / sizeof(buf); i++) {
+		ck_assert_int_eq(blob_rw(&bench, blob, BLOB_READ, 0, i * 8ull, 8, buf), 0);
+		assert_blocks(buf, 8, 1 + i % 250);
+	}
+	blob_close(blob);
+	bench_close(&bench);
+	bench_check(&bench);
+	bdev_unregister_all();
+}
+
+START_TEST(whole_journal_pages_that_were_not_flushed_outlive_the_process)
+{
+	run_then_die(write_all_and_die);
+	run_sim(1, 1, look_at_all, NULL);
 }
 END_TEST
 
@@ -220,6 +266,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		writes_that_were_not_flushed_outlive_the_process,
+		whole_journal_pages_that_were_not_flushed_outlive_the_process,
 		without_kept_memory_only_what_was_flushed_is_there,
 		a_device_that_may_have_lost_something_since_is_not_believed_to_have_it,
 		a_copy_from_before_the_last_commit_is_not_taken_for_the_same_device,

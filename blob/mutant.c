@@ -63,6 +63,7 @@ static const char *const names[BLOB_MUTANT_NR] = {
 	[BLOB_MUTANT_SNAPSHOT_BEFORE_COMMIT] = "snapshot-before-commit",
 	[BLOB_MUTANT_SNAPSHOT_NO_DRAIN] = "snapshot-no-drain",
 	[BLOB_MUTANT_SNAPSHOT_PASSES_SIBLING] = "snapshot-passes-sibling",
+	[BLOB_MUTANT_SUMS_CLEANING_KEPT] = "sums-cleaning-kept",
 	[BLOB_MUTANT_SNAPSHOT_NOT_CAUSAL] = "snapshot-not-causal",
 	[BLOB_MUTANT_SNAPSHOT_COUNT_NOT_REPLAYED] = "snapshot-count-not-replayed",
 	[BLOB_MUTANT_CLONE_UNCOUNTED] = "clone-uncounted",

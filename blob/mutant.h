@@ -46,6 +46,7 @@ enum blob_mutant {
 	BLOB_MUTANT_SNAPSHOT_BEFORE_COMMIT, /* a snapshot is answered before it is durable */
 	BLOB_MUTANT_SNAPSHOT_NO_DRAIN, /* a snapshot is answered while writes to what it shares are in flight */
 	BLOB_MUTANT_SNAPSHOT_PASSES_SIBLING, /* a snapshot does not wait for a first write into a cluster that another one has mapped */
+	BLOB_MUTANT_SUMS_CLEANING_KEPT, /* a write that begins while a cluster's mark is taken back does not keep the mark */
 	BLOB_MUTANT_SNAPSHOT_NOT_CAUSAL, /* until a snapshot is answered, overwrites go into it that began after what it misses */
 	BLOB_MUTANT_SNAPSHOT_COUNT_NOT_REPLAYED, /* replay of a snapshot or clone forgets the map's reference count */
 	BLOB_MUTANT_CLONE_UNCOUNTED, /* a snapshot or clone does not count in the map that it shares */

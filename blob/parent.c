@@ -113,6 +113,88 @@ static fiber_fn int overlay(struct overlay *o)
 	return rc ? rc : -ESHUTDOWN;
 }
 
+/* --- zeros that no entry says --- */
+
+static fiber_fn int load_both(struct overlay *o, uint64_t index)
+{
+	struct node_wait miss;
+	int rc = 0;
+
+	cache_hold(o->b->store, true);
+	while (!rc && (path_missing(o->b, index, &miss) || path_missing(o->to, index, &miss))) {
+		rc = map_load(o->b, index);
+		if (!rc)
+			rc = map_load(o->to, index);
+	}
+	cache_hold(o->b->store, false);
+	return rc;
+}
+
+/* Within one leaf, from *index on: runs of what neither map has an entry for, as many as fit one operation. */
+static int zeros_of_leaf(struct overlay *o, uint64_t *ret_index, uint64_t end)
+{
+	struct store *s = o->b->store;
+	uint64_t index = *ret_index;
+	struct node *b, *to;
+	unsigned nr_runs = 0;
+	bool shared;
+
+	if ((b = map_leaf(o->b, index, &shared)) && b->lost)
+		return -EIO;
+	journal_begin(s, 1400 + RUNS_A_RECORD * 20);
+	while (index < end && nr_runs < RUNS_A_RECORD) {
+		uint64_t first = index;
+
+		to = map_leaf(o->to, index, &shared);
+		while (index < end && !leaf_entry(o->b, index, b).partial && !leaf_entry(o->b, index, b).own &&
+		       !(to && to->slots[map_slot(s, index, 0)]))
+			index++;
+		if (first == index) {
+			index++;
+			continue;
+		}
+		map_prepare_path(s, o->to, first);
+		rec_map_clear(s, o->to, first, index - first);
+		nr_runs++;
+	}
+	journal_end(s);
+	*ret_index = index;
+	return store_writable(s) ? 0 : -EIO;
+}
+
+/* Where the old parent shows more of its external bdev than the blob, equal entries are not equal bytes: what reads zero there stays so. */
+static fiber_fn int keep_zeros(struct overlay *o)
+{
+	struct store *s = o->b->store;
+	uint64_t index = o->b->external_clusters, end = o->b->nr_clusters;
+	struct admission admission = {0};
+	int rc = 0;
+
+	if (!o->old_parent)
+		return 0;
+	if (end > o->old_parent->external_clusters)
+		end = o->old_parent->external_clusters;
+	if (end > o->to->external_clusters)
+		end = o->to->external_clusters;
+	while (!rc && index < end) {
+		uint64_t leaf_end = ((index >> s->leaf_shift) + 1) << s->leaf_shift;
+
+		if (s->stopping)
+			return -ESHUTDOWN;
+		rc = load_both(o, index);
+		if (!rc)
+			rc = admit_wait(s, &admission, 2 * freeing_pages(s) + map_path_pages(o->to, index), OP_THIN);
+		if (rc)
+			return rc;
+		rc = load_both(o, index);
+		if (!rc)
+			rc = zeros_of_leaf(o, &index, leaf_end < end ? leaf_end : end);
+		admit_release(s, &admission);
+		fiber_yield();
+	}
+	return rc;
+}
+
 static fiber_fn int take(struct blob *b, struct blob *from, uint64_t parent_id)
 {
 	struct store *s = b->store;
@@ -187,6 +269,8 @@ static fiber_fn int set_parent(struct blob *b, struct blob *snapshot, struct blo
 	rc = make_temporary(b, snapshot, image, &o.to);
 	if (!rc) {
 		rc = overlay(&o);
+		if (!rc)
+			rc = keep_zeros(&o);
 		if (!rc)
 			rc = take(b, o.to, snapshot ? snapshot->id : 0);
 		else {
