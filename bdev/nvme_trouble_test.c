@@ -2,7 +2,6 @@
  * What happens to I/O on namespaces when a drive is reset, dies, hangs, answers nonsense, loses a path, is pulled out and comes back.
  */
 #include "bdev/nvme_testing.h"
-#include "nvme/soft/internal.h"
 
 SIM_TEST(a_hundred_resets_under_load_cost_no_operation)
 {

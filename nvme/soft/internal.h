@@ -122,7 +122,6 @@ uint16_t soft_data_out(struct soft_command *command, const void *from, uint64_t 
 
 /* soft_admin.c */
 void soft_admin(struct soft_command *command);
-void soft_event(struct soft_drive *drive, uint32_t dw0); /* completes an AER, or remembers */
 
 /* soft_io.c */
 uint16_t soft_io(struct soft_command *command);

@@ -68,6 +68,8 @@ int soft_ns_set(struct soft_drive *drive, uint32_t nsid, uint64_t nr_blocks);
 void soft_warn(struct soft_drive *drive, uint8_t critical_warning);
 /* All namespaces' access from now on; hosts that asked for it hear by an event. */
 void soft_ana_set(struct soft_drive *drive, enum nvme_ana_state state);
+/* Tells an event as it stands: completes an AER, or remembers. */
+void soft_event(struct soft_drive *drive, uint32_t dw0);
 /* The medium itself, as the last write left it; NULL: no such namespace. */
 uint8_t *soft_ns_data(struct soft_drive *drive, uint32_t nsid);
 
