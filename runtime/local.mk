@@ -26,6 +26,10 @@ check_PROGRAMS += %D%/stream_test
 %C%_stream_test_SOURCES = %D%/stream_test.c %D%/testing.h
 %C%_stream_test_LDADD = $(LIBS_RUNTIME) $(CHECK_LIBS)
 
+check_PROGRAMS += %D%/rnic_verbs_test
+%C%_rnic_verbs_test_SOURCES = %D%/rnic_verbs_test.c %D%/testing.h
+%C%_rnic_verbs_test_LDADD = $(LIBS_RUNTIME) $(CHECK_LIBS)
+
 check_PROGRAMS += %D%/iobuf_test
 %C%_iobuf_test_SOURCES = %D%/iobuf_test.c %D%/testing.h
 %C%_iobuf_test_LDADD = $(LIBS_RUNTIME) $(CHECK_LIBS)

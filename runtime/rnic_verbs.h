@@ -74,7 +74,7 @@ struct verbs_id {
 struct verbs_listener {
 	struct verbs_id kind;
 	struct rnic_listener listener;
-	struct rdma_cm_id *id; /* NULL: its device is gone, and it is tried again */
+	struct rdma_cm_id *id; /* NULL: its address is nowhere, and it is tried again */
 	struct stream_addr addr;
 	int backlog;
 	struct timer timer;

@@ -360,6 +360,16 @@ static void listener_lost(struct verbs_listener *listener)
 	timer_arm(&listener->timer, LISTEN_AGAIN_US);
 }
 
+/* Its address is at another device now, or another port of it; there nobody listens yet. */
+static void listener_moved(struct verbs_listener *listener)
+{
+	log_notice("RDMA: the address %s has moved", listener->addr.host);
+	listener->listener.device = NULL;
+	rdma_destroy_id(listener->id);
+	listener->id = NULL;
+	listener_try(listener);
+}
+
 static void cm_ready(void *arg)
 {
 	struct rdma_cm_event *event;
@@ -378,12 +388,14 @@ static void cm_ready(void *arg)
 			continue;
 		}
 		if (((struct verbs_id *)id->context)->listens) {
-			bool removed = event->event == RDMA_CM_EVENT_DEVICE_REMOVAL;
+			enum rdma_cm_event_type type = event->event;
 
 			listener = container_of(id->context, struct verbs_listener, kind);
 			rdma_ack_cm_event(event);
-			if (removed)
+			if (type == RDMA_CM_EVENT_DEVICE_REMOVAL)
 				listener_lost(listener);
+			else if (type == RDMA_CM_EVENT_ADDR_CHANGE)
+				listener_moved(listener);
 			continue;
 		}
 		conn_event(container_of(id->context, struct verbs_conn, kind), event);
