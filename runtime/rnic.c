@@ -38,7 +38,7 @@ bool rnic_is_removed(const struct rnic_device *device)
 struct rnic_watch {
 	struct rnic_device *device;
 	struct thread *thread;
-	void (*removed)(void *arg);
+	const struct rnic_watch_ops *ops;
 	void *arg;
 	struct list link; /* device->watches */
 	bool told, destroyed;
@@ -61,7 +61,7 @@ static void removed_msg(void *arg)
 	struct rnic_watch *watch = arg;
 
 	if (!watch->destroyed)
-		watch->removed(watch->arg);
+		watch->ops->removed(watch->arg);
 	watch_put(watch);
 }
 
@@ -86,7 +86,43 @@ void rnic_device_removed(struct rnic_device *device)
 	pthread_mutex_unlock(&lock);
 }
 
-int rnic_watch_create(struct rnic_device *device, void (*removed)(void *arg), void *arg, struct rnic_watch **ret_watch)
+struct broken_queue {
+	struct rnic_watch *watch;
+	const void *queue; /* compared only */
+};
+
+static void broken_msg(void *arg)
+{
+	struct broken_queue *broken = arg;
+	struct rnic_watch *watch = broken->watch;
+
+	if (!watch->destroyed)
+		watch->ops->queue_broken(watch->arg, broken->queue);
+	watch_put(watch);
+	free(broken);
+}
+
+void rnic_queue_broken(struct rnic_device *device, const void *queue)
+{
+	struct list *it;
+
+	log_error("RDMA device %s: a queue is in error", device->info.name);
+	pthread_mutex_lock(&lock);
+	list_for_each (it, &device->watches) {
+		struct broken_queue *broken = malloc(sizeof(*broken));
+
+		if (!broken) {
+			log_warning("RDMA device %s: no memory to tell of it", device->info.name);
+			break;
+		}
+		*broken = (struct broken_queue){ list_entry(it, struct rnic_watch, link), queue };
+		atomic_fetch_add(&broken->watch->refs, 1);
+		thread_send(broken->watch->thread, broken_msg, broken);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+int rnic_watch_create(struct rnic_device *device, const struct rnic_watch_ops *watch_ops, void *arg, struct rnic_watch **ret_watch)
 {
 	struct rnic_watch *watch = calloc(1, sizeof(*watch));
 
@@ -94,7 +130,7 @@ int rnic_watch_create(struct rnic_device *device, void (*removed)(void *arg), vo
 		return -ENOMEM;
 	watch->device = device;
 	watch->thread = thread_current();
-	watch->removed = removed;
+	watch->ops = watch_ops;
 	watch->arg = arg;
 	atomic_init(&watch->refs, 1);
 	pthread_mutex_lock(&lock);

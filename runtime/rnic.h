@@ -51,7 +51,14 @@ bool rnic_is_removed(const struct rnic_device *device); /* any thread */
  * drivers (soft-RoCE's and soft-iWARP's among them) wait for that.  Connections hear of it by themselves.
  */
 struct rnic_watch;
-int rnic_watch_create(struct rnic_device *device, void (*removed)(void *arg), void *arg, struct rnic_watch **ret_watch);
+
+struct rnic_watch_ops {
+	void (*removed)(void *arg);
+	/* A completion queue or shared receive queue of the device, of whichever thread, is in error and good for nothing any more. */
+	void (*queue_broken)(void *arg, const void *queue);
+};
+
+int rnic_watch_create(struct rnic_device *device, const struct rnic_watch_ops *ops, void *arg, struct rnic_watch **ret_watch);
 void rnic_watch_destroy(struct rnic_watch *watch); /* on the same thread, also from removed(); NULL is fine */
 
 #define RNIC_LOCAL_WRITE  0x1u

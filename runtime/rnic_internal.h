@@ -88,6 +88,8 @@ void rnic_conn_put(struct rnic_conn *conn);
 void rnic_device_init(struct rnic_device *device);
 /* It goes away: tells those who watch it.  Thread: any; once or several times. */
 void rnic_device_removed(struct rnic_device *device);
+/* A completion queue or shared receive queue: tells those who watch the device.  Thread: any. */
+void rnic_queue_broken(struct rnic_device *device, const void *queue);
 /* Nothing that reaches the pool by the device is left. */
 void rnic_pool_forget(struct rnic_device *device);
 void rnic_sim_reset(void);

@@ -180,6 +180,16 @@ void rnic_sim_hold(struct rnic_conn *conn, bool hold)
 	sim_cq_hold(to_sim(conn)->opts.cq, hold);
 }
 
+void rnic_sim_break_cq(struct rnic_conn *conn)
+{
+	sim_cq_break(to_sim(conn));
+}
+
+void rnic_sim_break_srq(struct rnic_conn *conn)
+{
+	sim_srq_break(to_sim(conn));
+}
+
 void rnic_sim_stray(struct rnic_conn *conn, enum rnic_status status)
 {
 	sim_stray(to_sim(conn), status);

@@ -38,7 +38,7 @@ struct sim_cq {
 	struct rnic_device *device;
 	struct rnic_wc *ring;
 	uint32_t size, head, nr;
-	bool told, held, destroyed;
+	bool told, held, destroyed, broken;
 	struct poller *poller; /* finds nothing: completions come by message; its thread stays while it is there */
 };
 
@@ -53,6 +53,7 @@ struct sim_work {
 struct sim_srq {
 	struct fifo recvs;
 	uint32_t size, nr;
+	bool broken;
 };
 
 struct sim_listener {
@@ -139,6 +140,8 @@ void sim_srq_destroy(struct rnic_srq *base);
 int sim_srq_post(struct rnic_srq *base, struct rnic_recv *recv);
 int sim_post_recv(struct rnic_conn *base, struct rnic_recv *recv);
 int sim_post_send(struct rnic_conn *base, struct rnic_send *send);
+void sim_cq_break(struct sim_conn *conn);
+void sim_srq_break(struct sim_conn *conn);
 void sim_cq_hold(struct rnic_cq *base, bool hold);
 void sim_stray(struct sim_conn *conn, enum rnic_status status);
 void sim_works_free(struct fifo *works);

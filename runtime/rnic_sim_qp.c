@@ -155,6 +155,8 @@ static void cq_add_of(struct sim_conn *conn, uint32_t qp_num, const struct rnic_
 	struct sim_cq *cq = container_of(conn->opts.cq, struct sim_cq, cq);
 	struct rnic_wc *at = &cq->ring[(cq->head + cq->nr) % cq->size];
 
+	if (cq->broken)
+		return;
 	assert(cq->nr < cq->size); /* an overrun: nothing would save a device either */
 	*at = *wc;
 	at->qp_num = qp_num;
@@ -165,6 +167,15 @@ static void cq_add_of(struct sim_conn *conn, uint32_t qp_num, const struct rnic_
 static void cq_add(struct sim_conn *conn, const struct rnic_wc *wc)
 {
 	cq_add_of(conn, conn->qp_num, wc);
+}
+
+void sim_cq_break(struct sim_conn *conn)
+{
+	struct sim_cq *cq = container_of(conn->opts.cq, struct sim_cq, cq);
+
+	cq->broken = true;
+	cq->nr = 0;
+	rnic_queue_broken(cq->device, &cq->cq);
 }
 
 void sim_cq_hold(struct rnic_cq *base, bool hold)
@@ -228,7 +239,7 @@ int sim_srq_post(struct rnic_srq *base, struct rnic_recv *recv)
 	for (; recv; recv = recv->next) {
 		struct sim_work *work = work_of_recv(recv);
 
-		if (!work || srq->nr == srq->size) {
+		if (!work || srq->nr == srq->size || srq->broken) {
 			free(work);
 			return -ENOMEM;
 		}
@@ -236,6 +247,16 @@ int sim_srq_post(struct rnic_srq *base, struct rnic_recv *recv)
 		srq->nr++;
 	}
 	return 0;
+}
+
+void sim_srq_break(struct sim_conn *conn)
+{
+	struct sim_srq *srq = (struct sim_srq *)conn->opts.srq;
+
+	sim_works_free(&srq->recvs);
+	srq->nr = 0;
+	srq->broken = true;
+	rnic_queue_broken(conn->conn.device, srq);
 }
 
 static void flush_recvs(struct sim_conn *conn)

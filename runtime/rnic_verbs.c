@@ -93,6 +93,12 @@ static void device_ready(void *arg)
 		case IBV_EVENT_COMM_EST:
 		case IBV_EVENT_SQ_DRAINED:
 			break;
+		case IBV_EVENT_CQ_ERR:
+			rnic_queue_broken(&device->base, &((struct verbs_cq *)event.element.cq->cq_context)->cq);
+			break;
+		case IBV_EVENT_SRQ_ERR:
+			rnic_queue_broken(&device->base, event.element.srq->srq_context);
+			break;
 		case IBV_EVENT_DEVICE_FATAL:
 			verbs_device_removed(&device->base);
 			/* fall through */
@@ -481,6 +487,7 @@ int verbs_srq_create(struct rnic_device *device, uint32_t nr_entries, uint32_t m
 		free(srq);
 		return rc;
 	}
+	srq->ibv->srq_context = srq;
 	srq->device = device_of(device);
 	verbs_device_use(srq->device);
 	*ret_srq = (struct rnic_srq *)srq;

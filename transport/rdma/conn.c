@@ -77,7 +77,7 @@ static void nvmf_is_gone(void *arg)
 
 static bool is_drained(const struct rdma_conn *conn)
 {
-	if (conn->drain_over || rnic_is_removed(conn->port->device))
+	if (conn->drain_over || conn->port->broken || rnic_is_removed(conn->port->device))
 		return true;
 	return !conn->nr_busy && (conn->port->srq ? conn->recvs_drained : !conn->nr_recvs_posted);
 }

@@ -127,6 +127,54 @@ SIM_TEST(a_device_that_is_taken_away_while_nobody_is_connected_is_let_go)
 	ck_assert_uint_le(stats->nr_mrs, 1); /* the buffer pool's */
 }
 
+/* Those that are up, and one that is on its way out. */
+static fiber_fn void survives(void (*break_queue)(struct rnic_conn *conn))
+{
+	static struct raw_ctrlr other, next;
+
+	raw_up(&c, &addr, 16);
+	raw_up(&other, &addr, 16);
+	send_reads(&other.io, 0, 15);
+	send_writes(&c.io, 15);
+	raw_close(&c.io, false);
+	break_queue(rnic_sim_peer(c.admin.conn));
+	raw_wait_end(&c.admin);
+	raw_wait_end(&other.admin);
+	raw_wait_end(&other.io);
+	raw_up(&next, &addr, 16);
+	still_works(&next.io);
+	raw_close(&c.admin, true);
+	raw_down(&other);
+	raw_down(&next);
+}
+
+SIM_TEST_WITH(a_completion_queue_in_error_ends_its_connections_and_the_next_get_another, .nr_reactors = 1)
+{
+	survives(rnic_sim_break_cq);
+}
+
+SIM_TEST_WITH(a_shared_receive_queue_in_error_ends_its_connections_and_the_next_get_another, .nr_reactors = 1)
+{
+	if (addr.family == AF_INET)
+		survives(rnic_sim_break_srq);
+}
+
+SIM_TEST(a_completion_queue_in_error_goes_with_its_last_connection)
+{
+	const struct rnic_sim_stats *stats = rnic_sim_stats();
+	struct raw_request request = raw_request(0, 32);
+	static struct raw_host host;
+
+	raw_ask(&host, &addr, &request);
+	ck_assert(raw_wait_cm(&host));
+	ck_assert_uint_eq(stats->nr_cqs, 2);
+	rnic_sim_break_cq(rnic_sim_peer(host.conn));
+	raw_close(&host, true);
+	fiber_sleep(DRAINED_US);
+	ck_assert_uint_eq(stats->nr_cqs, 0);
+	ck_assert_uint_eq(stats->nr_srqs, 0);
+}
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -134,6 +182,9 @@ int main(void)
 		completions_of_queue_pairs_that_nobody_knows_touch_nothing_and_cost_nothing,
 		no_more_responses_are_on_their_way_than_the_host_has_receives,
 		a_device_that_is_taken_away_while_nobody_is_connected_is_let_go,
+		a_completion_queue_in_error_ends_its_connections_and_the_next_get_another,
+		a_shared_receive_queue_in_error_ends_its_connections_and_the_next_get_another,
+		a_completion_queue_in_error_goes_with_its_last_connection,
 	};
 
 	return world_suite("rdma devices", tests, sizeof(tests) / sizeof(tests[0]));

@@ -155,6 +155,7 @@ struct rdma_port {
 	uint32_t max_depth; /* of a queue that the device can serve */
 	uint32_t pool_lkey;
 	unsigned nr_conns;
+	bool broken; /* one of its queues is in error: it is none of the group's any more, and goes with its last connection */
 	struct list conns_by_qp[RDMA_QP_BUCKETS];
 	struct rdma_stats stats;
 };

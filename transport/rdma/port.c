@@ -70,10 +70,9 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 	return a < b ? a : b;
 }
 
-static void device_removed(void *arg)
+/* The port goes with its last connection. */
+static void end_all(struct rdma_port *port, const char *why)
 {
-	struct rdma_port *port = arg;
-
 	if (!port->nr_conns) {
 		rdma_port_free(port);
 		return;
@@ -82,9 +81,39 @@ static void device_removed(void *arg)
 		struct list *it;
 
 		list_for_each(it, &port->conns_by_qp[i])
-			rdma_conn_fail(list_entry(it, struct rdma_conn, qp_link), "its device was taken away");
+			rdma_conn_fail(list_entry(it, struct rdma_conn, qp_link), why);
 	}
 }
+
+static void device_removed(void *arg)
+{
+	end_all(arg, "its device was taken away");
+}
+
+static bool has_queue(const struct rdma_port *port, const void *queue)
+{
+	const struct list *it;
+
+	for (it = port->cqs.next; it != &port->cqs; it = it->next) {
+		if (list_entry(it, struct rdma_cq, link)->rnic == queue)
+			return true;
+	}
+	return port->srq && port->srq == queue;
+}
+
+/* Nothing can be hoped for from its queues.  Whoever comes next gets a port of his own. */
+static void queue_broken(void *arg, const void *queue)
+{
+	struct rdma_port *port = arg;
+
+	if (port->broken || !has_queue(port, queue))
+		return;
+	port->broken = true;
+	list_del(&port->link);
+	end_all(port, "a queue that it shares with others is in error");
+}
+
+static const struct rnic_watch_ops watch_ops = { .removed = device_removed, .queue_broken = queue_broken };
 
 /* Half of the largest completion queue at most: queue pairs need room as well. */
 static uint32_t shared_recvs(const struct rdma_port *port, const struct nvmf_transport_opts *opts)
@@ -125,7 +154,7 @@ static int port_open(struct rdma_port *port, const struct nvmf_transport_opts *o
 	uint32_t nr_recvs = shared_recvs(port, opts);
 	int rc;
 
-	rc = rnic_watch_create(port->device, device_removed, port, &port->watch);
+	rc = rnic_watch_create(port->device, &watch_ops, port, &port->watch);
 	if (!rc)
 		rc = rnic_pool_lkey(port->device, &port->pool_lkey);
 	if (rc)
@@ -230,6 +259,6 @@ int rdma_device_stats(void *tgroup, unsigned idx, struct nvmf_device_stats *ret_
 
 void rdma_port_put(struct rdma_port *port)
 {
-	if (--port->nr_conns == 0 && rnic_is_removed(port->device))
+	if (--port->nr_conns == 0 && (port->broken || rnic_is_removed(port->device)))
 		rdma_port_free(port);
 }
