@@ -190,6 +190,12 @@ void rnic_sim_break_srq(struct rnic_conn *conn)
 	sim_srq_break(to_sim(conn));
 }
 
+void rnic_sim_drop_recvs(struct rnic_conn *conn)
+{
+	sim_works_free(&to_sim(conn)->recvs);
+	to_sim(conn)->nr_recvs = 0;
+}
+
 void rnic_sim_stray(struct rnic_conn *conn, enum rnic_status status)
 {
 	sim_stray(to_sim(conn), status);

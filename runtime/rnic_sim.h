@@ -33,6 +33,8 @@ void rnic_sim_hold(struct rnic_conn *conn, bool hold);
 /* Its completion queue, or the shared receive queue it has, is in error: what is in it is lost, and those who watch the device hear of it. */
 void rnic_sim_break_cq(struct rnic_conn *conn);
 void rnic_sim_break_srq(struct rnic_conn *conn);
+/* The receives that this end has posted are gone, as if they had never been. */
+void rnic_sim_drop_recvs(struct rnic_conn *conn);
 /* A receive and a piece of work of a queue pair that is unknown complete in its completion queue. */
 void rnic_sim_stray(struct rnic_conn *conn, enum rnic_status status);
 /* The other end; NULL when it is gone. */

@@ -47,6 +47,7 @@ const struct rnic_ops rnic_verbs_ops = {
 #include "runtime/rnic_verbs.h"
 
 #define REPLY_MS_MAX	60000u
+#define RNR_TIMER	12 /* 640 us, as InfiniBand counts */
 #define LISTEN_AGAIN_US 1000000u
 
 /* Owner: the app thread. */
@@ -533,9 +534,16 @@ static struct rdma_conn_param param_of(const struct rnic_params *params)
 
 static int verbs_accept(struct rnic_conn *base, const struct rnic_params *params)
 {
+	struct ibv_qp_attr attr = { .min_rnr_timer = RNR_TIMER };
 	struct rdma_conn_param param = param_of(params);
+	struct rdma_cm_id *id = to_verbs(base)->id;
 
-	return rdma_accept(to_verbs(base)->id, &param) ? -errno : 0;
+	if (rdma_accept(id, &param))
+		return -errno;
+	/* The connection manager leaves it at 0, by which a sender that found no receive waits 655 ms. */
+	if (!base->device->info.iwarp && ibv_modify_qp(id->qp, &attr, IBV_QP_MIN_RNR_TIMER))
+		log_debug("RDMA device %s: senders that find no receive wait long: %s", base->device->info.name, strerror(errno));
+	return 0;
 }
 
 static void verbs_reject(struct rnic_conn *base, const void *private_data, uint8_t private_len)

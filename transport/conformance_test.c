@@ -52,10 +52,10 @@ static void world(void *arg)
 }
 
 /* Odd rounds are over IPv6, which on the simulated fabric is another device; the first two without delays. */
-static void in_sim(void (*body)(void), int i)
+static void in_sim(void (*body)(void), int i, struct sim_opts sim)
 {
-	struct sim_opts sim = { .seed = 500 + (uint64_t)i, .nr_reactors = 2 };
-
+	sim.seed = 500 + (uint64_t)i;
+	sim.nr_reactors = 2;
 	if (i >= 2) {
 		sim.short_io_ppm = 300000;
 		sim.again_ppm = 100000;
@@ -68,14 +68,15 @@ static void in_sim(void (*body)(void), int i)
 	ck_assert_int_eq(sim_run(&sim, world, (void *)(uintptr_t)body), 0);
 }
 
-#define SCENARIO(name) \
+#define SCENARIO_WITH(name, ...) \
 	static void name##_body(void); \
 	START_TEST(name) \
 	{ \
-		in_sim(name##_body, _i); \
+		in_sim(name##_body, _i, (struct sim_opts){ __VA_ARGS__ }); \
 	} \
 	END_TEST \
 	static void name##_body(void)
+#define SCENARIO(name) SCENARIO_WITH(name, 0)
 
 /* --- single commands ---------------------------------------------------------------------------------------------------------------- */
 
@@ -539,6 +540,35 @@ SCENARIO(hosts_that_go_under_load_leave_room_for_the_next)
 	host_down(&host);
 }
 
+/* The pool holds less than its queue asks for. */
+SCENARIO_WITH(a_host_that_takes_no_answers_is_let_go_and_others_get_the_buffers, .nr_small = 16, .nr_large = 16)
+{
+	struct wire_cmd cmds[DEPTH - 1], read;
+	struct host host, other;
+	uint64_t before_us;
+
+	host_up(&other, 0);
+	host_up(&host, 0);
+	host_write(other.io, 0, data, 65536, WIRE_AWAY);
+	wire_stop_taking(host.io);
+	for (unsigned i = 0; i < DEPTH - 1; i++) {
+		cmds[i] = host_rw(NVME_IO_READ, 256 * i, host_back, 131072, WIRE_AWAY);
+		wire_send(host.io, &cmds[i]);
+	}
+	fiber_sleep(100000);
+	before_us = clock_now_us();
+	for (unsigned i = 0; i < 8; i++) {
+		read = host_rw(NVME_IO_READ, 0, host_back, 65536, WIRE_AWAY);
+		ck_assert_uint_eq(wire_run(other.io, &read), OK);
+		ck_assert_int_eq(memcmp(host_back, data, 65536), 0);
+	}
+	ck_assert_uint_le(clock_now_us() - before_us, 10 * 1000 * 1000);
+	fiber_sleep(40 * 1000 * 1000);
+	wire_wait_end(host.io);
+	host_down(&host);
+	host_down(&other);
+}
+
 /* --- the table ----------------------------------------------------------------------------------------------------------------------------- */
 
 int main(void)
@@ -563,6 +593,7 @@ int main(void)
 		a_host_that_falls_silent_is_let_go,
 		a_host_that_breaks_the_transports_rules_loses_its_connection_alone,
 		hosts_that_go_under_load_leave_room_for_the_next,
+		a_host_that_takes_no_answers_is_let_go_and_others_get_the_buffers,
 	};
 	Suite *suite = suite_create(wire_transport->name);
 	TCase *tcase = tcase_create("conformance");

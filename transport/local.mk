@@ -46,6 +46,10 @@ check_PROGRAMS += %D%/rdma/cq_test
 %C%_rdma_cq_test_SOURCES = %D%/rdma/cq_test.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h %D%/rdma/world_test.h
 %C%_rdma_cq_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
 
+check_PROGRAMS += %D%/rdma/share_test
+%C%_rdma_share_test_SOURCES = %D%/rdma/share_test.c %D%/rdma/raw_host.c %D%/rdma/raw_host.h %D%/rdma/world_test.h
+%C%_rdma_share_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)
+
 check_PROGRAMS += %D%/rdma/initiator_test
 %C%_rdma_initiator_test_SOURCES = %D%/rdma/initiator_test.c %D%/rdma/world_test.h
 %C%_rdma_initiator_test_LDADD = $(LIBS_TRANSPORT) $(CHECK_LIBS)

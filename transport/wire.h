@@ -45,6 +45,8 @@ fiber_fn void wire_send(struct wire *wire, struct wire_cmd *cmd);
 /* Its status, or WIRE_LOST. */
 fiber_fn uint16_t wire_wait(struct wire *wire, struct wire_cmd *cmd);
 fiber_fn void wire_wait_end(struct wire *wire);
+/* Takes nothing that comes from now on: no answer, no data.  It may go on sending. */
+fiber_fn void wire_stop_taking(struct wire *wire);
 /* Breaks this transport's own rules, so that the connection must end. */
 fiber_fn void wire_offend(struct wire *wire);
 

@@ -181,6 +181,20 @@ void rdma_conn_fail(struct rdma_conn *conn, const char *why)
 	rdma_conn_work_later(conn, WORK_CLOSE);
 }
 
+/*
+ * What waits to be posted waits for what is: a host without receives, or one that does not answer a read, keeps chains posted and
+ * the buffers of all that is behind them.
+ */
+void rdma_conn_check_stall(struct rdma_conn *conn)
+{
+	bool progress = !conn->nr_busy || conn->nr_chains_done != conn->seen_chains_done;
+
+	conn->seen_chains_done = conn->nr_chains_done;
+	conn->ticks_stalled = progress ? 0 : conn->ticks_stalled + 1;
+	if (conn->ticks_stalled >= (nvmf_buffers_short() ? RDMA_SHORT_TICKS : RDMA_STALL_TICKS))
+		rdma_conn_fail(conn, "takes no answers and gives no data");
+}
+
 void rdma_conn_close(struct nvmf_qpair *qpair, bool graceful)
 {
 	rdma_conn_work_later(conn_of(qpair), graceful ? WORK_DRAIN : WORK_CLOSE);
@@ -344,6 +358,8 @@ void rdma_conn_start(struct rdma_group *group, struct rdma_listener *listener, s
 		return;
 	}
 	list_add_tail(&conn->port->conns_by_qp[conn->qp_num % RDMA_QP_BUCKETS], &conn->qp_link);
+	if (list_empty(&group->conns))
+		timer_arm(&group->tick_timer, RDMA_TICK_US);
 	list_add_tail(&group->conns, &conn->group_link);
 	conn->handshaking = true;
 	group->nr_handshaking++;

@@ -23,6 +23,9 @@ struct rdma_port;
 #define RDMA_MAX_HANDSHAKING 1024u
 #define RDMA_DRAIN_US	     (2 * 1000 * 1000ull) /* for what is posted to come back, before the queue pair is taken away */
 #define RDMA_LINGER_US	     (1500 * 1000ull)	  /* for queued responses to go out before a graceful end */
+#define RDMA_TICK_US	     (1000 * 1000ull)
+#define RDMA_STALL_TICKS     30u /* without the end of a chain while some are posted */
+#define RDMA_SHORT_TICKS     5u	 /* the same when the pool is short; a chain may move a mebibyte */
 
 /* --- sgl.c: where a command's data is ---------------------------------------------------------------------------------- */
 
@@ -101,7 +104,7 @@ struct rdma_slot {
 	struct rdma_slots *slots;
 	union nvme_cmd *cmd;
 	uint8_t *data;
-	struct fifo_link link; /* conn->capsule_wait */
+	struct fifo_link link; /* conn->capsule_wait, or port->spares */
 	uint32_t len;	       /* of the capsule that waits */
 };
 
@@ -109,8 +112,9 @@ struct rdma_slot {
 struct rdma_slots {
 	struct rdma_port *port;
 	struct rdma_conn *conn; /* NULL: shared */
+	bool spare;		/* no receives: capsules move here */
 	struct rdma_slots *next; /* a connection gets more when it has said who it is */
-	uint32_t nr;
+	uint32_t nr, data_size;
 	uint8_t *memory;
 	struct rnic_mr *mr;
 	struct rdma_slot slot[];
@@ -121,6 +125,11 @@ void rdma_slots_free(struct rdma_slots *slots); /* nothing of it is posted any m
 int rdma_slots_post(struct rdma_slots *slots);
 /* The capsule has been dealt with: posts it again. */
 void rdma_slot_release(struct rdma_slot *slot);
+/*
+ * A capsule of @len bytes is to stay a while: in its slot, or where few shared receives are left in a spare place, and its slot is
+ * posted again.  NULL: there is none, and the slot is posted again all the same.
+ */
+struct rdma_slot *rdma_slot_keep(struct rdma_slot *slot, uint32_t len);
 
 /* --- port.c: a device in a poll group ---------------------------------------------------------------------------------------- */
 
@@ -153,6 +162,10 @@ struct rdma_port {
 	struct rdma_slots *srq_slots;
 	uint32_t nr_shared_recvs;
 	uint32_t max_depth; /* of a queue that the device can serve */
+	uint32_t nr_recvs_posted; /* of the shared ones */
+	struct fifo spares;	  /* free ones of spare_slots */
+	struct rdma_slots *spare_slots;
+	uint32_t nr_spares;
 	uint32_t pool_lkey;
 	unsigned nr_conns;
 	bool broken; /* one of its queues is in error: it is none of the group's any more, and goes with its last connection */
@@ -199,6 +212,7 @@ struct rdma_group {
 	struct nvmf_group *group;
 	bool destroyed; /* goes with its last connection */
 	struct list conns, ports;
+	struct timer tick_timer; /* while there are connections */
 	unsigned nr_handshaking;
 	uint64_t notices_since_us;
 	unsigned nr_notices;
@@ -290,6 +304,9 @@ struct rdma_conn {
 	struct fifo capsule_wait; /* slots whose capsule waits for a request */
 	uint32_t nr_unanswered;	  /* capsules received and not answered: at most what the host's queue holds */
 	unsigned nr_busy; /* requests with work posted */
+	/* The group's tick: chains that have ended, and since how many ticks none has though some are posted. */
+	uint32_t nr_chains_done, seen_chains_done;
+	uint8_t ticks_stalled;
 	struct nvme_cqe *cqes; /* one a request, registered */
 	struct rnic_mr *cqes_mr;
 	/*
@@ -319,6 +336,8 @@ void rdma_conn_established(struct rdma_conn *conn);
 int rdma_conn_connected(struct rdma_conn *conn);
 /* The queue pair is no good any more, or the peer has broken the protocol; the end comes later in this turn. */
 void rdma_conn_fail(struct rdma_conn *conn, const char *why);
+/* Each second: ends it when it holds buffers and its peer takes nothing, or gives nothing. */
+void rdma_conn_check_stall(struct rdma_conn *conn);
 void rdma_conn_close(struct nvmf_qpair *qpair, bool graceful);
 void rdma_conn_local_addr(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);
 void rdma_conn_peer_addr(struct nvmf_qpair *qpair, struct stream_addr *ret_addr);

@@ -27,10 +27,12 @@ static struct rdma_conn *find_conn(struct rdma_port *port, uint32_t qp_num)
 	return NULL;
 }
 
-static void recv_done(struct rdma_conn *conn, struct rdma_slot *slot, const struct rnic_wc *wc)
+static void recv_done(struct rdma_port *port, struct rdma_conn *conn, struct rdma_slot *slot, const struct rnic_wc *wc)
 {
 	if (slot->slots->conn)
 		slot->slots->conn->nr_recvs_posted--;
+	else
+		port->nr_recvs_posted--;
 	if (wc->status != RNIC_OK) {
 		/* A connection's own would come back at once, for as long as somebody polls. */
 		if (!slot->slots->conn)
@@ -54,7 +56,7 @@ void rdma_port_completed(struct rdma_port *port, const struct rnic_wc *wc)
 	if ((wc->id & TAG_MASK) == TAG_RECV) {
 		/* A connection's own slots are gone with it. */
 		if (conn || port->srq)
-			recv_done(conn, what, wc);
+			recv_done(port, conn, what, wc);
 		return;
 	}
 	if (!conn)
@@ -180,6 +182,7 @@ void rdma_port_free(struct rdma_port *port)
 	if (port->srq)
 		rnic_srq_destroy(port->srq);
 	rdma_slots_free(port->srq_slots);
+	rdma_slots_free(port->spare_slots);
 	while ((link = list_first(&port->cqs)))
 		rdma_cq_close(list_entry(link, struct rdma_cq, link));
 	free(port);
@@ -209,6 +212,7 @@ int rdma_port_get(struct rdma_group *group, struct rnic_device *device, const st
 	for (unsigned i = 0; i < RDMA_QP_BUCKETS; i++)
 		list_init(&port->conns_by_qp[i]);
 	list_init(&port->cqs);
+	fifo_init(&port->spares);
 	list_add_tail(&group->ports, &port->link);
 	rc = port_open(port, opts);
 	if (rc) {

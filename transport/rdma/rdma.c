@@ -4,6 +4,17 @@
 
 #include "transport/rdma/internal.h"
 
+static void group_tick(void *arg)
+{
+	struct rdma_group *group = arg;
+	struct list *it;
+
+	list_for_each(it, &group->conns)
+		rdma_conn_check_stall(list_entry(it, struct rdma_conn, group_link));
+	if (!list_empty(&group->conns))
+		timer_arm(&group->tick_timer, RDMA_TICK_US);
+}
+
 int rdma_group_create(struct nvmf_group *nvmf_group, void **ret_tgroup)
 {
 	struct rdma_group *group = calloc(1, sizeof(*group));
@@ -13,6 +24,7 @@ int rdma_group_create(struct nvmf_group *nvmf_group, void **ret_tgroup)
 	group->group = nvmf_group;
 	list_init(&group->conns);
 	list_init(&group->ports);
+	timer_init(&group->tick_timer, group_tick, group);
 	*ret_tgroup = group;
 	return 0;
 }
@@ -23,6 +35,7 @@ void rdma_group_free_if_over(struct rdma_group *group)
 
 	if (!group->destroyed || !list_empty(&group->conns))
 		return;
+	timer_cancel(&group->tick_timer);
 	while ((link = list_first(&group->ports)))
 		rdma_port_free(list_entry(link, struct rdma_port, link));
 	free(group);

@@ -140,6 +140,12 @@ void rdma_req_capsule(struct rdma_conn *conn, struct rdma_slot *slot, uint32_t l
 								    "the host sends more commands than its queue holds");
 		return;
 	}
+	if (fifo_empty(&conn->free) || (slot->cmd->sgl.type == NVME_SGL_IN_CAPSULE && len > sizeof(union nvme_cmd)))
+		slot = rdma_slot_keep(slot, len);
+	if (!slot) {
+		rdma_conn_fail(conn, "there is no room for what it sends");
+		return;
+	}
 	conn->nr_unanswered++;
 	slot->len = len;
 	fifo_push(&conn->capsule_wait, &slot->link);
@@ -358,6 +364,7 @@ void rdma_req_work_done(struct rdma_req *req, uint8_t status)
 
 	assert(req->state == REQ_READING || req->state == REQ_SENDING);
 	conn->nr_busy--;
+	conn->nr_chains_done++;
 	conn->sq_free += req->nr_posted;
 	if (req->state == REQ_READING)
 		conn->reads_free += req->nr_posted;

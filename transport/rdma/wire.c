@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/rnic_sim.h"
 #include "transport/rdma/raw_host.h"
 #include "transport/rdma/rdma.h"
 #include "transport/wire.h"
@@ -79,6 +80,11 @@ fiber_fn uint16_t wire_wait(struct wire *wire, struct wire_cmd *cmd)
 fiber_fn void wire_wait_end(struct wire *wire)
 {
 	raw_wait_end(&wire->host);
+}
+
+fiber_fn void wire_stop_taking(struct wire *wire)
+{
+	rnic_sim_drop_recvs(wire->host.conn);
 }
 
 fiber_fn void wire_offend(struct wire *wire)

@@ -135,6 +135,11 @@ fiber_fn void wire_wait_end(struct wire *wire)
 		take_pdu(wire);
 }
 
+/* Nothing is read but in wire_wait() and wire_wait_end(). */
+fiber_fn void wire_stop_taking(struct wire *wire)
+{
+}
+
 fiber_fn void wire_offend(struct wire *wire)
 {
 	static const uint8_t no_header[8];

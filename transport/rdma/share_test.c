@@ -1,0 +1,143 @@
+/*
+ * What no host can take from the others, whatever it does and however slow its drive is: receives, room in completion queues,
+ * memory, and the data that they have on its way.
+ */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nvmf/gate_bdev_test.h"
+#include "runtime/rnic_sim.h"
+#include "transport/rdma/raw_host.h"
+#include "transport/rdma/world_test.h"
+
+#define SLOW_NSID 2u
+
+static struct raw_ctrlr c, other;
+static struct gate *gate;
+
+/* Its status, if it comes in time. */
+static fiber_fn bool is_answered(struct raw_host *host, uint16_t cid, uint64_t within_us)
+{
+	uint64_t end_us = clock_now_us() + within_us;
+
+	while (clock_now_us() < end_us && !host->over) {
+		for (unsigned i = 0; i < host->nr_responses; i++) {
+			if (host->responses[i].cid == cid)
+				return nvme_cqe_status(&host->responses[i]) == NVME_SC_SUCCESS;
+		}
+		fiber_sleep(1000);
+	}
+	return false;
+}
+
+static fiber_fn void expect_served(struct raw_ctrlr *ctrlr)
+{
+	static uint16_t cid = 0x1000;
+	union nvme_cmd cmd = { .opcode = NVME_ADMIN_KEEP_ALIVE, .flags = NVME_CMD_PSDT_SGL, .cid = ++cid };
+
+	ck_assert_int_eq(raw_send(&ctrlr->admin, &cmd, NULL, 0), 0);
+	ck_assert(is_answered(&ctrlr->admin, cid, 1000000));
+	cmd = raw_rw(NVME_IO_READ, ++cid, 0, 16);
+	raw_keyed(&ctrlr->io, &cmd, 0, 8192);
+	ck_assert_int_eq(raw_send(&ctrlr->io, &cmd, NULL, 0), 0);
+	ck_assert(is_answered(&ctrlr->io, cid, 1000000));
+}
+
+static fiber_fn void target_restart(void)
+{
+	target_stop();
+	bdev_unregister_all();
+	target_start();
+}
+
+static fiber_fn void add_slow_drive(void)
+{
+	const struct nvmf_ns_opts ns_opts = { .bdev_name = "gate" };
+	uint32_t nsid;
+
+	gate = gate_create("gate", false);
+	ck_assert_int_eq(nvmf_subsystem_add_ns(nvmf_subsystem_find(target, RAW_NQN), &ns_opts, &nsid), 0);
+	ck_assert_uint_eq(nsid, SLOW_NSID);
+}
+
+static void let_go(void)
+{
+	gate->hold = false;
+	while (gate->nr_held)
+		gate_do(gate, gate->held[--gate->nr_held]);
+}
+
+static void send_slow_write(struct raw_host *host, uint16_t i)
+{
+	union nvme_cmd cmd = raw_rw(NVME_IO_WRITE, i, 8u * i, 8);
+
+	cmd.nsid = SLOW_NSID;
+	cmd.sgl = (struct nvme_sgl){ .len = 4096, .type = NVME_SGL_IN_CAPSULE };
+	ck_assert_int_eq(raw_send(host, &cmd, data + 4096u * i, 4096), 0);
+}
+
+/* --- receives -------------------------------------------------------------------------------------------------------------------- */
+
+/* One poll group, so that all have the same shared receives. */
+SIM_TEST_WITH(a_slow_drive_keeps_no_other_host_from_being_answered, .nr_reactors = 1)
+{
+	opts.max_srq_depth = 32;
+	target_restart();
+	add_slow_drive();
+	raw_up(&other, &addr, 16);
+	raw_up(&c, &addr, 64);
+	for (unsigned round = 0; round < 2; round++) {
+		gate->hold = true;
+		for (uint16_t i = 0; i < 50; i++)
+			send_slow_write(&c.io, i);
+		fiber_sleep(100000);
+		for (unsigned i = 0; i < 20; i++)
+			expect_served(&other);
+		ck_assert_uint_eq(gate->nr_held, 50);
+		let_go();
+		for (uint16_t i = 0; i < 50; i++)
+			ck_assert_uint_eq(raw_wait(&c.io, i, NULL), NVME_SC_SUCCESS);
+		ck_assert_int_eq(memcmp(gate->data, data, 50 * 4096), 0);
+		c.io.nr_responses = 0;
+		memset(gate->data, 0, 50 * 4096);
+	}
+	raw_down(&c);
+	raw_down(&other);
+}
+
+SIM_TEST_WITH(who_sends_more_in_capsules_than_there_is_room_for_is_alone_in_losing_its_connection, .nr_reactors = 1)
+{
+	bool shared = addr.family == AF_INET;
+
+	opts.max_srq_depth = 16;
+	target_restart();
+	add_slow_drive();
+	raw_up(&other, &addr, 16);
+	raw_up(&c, &addr, 64);
+	gate->hold = true;
+	for (uint16_t i = 0; i < 60; i++)
+		send_slow_write(&c.io, i);
+	fiber_sleep(100000);
+	ck_assert(c.io.over == shared);
+	expect_served(&other);
+	raw_down(&c);
+	let_go();
+	fiber_sleep(3000000);
+	raw_up(&c, &addr, 64);
+	send_slow_write(&c.io, 1);
+	ck_assert_uint_eq(raw_wait(&c.io, 1, NULL), NVME_SC_SUCCESS);
+	expect_served(&other);
+	raw_down(&c);
+	raw_down(&other);
+}
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		a_slow_drive_keeps_no_other_host_from_being_answered,
+		who_sends_more_in_capsules_than_there_is_room_for_is_alone_in_losing_its_connection,
+	};
+
+	return world_suite("rdma shares", tests, sizeof(tests) / sizeof(tests[0]));
+}
