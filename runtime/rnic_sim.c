@@ -53,9 +53,10 @@ int sim_mr_create(struct rnic_device *device, void *addr, size_t len, unsigned a
 	if (!mr)
 		return -ENOMEM;
 	sim.next_key += 0x101;
-	*mr = (struct sim_mr){ .mr = { sim.next_key, sim.next_key }, .device = device, .addr = addr, .len = len, .access = access, .valid = true };
+	*mr = (struct sim_mr){ .mr = { sim.next_key, sim.next_key }, .device = device, .addr = addr, .len = len, .registered_bytes = len, .access = access, .valid = true };
 	list_add_tail(&sim.mrs, &mr->link);
 	sim.stats.nr_mrs++;
+	sim.stats.mr_bytes += len;
 	*ret_mr = &mr->mr;
 	return 0;
 }
@@ -66,6 +67,7 @@ void sim_mr_free(struct rnic_mr *base)
 
 	list_del(&mr->link);
 	sim.stats.nr_mrs--;
+	sim.stats.mr_bytes -= mr->registered_bytes;
 	free(mr);
 }
 

@@ -16,6 +16,7 @@ struct rnic_sim_stats {
 	unsigned max_reads;    /* most RDMA READs that one queue pair had posted */
 	unsigned max_responses; /* most sends that the queue pair of an accepted connection had posted */
 	unsigned nr_cq_resizes;
+	uint64_t mr_bytes; /* in registrations that are there */
 	unsigned nr_qps, nr_mrs, nr_cqs, nr_srqs, nr_conns; /* that are there */
 };
 

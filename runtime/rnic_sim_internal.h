@@ -22,7 +22,7 @@ struct sim_mr {
 	struct list link;
 	struct rnic_device *device;
 	uint8_t *addr;
-	size_t len;
+	size_t len, registered_bytes; /* differ in a window's */
 	unsigned access;
 	bool valid;
 };

@@ -25,8 +25,13 @@
 #include "runtime/trace.h"
 #include "transport/rdma/internal.h"
 
-/* What a peer can make us hold before Connect, the queue pair itself aside. */
-static_assert(sizeof(struct rdma_conn) + RDMA_FIRST_RECVS * sizeof(struct rdma_slot) <= 8 * 1024, "a connection before Connect");
+#define CONNECT_DATA_SIZE sizeof(struct nvme_connect_data)
+
+/* What a peer can make us hold before Connect, the queue pair itself aside: commands and data of its slots have pages of their own. */
+static_assert(sizeof(struct rdma_conn) + sizeof(struct rdma_slots) +
+			      RDMA_FIRST_RECVS * (sizeof(struct rdma_slot) + RDMA_SLOT_ALIGN) + RDMA_SLOT_ALIGN + 64 <= 16 * 1024 &&
+		      CONNECT_DATA_SIZE <= RDMA_SLOT_ALIGN,
+	      "a connection before Connect");
 
 #define NOTICE_PERIOD_US   (10 * 1000 * 1000ull)
 #define NOTICES_PER_PERIOD 20u
@@ -40,9 +45,20 @@ static void set_state(struct rdma_conn *conn, enum rdma_conn_state state)
 
 static void handshake_over(struct rdma_conn *conn)
 {
-	if (conn->handshaking)
-		conn->group->nr_handshaking--;
+	if (!conn->handshaking)
+		return;
+	list_del(&conn->handshake_link);
+	conn->group->nr_handshaking--;
 	conn->handshaking = false;
+}
+
+static void strange_over(struct rdma_conn *conn)
+{
+	if (!conn->strange)
+		return;
+	conn->group->nr_strange--;
+	conn->group->strange_cqes -= conn->cq_claim;
+	conn->strange = false;
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------------------------------- */
@@ -53,6 +69,7 @@ static void conn_free(struct rdma_conn *conn)
 
 	assert(!conn->work_queued);
 	set_state(conn, CONN_GONE);
+	strange_over(conn);
 	timer_cancel(&conn->timer);
 	list_del(&conn->group_link);
 	rnic_conn_destroy(conn->rnic);
@@ -208,17 +225,39 @@ void rdma_conn_established(struct rdma_conn *conn)
 		set_state(conn, CONN_WAIT_CONNECT);
 }
 
-static int more_recvs(struct rdma_conn *conn, uint32_t nr)
+static int more_recvs(struct rdma_conn *conn, uint32_t nr, uint32_t data_size)
 {
 	struct rdma_slots *slots;
 	int rc;
 
-	rc = rdma_slots_create(conn->port, conn, nr, conn->qpair.opts->in_capsule_data_size, &slots);
+	rc = rdma_slots_create(conn->port, conn, nr, data_size, &slots);
 	if (rc)
 		return rc;
+	slots->first = !conn->slots;
 	slots->next = conn->slots;
 	conn->slots = slots;
 	return rdma_slots_post(slots);
+}
+
+/* Instead of those there are: none of them is on its way. */
+static int make_cqes(struct rdma_conn *conn, uint32_t nr)
+{
+	struct nvme_cqe *cqes = dma_alloc(nr * sizeof(*cqes), 64);
+	struct rnic_mr *mr;
+	int rc = -ENOMEM;
+
+	if (!cqes)
+		return rc;
+	rc = rnic_mr_create(conn->port->device, cqes, nr * sizeof(*cqes), RNIC_LOCAL_WRITE, &mr);
+	if (rc) {
+		dma_free(cqes);
+		return rc;
+	}
+	rnic_mr_free(conn->cqes_mr);
+	dma_free(conn->cqes);
+	conn->cqes = cqes;
+	conn->cqes_mr = mr;
+	return 0;
 }
 
 int rdma_conn_connected(struct rdma_conn *conn)
@@ -227,8 +266,10 @@ int rdma_conn_connected(struct rdma_conn *conn)
 	int rc = 0;
 
 	assert(nr <= conn->depth && conn->qpair.qid == conn->qid_asked);
-	if (!conn->port->srq && nr > RDMA_FIRST_RECVS)
-		rc = more_recvs(conn, nr - RDMA_FIRST_RECVS);
+	if (!conn->port->srq)
+		rc = more_recvs(conn, nr, conn->qpair.opts->in_capsule_data_size);
+	if (!rc)
+		rc = make_cqes(conn, 2 * nr);
 	if (!rc)
 		rc = rdma_req_grow(conn, 2 * nr);
 	if (rc) {
@@ -238,6 +279,7 @@ int rdma_conn_connected(struct rdma_conn *conn)
 	}
 	set_state(conn, CONN_LIVE);
 	handshake_over(conn);
+	strange_over(conn);
 	return 0;
 }
 
@@ -267,6 +309,23 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 	return a < b ? a : b;
 }
 
+/*
+ * Those who have asked for a queue and said nothing since have room in completion queues, and memory, for all of it.  When they have
+ * their share the oldest of them goes; what it had comes back when its queue pair is gone.  False: too many of those.
+ */
+static bool make_room(struct rdma_group *group, uint32_t cqes)
+{
+	if (!group->nr_strange)
+		return true;
+	if (group->nr_handshaking && (group->nr_strange >= RDMA_MAX_HANDSHAKING || group->strange_cqes + cqes > RDMA_MAX_STRANGE_CQES)) {
+		struct rdma_conn *oldest = list_entry(list_first(&group->handshaking), struct rdma_conn, handshake_link);
+
+		handshake_over(oldest);
+		rdma_conn_fail(oldest, "others want to connect, and it does not");
+	}
+	return group->nr_strange < 2 * RDMA_MAX_HANDSHAKING && group->strange_cqes + cqes <= 2 * RDMA_MAX_STRANGE_CQES;
+}
+
 static int make_queues(struct rdma_conn *conn)
 {
 	const struct rnic_info *info = conn->port->info;
@@ -280,20 +339,19 @@ static int make_queues(struct rdma_conn *conn)
 	opts.max_send = rdma_port_max_send(conn->port, conn->depth);
 	opts.max_recv = rdma_port_max_recv(conn->port, conn->depth);
 	conn->cq_claim = opts.max_send + opts.max_recv;
+	if (!make_room(conn->group, conn->cq_claim))
+		return -EAGAIN;
 	rc = rdma_cq_claim(conn->port, conn->cq_claim, &conn->cq);
 	if (rc)
 		return rc;
 	opts.cq = conn->cq->rnic;
 	conn->sq_free = conn->max_send = opts.max_send;
 	conn->max_recv = opts.max_recv;
-	conn->cqes = dma_alloc(2 * conn->depth * sizeof(conn->cqes[0]), 64);
-	if (!conn->cqes)
-		return -ENOMEM;
-	rc = rnic_mr_create(conn->port->device, conn->cqes, 2 * conn->depth * sizeof(conn->cqes[0]), RNIC_LOCAL_WRITE, &conn->cqes_mr);
+	rc = make_cqes(conn, 1);
 	if (!rc)
 		rc = rnic_qp_create(conn->rnic, &opts, &conn->qp_num);
 	if (!rc && !opts.srq)
-		rc = more_recvs(conn, min_u32(RDMA_FIRST_RECVS, conn->depth));
+		rc = more_recvs(conn, RDMA_FIRST_RECVS, CONNECT_DATA_SIZE);
 	return rc;
 }
 
@@ -333,7 +391,7 @@ void rdma_conn_start(struct rdma_group *group, struct rdma_listener *listener, s
 		const struct rdma_request *request)
 {
 	const struct nvmf_transport_opts *opts = nvmf_target_transport_opts(listener->target, &rdma_transport_ops);
-	struct rdma_conn *conn = group->nr_handshaking < RDMA_MAX_HANDSHAKING ? calloc(1, sizeof(*conn)) : NULL;
+	struct rdma_conn *conn = calloc(1, sizeof(*conn));
 
 	if (!conn || rdma_port_get(group, rnic_conn_device(rnic), opts, &conn->port)) {
 		free(conn);
@@ -361,8 +419,11 @@ void rdma_conn_start(struct rdma_group *group, struct rdma_listener *listener, s
 	if (list_empty(&group->conns))
 		timer_arm(&group->tick_timer, RDMA_TICK_US);
 	list_add_tail(&group->conns, &conn->group_link);
-	conn->handshaking = true;
+	conn->handshaking = conn->strange = true;
+	list_add_tail(&group->handshaking, &conn->handshake_link);
 	group->nr_handshaking++;
+	group->nr_strange++;
+	group->strange_cqes += conn->cq_claim;
 	fifo_init(&conn->free);
 	fifo_init(&conn->read_wait);
 	fifo_init(&conn->send_wait);

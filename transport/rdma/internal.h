@@ -19,8 +19,10 @@ struct rdma_port;
 #define RDMA_CHAIN_MAX	     32u /* pieces of work posted at once for a request */
 #define RDMA_SQ_EXTRA	     32u /* send queue entries beyond two for each command */
 #define RDMA_CQ_ROOM	     4096u /* for queue pairs, in a port's first completion queue */
-#define RDMA_FIRST_RECVS     2u /* of a connection without a shared receive queue, until it has said who it is */
+#define RDMA_FIRST_RECVS     1u /* of a connection without a shared receive queue, until it has said who it is */
+/* Of a group's connections that have not sent Connect: when there are more the oldest go, and twice as many are never let in. */
 #define RDMA_MAX_HANDSHAKING 1024u
+#define RDMA_MAX_STRANGE_CQES 65536u /* completions that they have room for */
 #define RDMA_DRAIN_US	     (2 * 1000 * 1000ull) /* for what is posted to come back, before the queue pair is taken away */
 #define RDMA_LINGER_US	     (1500 * 1000ull)	  /* for queued responses to go out before a graceful end */
 #define RDMA_TICK_US	     (1000 * 1000ull)
@@ -113,12 +115,15 @@ struct rdma_slots {
 	struct rdma_port *port;
 	struct rdma_conn *conn; /* NULL: shared */
 	bool spare;		/* no receives: capsules move here */
+	bool first;		/* for Connect alone */
 	struct rdma_slots *next; /* a connection gets more when it has said who it is */
 	uint32_t nr, data_size;
 	uint8_t *memory;
 	struct rnic_mr *mr;
 	struct rdma_slot slot[];
 };
+
+#define RDMA_SLOT_ALIGN 4096u /* of the data, and of the commands in front */
 
 int rdma_slots_create(struct rdma_port *port, struct rdma_conn *conn, uint32_t nr, uint32_t data_size, struct rdma_slots **ret_slots);
 void rdma_slots_free(struct rdma_slots *slots); /* nothing of it is posted any more; the next ones too */
@@ -213,7 +218,11 @@ struct rdma_group {
 	bool destroyed; /* goes with its last connection */
 	struct list conns, ports;
 	struct timer tick_timer; /* while there are connections */
+	struct list handshaking; /* oldest first */
 	unsigned nr_handshaking;
+	/* Of those that never were LIVE, until they are freed. */
+	unsigned nr_strange;
+	uint32_t strange_cqes;
 	uint64_t notices_since_us;
 	unsigned nr_notices;
 };
@@ -281,6 +290,8 @@ struct rdma_conn {
 	struct rnic_conn *rnic;
 	enum rdma_conn_state state;
 	bool draining, nvmf_gone, qp_gone, recvs_drained, drain_over, handshaking;
+	bool strange; /* has not been LIVE */
+	struct list handshake_link; /* while handshaking */
 	struct list group_link, qp_link; /* qp_link: as long as it has its queue pair */
 	struct timer timer; /* of an end */
 	struct task work;
@@ -307,7 +318,7 @@ struct rdma_conn {
 	/* The group's tick: chains that have ended, and since how many ticks none has though some are posted. */
 	uint32_t nr_chains_done, seen_chains_done;
 	uint8_t ticks_stalled;
-	struct nvme_cqe *cqes; /* one a request, registered */
+	struct nvme_cqe *cqes; /* one a request, registered; one alone until Connect */
 	struct rnic_mr *cqes_mr;
 	/*
 	 * From Connect on; indices 1 and up.  Twice what the queue holds: the host may send the next command when it has the answer,

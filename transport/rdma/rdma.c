@@ -24,6 +24,7 @@ int rdma_group_create(struct nvmf_group *nvmf_group, void **ret_tgroup)
 	group->group = nvmf_group;
 	list_init(&group->conns);
 	list_init(&group->ports);
+	list_init(&group->handshaking);
 	timer_init(&group->tick_timer, group_tick, group);
 	*ret_tgroup = group;
 	return 0;

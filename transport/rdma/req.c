@@ -112,7 +112,8 @@ static void start(struct rdma_req *req, struct rdma_slot *slot)
 	req->response_posted = false;
 	req->sgl_status = rdma_sgl_parse(&req->nreq.cmd, slot->data, req->capsule_len, &req->sgl);
 	req->slot = slot;
-	if (!req->sgl.in_capsule)
+	/* The one for Connect is posted again only if that fails. */
+	if (!req->sgl.in_capsule && !slot->slots->first)
 		drop_slot(req);
 	count(&conn->port->stats.requests, 1);
 	set_state(req, REQ_NVMF);
@@ -323,13 +324,13 @@ void rdma_req_complete(struct nvmf_req *nreq)
 	struct rdma_conn *conn = req->conn;
 	bool data = nreq->xfer == NVMF_XFER_TO_HOST && nreq->len > 0 && nvme_cqe_status(&nreq->cqe) == NVME_SC_SUCCESS;
 
-	/* The host may send the next command as soon as it has the answer. */
-	drop_slot(req);
 	if (conn->state >= CONN_CLOSING ||
 	    (conn->state == CONN_WAIT_CONNECT && conn->qpair.connected && rdma_conn_connected(conn))) {
 		req_release(req);
 		return;
 	}
+	/* The host may send the next command as soon as it has the answer. */
+	drop_slot(req);
 	cursor_start(req, data ? nreq->len : 0);
 	set_state(req, REQ_SEND_WAIT);
 	fifo_push(&conn->send_wait, &req->link);

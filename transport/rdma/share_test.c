@@ -132,11 +132,69 @@ SIM_TEST_WITH(who_sends_more_in_capsules_than_there_is_room_for_is_alone_in_losi
 	raw_down(&other);
 }
 
+/* --- before Connect ---------------------------------------------------------------------------------------------------------------- */
+
+#define STRANGERS 500u
+
+/* One poll group: the share is each group's. */
+SIM_TEST_WITH(those_who_ask_for_queues_and_say_nothing_make_room_for_those_who_connect, .nr_reactors = 1)
+{
+	static struct raw_host strangers[STRANGERS];
+	struct raw_request request = raw_request(0, 128);
+	unsigned nr_left = 0;
+
+	request.nr_recvs = 0;
+	raw_up(&other, &addr, 16);
+	for (unsigned i = 0; i < STRANGERS; i++) {
+		raw_ask(&strangers[i], &addr, &request);
+		ck_assert(raw_wait_cm(&strangers[i]));
+		fiber_sleep(1000);
+	}
+	raw_up(&c, &addr, 16);
+	expect_served(&c);
+	expect_served(&other);
+	for (unsigned i = 0; i < STRANGERS; i++)
+		nr_left += !strangers[i].over;
+	/* 65,536 completions, two for each command and some more. */
+	ck_assert_uint_gt(nr_left, 100);
+	ck_assert_uint_le(nr_left, 65536 / 256);
+	ck_assert(!strangers[STRANGERS - 1].over);
+	for (unsigned i = 0; i < STRANGERS; i++)
+		raw_close(&strangers[i], true);
+	raw_down(&c);
+	raw_down(&other);
+}
+
+SIM_TEST_WITH(nobody_has_more_memory_before_connect_by_asking_for_a_longer_queue, .nr_reactors = 1)
+{
+	const struct rnic_sim_stats *stats = rnic_sim_stats();
+	static struct raw_host strangers[2];
+	uint64_t before, cost[2];
+
+	opts.max_aq_depth = 512;
+	target_restart();
+	raw_up(&other, &addr, 16);
+	for (unsigned i = 0; i < 2; i++) {
+		struct raw_request request = raw_request(0, i ? 512 : 2);
+
+		before = stats->mr_bytes;
+		raw_ask(&strangers[i], &addr, &request);
+		ck_assert(raw_wait_cm(&strangers[i]));
+		cost[i] = stats->mr_bytes - before;
+	}
+	ck_assert_uint_eq(cost[0], cost[1]);
+	raw_close(&strangers[0], true);
+	raw_close(&strangers[1], true);
+	raw_down(&other);
+}
+
 int main(void)
 {
 	const TTest *const tests[] = {
 		a_slow_drive_keeps_no_other_host_from_being_answered,
 		who_sends_more_in_capsules_than_there_is_room_for_is_alone_in_losing_its_connection,
+		those_who_ask_for_queues_and_say_nothing_make_room_for_those_who_connect,
+		nobody_has_more_memory_before_connect_by_asking_for_a_longer_queue,
 	};
 
 	return world_suite("rdma shares", tests, sizeof(tests) / sizeof(tests[0]));

@@ -12,15 +12,14 @@
 
 #include "transport/rdma/internal.h"
 
-#define DATA_ALIGN	  4096u
 #define SPARES_AT_ONCE	  64u
 #define RECVS_NOT_KEPT(nr) ((nr) / 8 + 1)
 
 static int slots_create(struct rdma_port *port, struct rdma_conn *conn, uint32_t nr, uint32_t data_size, bool spare,
 			struct rdma_slots **ret_slots)
 {
-	size_t data_at = ((size_t)nr * sizeof(union nvme_cmd) + DATA_ALIGN - 1) & ~(size_t)(DATA_ALIGN - 1);
-	uint32_t step = (data_size + DATA_ALIGN - 1) & ~(DATA_ALIGN - 1);
+	size_t data_at = ((size_t)nr * sizeof(union nvme_cmd) + RDMA_SLOT_ALIGN - 1) & ~(size_t)(RDMA_SLOT_ALIGN - 1);
+	uint32_t step = (data_size + RDMA_SLOT_ALIGN - 1) & ~(RDMA_SLOT_ALIGN - 1);
 	struct rdma_slots *slots = calloc(1, sizeof(*slots) + nr * sizeof(slots->slot[0]));
 	int rc = -ENOMEM;
 
@@ -31,7 +30,7 @@ static int slots_create(struct rdma_port *port, struct rdma_conn *conn, uint32_t
 	slots->nr = nr;
 	slots->data_size = data_size;
 	slots->spare = spare;
-	slots->memory = dma_alloc(data_at + (size_t)nr * step, DATA_ALIGN);
+	slots->memory = dma_alloc(data_at + (size_t)nr * step, RDMA_SLOT_ALIGN);
 	if (!slots->memory)
 		goto out_slots;
 	rc = spare ? 0 : rnic_mr_create(port->device, slots->memory, data_at + (size_t)nr * step, RNIC_LOCAL_WRITE, &slots->mr);
@@ -115,8 +114,8 @@ void rdma_slot_release(struct rdma_slot *slot)
 		fifo_push(&slot->slots->port->spares, &slot->link);
 		return;
 	}
-	/* A connection's own are not posted any more once it ends. */
-	if (conn && (conn->state >= CONN_CLOSING || conn->qp_gone))
+	/* A connection's own are not posted any more once it ends, and the one for Connect when the queue has its own. */
+	if (conn && (conn->state >= CONN_CLOSING || conn->qp_gone || (slot->slots->first && conn->state == CONN_LIVE)))
 		return;
 	if (post(slot->slots, &slot->recv, 1) && conn)
 		rdma_conn_fail(conn, "a receive cannot be posted");
