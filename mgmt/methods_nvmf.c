@@ -133,11 +133,12 @@ static bool transport_opts_of_call(struct rpc_call *call, struct nvmf_transport_
 }
 
 /* A transport that was created before stays, whatever this machine has got now: its listeners say so. */
-static bool transport_is_possible(struct rpc_call *call, struct nvmf_target *target, const char *trtype)
+static bool transport_is_possible(struct rpc_call *call, struct nvmf_target *target, const char *trtype,
+				  const struct nvmf_transport_opts *opts)
 {
 	char message[128], why[256];
 
-	if (call->replay || nvmf_transport_check(target, trtype, why, sizeof(why)) == 0)
+	if (call->replay || nvmf_transport_check(target, trtype, opts, why, sizeof(why)) == 0)
 		return true;
 	snprintf(message, sizeof(message), "Transport type '%.64s' create failed", trtype);
 	rpc_fail(call, RPC_INTERNAL_ERROR, message, "%s", why);
@@ -161,7 +162,7 @@ static fiber_fn void create_transport(struct rpc_call *call)
 		rpc_blame(call, "trtype");
 		return;
 	}
-	if (!transport_opts_of_call(call, &opts) || !transport_is_possible(call, target, trtype))
+	if (!transport_opts_of_call(call, &opts) || !transport_is_possible(call, target, trtype, &opts))
 		return;
 	rc = nvmf_transport_create(target, trtype, &opts);
 	if (rc == 0) {

@@ -84,8 +84,9 @@ int nvmf_target_register_transport(struct nvmf_target *target, const struct nvmf
 /* The defaults of a transport by name; -ENOENT: no such. */
 int nvmf_transport_default_opts(struct nvmf_target *target, const char *trtype,
 				struct nvmf_transport_opts *ret_opts);
-/* Can it be created here?  0, or -errno with a sentence that names the remedy; -ENOENT: no such. */
-int nvmf_transport_check(struct nvmf_target *target, const char *trtype, char *ret_why, size_t size);
+/* Can it be created so here?  0, or -errno with a sentence that names the remedy; -ENOENT: no such. */
+int nvmf_transport_check(struct nvmf_target *target, const char *trtype, const struct nvmf_transport_opts *opts, char *ret_why,
+			 size_t size);
 /* 0, -ENOENT (no such transport), -EEXIST, -EINVAL (a limit out of range), -ENOMEM. */
 fiber_fn int nvmf_transport_create(struct nvmf_target *target, const char *trtype,
 				   const struct nvmf_transport_opts *opts);

@@ -173,13 +173,14 @@ int nvmf_transport_default_opts(struct nvmf_target *target, const char *trtype,
 	return 0;
 }
 
-int nvmf_transport_check(struct nvmf_target *target, const char *trtype, char *ret_why, size_t size)
+int nvmf_transport_check(struct nvmf_target *target, const char *trtype, const struct nvmf_transport_opts *opts, char *ret_why,
+			 size_t size)
 {
 	struct nvmf_transport *transport = nvmf_transport_find(target, trtype);
 
 	if (!transport)
 		return -ENOENT;
-	return transport->ops->check ? transport->ops->check(ret_why, size) : 0;
+	return transport->ops->check ? transport->ops->check(opts, ret_why, size) : 0;
 }
 
 static bool opts_are_valid(const struct nvmf_transport_opts *opts)

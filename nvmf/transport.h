@@ -111,8 +111,8 @@ struct nvmf_transport_ops {
 	uint8_t max_descriptors; /* of a command, where its capsule has room for them: MSDBD */
 	uint8_t tsas[8];	 /* how a discovery log entry's TSAS begins */
 	bool discovery_port;	 /* its hosts look for discovery on a port of its own */
-	/* May be NULL.  Can it be created on this machine?  0, or -errno with a sentence that names the remedy. */
-	int (*check)(char *ret_why, size_t size);
+	/* May be NULL.  Can it be created so on this machine?  0, or -errno with a sentence that names the remedy. */
+	int (*check)(const struct nvmf_transport_opts *opts, char *ret_why, size_t size);
 	void (*opts_default)(struct nvmf_transport_opts *opts);
 	/* Makes and frees what a transport has in a group; on the group's thread. */
 	int (*group_create)(struct nvmf_group *group, void **ret_tgroup);

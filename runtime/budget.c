@@ -28,7 +28,7 @@ static uint64_t read_number(const char *path)
 	return number;
 }
 
-static uint64_t free_hugepages_mib(void)
+uint64_t budget_free_hugepages_mib(void)
 {
 	DIR *dir = opendir(HUGEPAGES_DIR);
 	struct dirent *entry;
@@ -89,7 +89,7 @@ static void fill_in(const struct runtime_opts *opts, struct budget *budget)
 
 static int check_machine(const struct budget *budget)
 {
-	uint64_t have_mib = budget->no_huge ? available_mib() : free_hugepages_mib();
+	uint64_t have_mib = budget->no_huge ? available_mib() : budget_free_hugepages_mib();
 
 	if (budget->mem_mib <= have_mib)
 		return 0;
@@ -119,7 +119,7 @@ int budget_compute(const struct runtime_opts *opts, struct budget *ret_budget)
 			  pool_mib(&budget), MEM_BESIDES_MIB);
 		return -EINVAL;
 	}
-	if (!budget.no_huge && !free_hugepages_mib()) {
+	if (!budget.no_huge && !budget_free_hugepages_mib()) {
 		log_notice("no hugepages are free: using ordinary memory");
 		budget.no_huge = true;
 	}

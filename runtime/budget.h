@@ -12,5 +12,6 @@ struct budget {
 
 /* 0, -EINVAL when the options contradict each other, -ENOMEM when the machine has not got it; the log says why. */
 int budget_compute(const struct runtime_opts *opts, struct budget *ret_budget);
+uint64_t budget_free_hugepages_mib(void);
 
 #endif

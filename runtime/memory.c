@@ -2,8 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <rte_eal.h>
+#include <rte_lcore.h>
 #include <rte_malloc.h>
 
+#include "runtime/budget.h"
 #include "runtime/internal.h"
 
 #define ALIGN_MINIMUM 64
@@ -50,4 +53,22 @@ void dma_free(void *buf)
 		rte_free(buf);
 	else
 		free(buf);
+}
+
+uint64_t dma_left_bytes(void)
+{
+	uint64_t left_bytes = 0;
+
+	if (!use_eal)
+		return UINT64_MAX;
+	for (unsigned i = 0; i < rte_socket_count(); i++) {
+		struct rte_malloc_socket_stats stats;
+
+		if (rte_malloc_get_socket_stats(rte_socket_id_by_idx(i), &stats) == 0)
+			left_bytes += stats.heap_freesz_bytes;
+	}
+	/* The heap grows by those. */
+	if (rte_eal_has_hugepages())
+		left_bytes += budget_free_hugepages_mib() << 20;
+	return left_bytes;
 }

@@ -15,6 +15,8 @@
 /* Thread: any; may lock: not for hot paths.  NULL when there is no memory.  Contents zeroed. */
 void *dma_alloc(size_t len, size_t align);
 void dma_free(void *buf);
+/* About what dma_alloc() can still give in all.  UINT64_MAX without EAL.  Thread: any; reads files. */
+uint64_t dma_left_bytes(void);
 
 /*
  * For those who have to make DMA memory known to a device: calls fn for all there is, and whenever there is more or less.

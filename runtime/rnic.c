@@ -213,14 +213,13 @@ uint32_t rnic_window_next_key(struct rnic_window *window)
 
 int rnic_pool_lkey(struct rnic_device *device, uint32_t *ret_lkey)
 {
-	unsigned access = RNIC_LOCAL_WRITE | (device->info.iwarp ? RNIC_REMOTE_WRITE : 0);
 	size_t len;
 	void *pool = iobuf_region(&len);
 	int rc = 0;
 
 	pthread_mutex_lock(&lock);
 	if (!device->pool_mr)
-		rc = rnic_mr_create(device, pool, len, access, &device->pool_mr);
+		rc = rnic_mr_create(device, pool, len, RNIC_LOCAL_WRITE, &device->pool_mr);
 	if (!rc)
 		*ret_lkey = device->pool_mr->lkey;
 	pthread_mutex_unlock(&lock);

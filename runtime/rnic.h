@@ -77,7 +77,7 @@ int rnic_window_create(struct rnic_device *device, struct rnic_window **ret_wind
 void rnic_window_free(struct rnic_window *window); /* before its registration, after its queue pair; NULL is fine */
 /* The key for the next bind: never the one before. */
 uint32_t rnic_window_next_key(struct rnic_window *window);
-/* The local key of all pool buffers (iobuf_get); registered once for each device.  Thread: any. */
+/* The local key of all pool buffers (iobuf_get); registered once for each device, for nobody from outside.  Thread: any. */
 int rnic_pool_lkey(struct rnic_device *device, uint32_t *ret_lkey);
 
 /* --- work ------------------------------------------------------------------------------------------------------------- */

@@ -48,10 +48,12 @@ static int sim_available(char *ret_why, size_t size)
 
 int sim_mr_create(struct rnic_device *device, void *addr, size_t len, unsigned access, struct rnic_mr **ret_mr)
 {
-	struct sim_mr *mr = calloc(1, sizeof(*mr));
+	struct sim_mr *mr = sim.nr_mr_create_fails ? NULL : calloc(1, sizeof(*mr));
 
-	if (!mr)
+	if (!mr) {
+		sim.nr_mr_create_fails -= sim.nr_mr_create_fails > 0;
 		return -ENOMEM;
+	}
 	sim.next_key += 0x101;
 	*mr = (struct sim_mr){ .mr = { sim.next_key, sim.next_key }, .device = device, .addr = addr, .len = len, .registered_bytes = len, .access = access, .valid = true };
 	list_add_tail(&sim.mrs, &mr->link);
@@ -238,6 +240,11 @@ void rnic_sim_fail_cq_resize(unsigned nr)
 	sim.nr_cq_resize_fails = nr;
 }
 
+void rnic_sim_fail_mr_create(unsigned nr)
+{
+	sim.nr_mr_create_fails = nr;
+}
+
 void rnic_sim_remove(int family)
 {
 	struct sim_device *device = &sim.devices[family == AF_INET6];
@@ -274,4 +281,5 @@ void rnic_sim_reset(void)
 	sim.no_devices = false;
 	sim.nr_qp_create_fails = 0;
 	sim.nr_cq_resize_fails = 0;
+	sim.nr_mr_create_fails = 0;
 }

@@ -47,6 +47,7 @@ void rnic_sim_remove(int family);
 /* The next calls of this kind fail with -ENOMEM: so many of them. */
 void rnic_sim_fail_qp_create(unsigned nr);
 void rnic_sim_fail_cq_resize(unsigned nr);
+void rnic_sim_fail_mr_create(unsigned nr);
 /* Completion queues have no more entries than that, on either device, until the end of the run. */
 void rnic_sim_max_cqe(uint32_t nr);
 

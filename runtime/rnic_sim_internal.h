@@ -105,7 +105,7 @@ struct sim_fabric {
 	uint32_t next_key, next_qp_num;
 	uint16_t next_port;
 	bool no_devices;
-	unsigned nr_qp_create_fails, nr_cq_resize_fails;
+	unsigned nr_qp_create_fails, nr_cq_resize_fails, nr_mr_create_fails;
 };
 
 extern struct sim_fabric sim;

@@ -3,7 +3,7 @@ noinst_LIBRARIES += %D%/libtransport.a
 	%D%/tcp/chunk.c %D%/tcp/conn.c %D%/tcp/internal.h %D%/tcp/listener.c %D%/tcp/pdu.c %D%/tcp/pdu.h %D%/tcp/recv.c \
 	%D%/tcp/req.c %D%/tcp/send.c %D%/tcp/sgl.c %D%/tcp/tcp.c %D%/tcp/tcp.h \
 	%D%/rdma/cm.c %D%/rdma/conn.c %D%/rdma/cq.c %D%/rdma/internal.h %D%/rdma/listener.c %D%/rdma/port.c %D%/rdma/rdma.c %D%/rdma/rdma.h \
-	%D%/rdma/req.c %D%/rdma/sgl.c %D%/rdma/slot.c
+	%D%/rdma/req.c %D%/rdma/sgl.c %D%/rdma/sink.c %D%/rdma/slot.c
 
 check_PROGRAMS += %D%/tcp/pdu_test
 %C%_tcp_pdu_test_SOURCES = %D%/tcp/pdu_test.c

@@ -29,7 +29,7 @@
 
 /* What a peer can make us hold before Connect, the queue pair itself aside: commands and data of its slots have pages of their own. */
 static_assert(sizeof(struct rdma_conn) + sizeof(struct rdma_slots) +
-			      RDMA_FIRST_RECVS * (sizeof(struct rdma_slot) + RDMA_SLOT_ALIGN) + RDMA_SLOT_ALIGN + 64 <= 16 * 1024 &&
+			      RDMA_FIRST_RECVS * (sizeof(struct rdma_slot) + RDMA_SLOT_ALIGN) + RDMA_SLOT_ALIGN + RDMA_SINK_FIRST_SIZE + 64 <= 16 * 1024 &&
 		      CONNECT_DATA_SIZE <= RDMA_SLOT_ALIGN,
 	      "a connection before Connect");
 
@@ -74,6 +74,7 @@ static void conn_free(struct rdma_conn *conn)
 	list_del(&conn->group_link);
 	rnic_conn_destroy(conn->rnic);
 	rdma_slots_free(conn->slots);
+	rdma_sink_close(&conn->sink);
 	rnic_mr_free(conn->cqes_mr);
 	dma_free(conn->cqes);
 	rdma_cq_unclaim(conn->cq, conn->cq_claim);

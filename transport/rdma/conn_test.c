@@ -614,9 +614,9 @@ SIM_TEST(without_a_device_the_remedy_is_named)
 {
 	char why[200] = "";
 
-	ck_assert_int_eq(nvmf_transport_check(target, "rdma", why, sizeof(why)), 0);
+	ck_assert_int_eq(nvmf_transport_check(target, "rdma", &opts, why, sizeof(why)), 0);
 	rnic_sim_no_devices();
-	ck_assert_int_eq(nvmf_transport_check(target, "rdma", why, sizeof(why)), -ENODEV);
+	ck_assert_int_eq(nvmf_transport_check(target, "rdma", &opts, why, sizeof(why)), -ENODEV);
 	ck_assert_ptr_nonnull(strstr(why, "rdma link add"));
 }
 

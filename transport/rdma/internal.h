@@ -123,6 +123,12 @@ struct rdma_slots {
 	struct rdma_slot slot[];
 };
 
+#define RDMA_SLOTS_SHARE 2u /* of the memory that is left, this part at most goes to shared receives */
+
+/* What rdma_slots_create() allocates. */
+uint64_t rdma_slots_bytes(uint32_t nr, uint32_t data_size);
+int rdma_check_memory(const struct nvmf_transport_opts *opts, uint64_t left_bytes, char *ret_why, size_t size);
+
 #define RDMA_SLOT_ALIGN 4096u /* of the data, and of the commands in front */
 
 int rdma_slots_create(struct rdma_port *port, struct rdma_conn *conn, uint32_t nr, uint32_t data_size, struct rdma_slots **ret_slots);
@@ -135,6 +141,27 @@ void rdma_slot_release(struct rdma_slot *slot);
  * posted again.  NULL: there is none, and the slot is posted again all the same.
  */
 struct rdma_slot *rdma_slot_keep(struct rdma_slot *slot, uint32_t len);
+
+/* --- sink.c: on iWARP, where a connection's RDMA READs go ------------------------------------------------------------------------ */
+
+#define RDMA_SINK_SIZE	     (128u * 1024)
+#define RDMA_SINK_FIRST_SIZE 2048u /* for Connect, and of admin queues */
+
+/* A ring: reads complete in the order in which they were posted. */
+struct rdma_sink {
+	uint8_t *memory;
+	struct rnic_mr *mr;
+	uint32_t size, head; /* head: where the next read goes */
+	uint32_t used;	     /* behind head, by reads on their way */
+};
+
+/* There is one of that size at least; if there was one, nothing is on its way to it.  0 or -errno. */
+int rdma_sink_open(struct rdma_sink *sink, struct rnic_device *device, uint32_t size);
+void rdma_sink_close(struct rdma_sink *sink); /* no queue pair reaches it any more */
+/* The next place that is free, in one piece; of length 0: none is. */
+struct iovec rdma_sink_place(const struct rdma_sink *sink);
+void rdma_sink_take(struct rdma_sink *sink, uint32_t len);
+void rdma_sink_give_back(struct rdma_sink *sink, uint32_t len);
 
 /* --- port.c: a device in a poll group ---------------------------------------------------------------------------------------- */
 
@@ -258,6 +285,9 @@ struct rdma_req {
 	struct rdma_slot *slot; /* in which its data lies; else NULL */
 	uint32_t capsule_len;
 	struct rdma_cursor cursor;
+	/* On iWARP: the portion that is on its way to the sink, and what has been copied from there before. */
+	uint32_t sink_at, sink_len, copied_offset;
+	uint8_t copied_iov;
 	struct rdma_sgl sgl;
 };
 
@@ -309,6 +339,7 @@ struct rdma_conn {
 	uint32_t cq_claim;
 	unsigned max_reads, reads_free;
 	struct rdma_slots *slots; /* without a shared receive queue */
+	struct rdma_sink sink;	  /* on iWARP, from the first read on */
 	uint32_t nr_recvs_posted;
 
 	struct fifo free, read_wait, send_wait;

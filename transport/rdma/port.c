@@ -13,6 +13,7 @@
 #define TAG_MASK 7u
 #define TAG_LAST 1u
 #define TAG_RECV 2u
+#define SRQ_MIN	 16u
 
 static struct rdma_conn *find_conn(struct rdma_port *port, uint32_t qp_num)
 {
@@ -151,6 +152,27 @@ static uint32_t max_depth(const struct rdma_port *port)
 	return depth;
 }
 
+/* As many as were asked for, or half as many where there is no memory for them, or half of those… */
+static int make_shared_slots(struct rdma_port *port, uint32_t nr, uint32_t data_size)
+{
+	uint64_t max_bytes = dma_left_bytes() / RDMA_SLOTS_SHARE;
+	uint32_t asked = nr;
+	int rc = -ENOMEM;
+
+	for (;; nr /= 2) {
+		if (rdma_slots_bytes(nr, data_size) <= max_bytes)
+			rc = rdma_slots_create(port, NULL, nr, data_size, &port->srq_slots);
+		if (rc != -ENOMEM || nr / 2 < SRQ_MIN)
+			break;
+	}
+	if (rc)
+		return rc;
+	if (nr < asked)
+		log_warning("RDMA device %s: %u shared receives instead of %u, for want of memory", port->info->name, nr, asked);
+	port->nr_shared_recvs = nr;
+	return 0;
+}
+
 static int port_open(struct rdma_port *port, const struct nvmf_transport_opts *opts)
 {
 	uint32_t nr_recvs = shared_recvs(port, opts);
@@ -161,15 +183,15 @@ static int port_open(struct rdma_port *port, const struct nvmf_transport_opts *o
 		rc = rnic_pool_lkey(port->device, &port->pool_lkey);
 	if (rc)
 		return rc;
-	port->nr_shared_recvs = nr_recvs;
+	if (nr_recvs)
+		rc = make_shared_slots(port, nr_recvs, opts->in_capsule_data_size);
+	if (rc)
+		return rc;
 	port->max_depth = max_depth(port);
 	rc = rdma_cq_open(port, 1);
 	if (rc || !nr_recvs)
 		return rc;
-	rc = rnic_srq_create(port->device, nr_recvs, 2, &port->srq);
-	if (rc)
-		return rc;
-	rc = rdma_slots_create(port, NULL, nr_recvs, opts->in_capsule_data_size, &port->srq_slots);
+	rc = rnic_srq_create(port->device, port->nr_shared_recvs, 2, &port->srq);
 	return rc ? rc : rdma_slots_post(port->srq_slots);
 }
 

@@ -1,5 +1,6 @@
 /* The RDMA transport as nvmf sees it: its operations, its defaults, and what it has in each poll group. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "transport/rdma/internal.h"
@@ -51,6 +52,26 @@ void rdma_group_destroy(struct nvmf_group *nvmf_group, void *tgroup)
 	rdma_group_free_if_over(group);
 }
 
+int rdma_check_memory(const struct nvmf_transport_opts *opts, uint64_t left_bytes, char *ret_why, size_t size)
+{
+	uint64_t bytes = rdma_slots_bytes(opts->no_srq ? 0 : opts->max_srq_depth, opts->in_capsule_data_size);
+
+	if (bytes <= left_bytes / RDMA_SLOTS_SHARE)
+		return 0;
+	snprintf(ret_why, size,
+		 "shared receives would take %llu MiB for each poll group and device, and %llu MiB of memory are left: lower max_srq_depth or "
+		 "in_capsule_data_size, or give more with --mem",
+		 (unsigned long long)(bytes >> 20), (unsigned long long)(left_bytes >> 20));
+	return -ENOMEM;
+}
+
+static int check(const struct nvmf_transport_opts *opts, char *ret_why, size_t size)
+{
+	int rc = rnic_available(ret_why, size);
+
+	return rc ? rc : rdma_check_memory(opts, dma_left_bytes(), ret_why, size);
+}
+
 static void opts_default(struct nvmf_transport_opts *opts)
 {
 	*opts = (struct nvmf_transport_opts){
@@ -72,7 +93,7 @@ const struct nvmf_transport_ops rdma_transport_ops = {
 	.max_descriptors = RDMA_MAX_DESCRIPTORS,
 	/* Discovery: reliable connected queue pairs, no provider named, by the RDMA connection manager. */
 	.tsas = { 1, 1, 1 },
-	.check = rnic_available,
+	.check = check,
 	.opts_default = opts_default,
 	.group_create = rdma_group_create,
 	.group_destroy = rdma_group_destroy,

@@ -221,6 +221,50 @@ static void set_sqhd(struct rdma_conn *conn, struct nvme_cqe *cqe)
 	cqe->sqhd = conn->sqhd;
 }
 
+/* On iWARP whoever is told a key may write there too, at any time: the data is copied out once, and looked at nowhere else. */
+static void chain_add_sink_read(struct chain *chain, struct rdma_req *req)
+{
+	struct rdma_conn *conn = req->conn;
+	struct rnic_send *send = chain_add(chain, RNIC_READ);
+	struct iovec place = rdma_sink_place(&conn->sink);
+	uint32_t max_bytes = conn->port->info->max_message_bytes;
+
+	if (place.iov_len < max_bytes)
+		max_bytes = (uint32_t)place.iov_len;
+	rdma_sgl_next_work(&req->sgl, &place, &req->cursor, 1, max_bytes, rnic_mr_lkey(conn->sink.mr), send);
+	req->cursor.iov = 0;
+	req->cursor.iov_offset = 0;
+	req->sink_len += send->sge[0].len;
+	rdma_sink_take(&conn->sink, send->sge[0].len);
+}
+
+static bool may_read(const struct rdma_conn *conn)
+{
+	return conn->sq_free && conn->reads_free && (!conn->port->info->iwarp || rdma_sink_place(&conn->sink).iov_len);
+}
+
+static void copy_from_sink(struct rdma_req *req)
+{
+	const struct rdma_sink *sink = &req->conn->sink;
+	uint32_t at = req->sink_at, left = req->sink_len;
+
+	while (left) {
+		const struct iovec *to = &req->nreq.iov[req->copied_iov];
+		uint32_t n = (uint32_t)to->iov_len - req->copied_offset;
+
+		n = n < left ? n : left;
+		n = n < sink->size - at ? n : sink->size - at;
+		memcpy((uint8_t *)to->iov_base + req->copied_offset, sink->memory + at, n);
+		left -= n;
+		at = at + n == sink->size ? 0 : at + n;
+		req->copied_offset += n;
+		if (req->copied_offset == to->iov_len) {
+			req->copied_iov++;
+			req->copied_offset = 0;
+		}
+	}
+}
+
 static void chain_add_response(struct chain *chain, struct rdma_req *req)
 {
 	struct rdma_conn *conn = req->conn;
@@ -259,8 +303,16 @@ static void post_read(struct rdma_req *req)
 	struct chain chain;
 
 	chain.nr = 0;
-	while (req->cursor.left && chain.nr < RDMA_CHAIN_MAX && chain.nr < conn->reads_free && chain.nr < conn->sq_free)
-		chain_add_data(&chain, req, RNIC_READ);
+	req->sink_at = conn->sink.head;
+	req->sink_len = 0;
+	while (req->cursor.left && chain.nr < RDMA_CHAIN_MAX && chain.nr < conn->reads_free && chain.nr < conn->sq_free) {
+		if (!conn->port->info->iwarp)
+			chain_add_data(&chain, req, RNIC_READ);
+		else if (rdma_sink_place(&conn->sink).iov_len)
+			chain_add_sink_read(&chain, req);
+		else
+			break;
+	}
 	conn->reads_free -= chain.nr;
 	set_state(req, REQ_READING);
 	chain_post(&chain, req);
@@ -292,13 +344,18 @@ void rdma_req_pump(struct rdma_conn *conn)
 	/* What is answered frees buffers: it goes before what fills them. */
 	while (may_send(conn))
 		post_response(container_of(fifo_pop(&conn->send_wait), struct rdma_req, link));
-	while (conn->state < CONN_CLOSING && conn->sq_free && conn->reads_free && !fifo_empty(&conn->read_wait))
+	while (conn->state < CONN_CLOSING && !fifo_empty(&conn->read_wait) && may_read(conn))
 		post_read(container_of(fifo_pop(&conn->read_wait), struct rdma_req, link));
 }
 
 static void cursor_start(struct rdma_req *req, uint32_t len)
 {
 	req->cursor = (struct rdma_cursor){ .left = len };
+}
+
+static uint32_t sink_size(const struct rdma_conn *conn)
+{
+	return conn->state == CONN_LIVE && conn->qpair.qid ? RDMA_SINK_SIZE : RDMA_SINK_FIRST_SIZE;
 }
 
 void rdma_req_receive_data(struct nvmf_req *nreq)
@@ -312,8 +369,12 @@ void rdma_req_receive_data(struct nvmf_req *nreq)
 		return;
 	}
 	cursor_start(req, nreq->len);
+	req->copied_iov = 0;
+	req->copied_offset = 0;
+	if (conn->port->info->iwarp && rdma_sink_open(&conn->sink, conn->port->device, sink_size(conn)))
+		rdma_conn_fail(conn, "there is no memory for what is read from it");
 	fifo_push(&conn->read_wait, &req->link);
-	if (!conn->reads_free || !conn->sq_free)
+	if (!may_read(conn))
 		count(&conn->port->stats.pending_rdma_read, 1);
 	rdma_req_pump(conn);
 }
@@ -367,8 +428,12 @@ void rdma_req_work_done(struct rdma_req *req, uint8_t status)
 	conn->nr_busy--;
 	conn->nr_chains_done++;
 	conn->sq_free += req->nr_posted;
-	if (req->state == REQ_READING)
+	if (req->state == REQ_READING) {
 		conn->reads_free += req->nr_posted;
+		if (req->sink_len && status == RNIC_OK && conn->state < CONN_CLOSING)
+			copy_from_sink(req);
+		rdma_sink_give_back(&conn->sink, req->sink_len);
+	}
 	if (req->response_posted)
 		conn->responses_free++;
 	if (conn->state >= CONN_CLOSING || status != RNIC_OK) {

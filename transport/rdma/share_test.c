@@ -8,6 +8,7 @@
 
 #include "nvmf/gate_bdev_test.h"
 #include "runtime/rnic_sim.h"
+#include "transport/rdma/internal.h"
 #include "transport/rdma/raw_host.h"
 #include "transport/rdma/world_test.h"
 
@@ -132,6 +133,39 @@ SIM_TEST_WITH(who_sends_more_in_capsules_than_there_is_room_for_is_alone_in_losi
 	raw_down(&other);
 }
 
+SIM_TEST_WITH(a_device_has_fewer_shared_receives_where_there_is_no_memory_for_all, .nr_reactors = 1)
+{
+	struct raw_request request = raw_request(0, 32);
+	union nvme_cmd cmd;
+
+	raw_ask(&c.admin, &addr, &request);
+	/* On the device with shared receives: those. */
+	if (addr.family == AF_INET)
+		rnic_sim_fail_mr_create(2);
+	ck_assert(raw_wait_cm(&c.admin));
+	cmd = raw_connect_cmd(&c.admin, 0, 32, NVME_CNTLID_DYNAMIC);
+	ck_assert_uint_eq(raw_execute(&c.admin, &cmd, NULL), NVME_SC_SUCCESS);
+	raw_close(&c.admin, true);
+}
+
+START_TEST(more_shared_receives_than_there_is_memory_for_are_an_error_that_names_the_remedy)
+{
+	struct nvmf_transport_opts o = { .max_srq_depth = 4096, .in_capsule_data_size = 65536 };
+	char why[256] = "";
+
+	ck_assert_int_eq(rdma_check_memory(&o, 400u << 20, why, sizeof(why)), -ENOMEM);
+	ck_assert_ptr_nonnull(strstr(why, "256 MiB for each poll group"));
+	ck_assert_ptr_nonnull(strstr(why, "in_capsule_data_size"));
+	ck_assert_int_eq(rdma_check_memory(&o, 600u << 20, why, sizeof(why)), 0);
+	ck_assert_int_eq(rdma_check_memory(&o, UINT64_MAX, why, sizeof(why)), 0);
+	o.in_capsule_data_size = 4096;
+	ck_assert_int_eq(rdma_check_memory(&o, 40u << 20, why, sizeof(why)), 0);
+	ck_assert_int_eq(rdma_check_memory(&o, 30u << 20, why, sizeof(why)), -ENOMEM);
+	o.no_srq = true;
+	ck_assert_int_eq(rdma_check_memory(&o, 0, why, sizeof(why)), 0);
+}
+END_TEST
+
 /* --- before Connect ---------------------------------------------------------------------------------------------------------------- */
 
 #define STRANGERS 500u
@@ -188,13 +222,55 @@ SIM_TEST_WITH(nobody_has_more_memory_before_connect_by_asking_for_a_longer_queue
 	raw_down(&other);
 }
 
+/* --- data ----------------------------------------------------------------------------------------------------------------------------- */
+
+static void write_there(struct raw_host *host, const void *where, uint32_t key)
+{
+	struct rnic_sge sge = { (uintptr_t)host->mem, 512, rnic_mr_lkey(host->mr) };
+	struct rnic_send send = { .op = RNIC_WRITE, .sge = &sge, .nr_sge = 1, .signaled = true, .remote_key = key };
+
+	send.remote_addr = (uintptr_t)where;
+	ck_assert_int_eq(rnic_post_send(host->conn, &send), 0);
+}
+
+SIM_TEST_WITH(nobody_reaches_data_of_another_host_that_waits_for_its_drive, .nr_reactors = 1)
+{
+	union nvme_cmd cmd = raw_rw(NVME_IO_WRITE, 5, 0, 256);
+	uint32_t key;
+
+	add_slow_drive();
+	raw_up(&other, &addr, 16);
+	raw_up(&c, &addr, 16);
+	gate->hold = true;
+	memcpy(other.io.mem, data, 131072);
+	cmd.nsid = SLOW_NSID;
+	raw_keyed(&other.io, &cmd, 0, 131072);
+	ck_assert_int_eq(raw_send(&other.io, &cmd, NULL, 0), 0);
+	fiber_sleep(100000);
+	ck_assert_uint_eq(gate->nr_held, 1);
+	/* The worst case: it knows the key of all buffers, and where that data is. */
+	ck_assert_int_eq(rnic_pool_lkey(rnic_conn_device(c.io.conn), &key), 0);
+	memset(c.io.mem, 'x', 512);
+	write_there(&c.io, gate->held[0]->iov[0].iov_base, key);
+	raw_wait_end(&c.io);
+	let_go();
+	ck_assert_uint_eq(raw_wait(&other.io, 5, NULL), NVME_SC_SUCCESS);
+	ck_assert_int_eq(memcmp(gate->data, data, 131072), 0);
+	expect_served(&other);
+	raw_down(&c);
+	raw_down(&other);
+}
+
 int main(void)
 {
 	const TTest *const tests[] = {
 		a_slow_drive_keeps_no_other_host_from_being_answered,
 		who_sends_more_in_capsules_than_there_is_room_for_is_alone_in_losing_its_connection,
+		a_device_has_fewer_shared_receives_where_there_is_no_memory_for_all,
+		more_shared_receives_than_there_is_memory_for_are_an_error_that_names_the_remedy,
 		those_who_ask_for_queues_and_say_nothing_make_room_for_those_who_connect,
 		nobody_has_more_memory_before_connect_by_asking_for_a_longer_queue,
+		nobody_reaches_data_of_another_host_that_waits_for_its_drive,
 	};
 
 	return world_suite("rdma shares", tests, sizeof(tests) / sizeof(tests[0]));

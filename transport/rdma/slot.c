@@ -15,11 +15,20 @@
 #define SPARES_AT_ONCE	  64u
 #define RECVS_NOT_KEPT(nr) ((nr) / 8 + 1)
 
+static size_t align_up(size_t len)
+{
+	return (len + RDMA_SLOT_ALIGN - 1) & ~(size_t)(RDMA_SLOT_ALIGN - 1);
+}
+
+uint64_t rdma_slots_bytes(uint32_t nr, uint32_t data_size)
+{
+	return align_up((size_t)nr * sizeof(union nvme_cmd)) + nr * align_up(data_size);
+}
+
 static int slots_create(struct rdma_port *port, struct rdma_conn *conn, uint32_t nr, uint32_t data_size, bool spare,
 			struct rdma_slots **ret_slots)
 {
-	size_t data_at = ((size_t)nr * sizeof(union nvme_cmd) + RDMA_SLOT_ALIGN - 1) & ~(size_t)(RDMA_SLOT_ALIGN - 1);
-	uint32_t step = (data_size + RDMA_SLOT_ALIGN - 1) & ~(RDMA_SLOT_ALIGN - 1);
+	size_t data_at = align_up((size_t)nr * sizeof(union nvme_cmd)), step = align_up(data_size);
 	struct rdma_slots *slots = calloc(1, sizeof(*slots) + nr * sizeof(slots->slot[0]));
 	int rc = -ENOMEM;
 
@@ -30,10 +39,10 @@ static int slots_create(struct rdma_port *port, struct rdma_conn *conn, uint32_t
 	slots->nr = nr;
 	slots->data_size = data_size;
 	slots->spare = spare;
-	slots->memory = dma_alloc(data_at + (size_t)nr * step, RDMA_SLOT_ALIGN);
+	slots->memory = dma_alloc(data_at + nr * step, RDMA_SLOT_ALIGN);
 	if (!slots->memory)
 		goto out_slots;
-	rc = spare ? 0 : rnic_mr_create(port->device, slots->memory, data_at + (size_t)nr * step, RNIC_LOCAL_WRITE, &slots->mr);
+	rc = spare ? 0 : rnic_mr_create(port->device, slots->memory, data_at + nr * step, RNIC_LOCAL_WRITE, &slots->mr);
 	if (rc)
 		goto out_memory;
 	for (uint32_t i = 0; i < nr; i++) {
@@ -41,7 +50,7 @@ static int slots_create(struct rdma_port *port, struct rdma_conn *conn, uint32_t
 
 		slot->slots = slots;
 		slot->cmd = (union nvme_cmd *)slots->memory + i;
-		slot->data = slots->memory + data_at + (size_t)i * step;
+		slot->data = slots->memory + data_at + i * step;
 		if (spare)
 			continue;
 		slot->sge[0] = (struct rnic_sge){ (uintptr_t)slot->cmd, sizeof(*slot->cmd), rnic_mr_lkey(slots->mr) };
