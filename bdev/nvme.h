@@ -85,11 +85,22 @@ fiber_fn int bdev_nvme_discovery_stop(const char *name);
 fiber_fn void bdev_nvme_discovery_stop_all(void);
 bool bdev_nvme_is_discovered(const struct bdev *bdev); /* the number in its name is as good as the log's order */
 
+#define BDEV_NVME_MAX_REFERRALS 16u
+
+/* Another discovery controller that the log lists.  It is not followed. */
+struct bdev_nvme_referral {
+	enum nvme_trtype trtype;
+	struct stream_addr addr;
+	char subnqn[NVME_NQN_FIELD_SIZE];
+};
+
 struct bdev_nvme_discovery_info {
 	const char *name;
 	const struct nvme_connect_opts *connect;
 	unsigned nr_attached; /* paths */
 	bool connected;
+	const struct bdev_nvme_referral *referrals;
+	unsigned nr_referrals;
 };
 
 bool bdev_nvme_discovery_info(unsigned idx, struct bdev_nvme_discovery_info *ret_info); /* false past the last */

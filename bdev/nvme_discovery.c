@@ -33,6 +33,8 @@ struct bdev_nvme_discovery {
 	struct list entries;
 	unsigned nr_entries, next_number;
 	struct fiber_cond asked, changed;
+	struct bdev_nvme_referral referrals[BDEV_NVME_MAX_REFERRALS];
+	unsigned nr_referrals;
 	bool failed, log_changed, end_asked, read_once;
 	struct nvme_error error;
 };
@@ -58,12 +60,12 @@ static void on_failed(struct nvme_ctrlr *nvme, void *arg)
 /* --- the log ---------------------------------------------------------------------------------------- */
 
 /* An entry of the log as an address.  False: it is none that we attach. */
-static bool decode_entry(const struct nvme_discovery_entry *e, struct attached_entry *ret_entry)
+static bool decode_entry(const struct nvme_discovery_entry *e, unsigned subtype, struct attached_entry *ret_entry)
 {
 	char port[33], *end;
 	unsigned long number;
 
-	if (e->subtype != NVME_SUBTYPE_NVM || (e->trtype != NVME_TRTYPE_TCP && e->trtype != NVME_TRTYPE_RDMA) ||
+	if (e->subtype != subtype || (e->trtype != NVME_TRTYPE_TCP && e->trtype != NVME_TRTYPE_RDMA) ||
 	    (e->adrfam != NVME_ADRFAM_IPV4 && e->adrfam != NVME_ADRFAM_IPV6))
 		return false;
 	*ret_entry = (struct attached_entry){ .trtype = e->trtype };
@@ -75,6 +77,18 @@ static bool decode_entry(const struct nvme_discovery_entry *e, struct attached_e
 	ret_entry->addr.port = (uint16_t)number;
 	return *port && !*end && number && number < 65536 && *ret_entry->addr.host &&
 	       nvme_nqn_is_valid(ret_entry->subnqn, sizeof(ret_entry->subnqn));
+}
+
+/* Other discovery controllers that the log points at: they are shown, and whoever wants what they list starts a discovery there. */
+static void note_referral(struct bdev_nvme_discovery *d, const struct attached_entry *found)
+{
+	struct bdev_nvme_referral *r = &d->referrals[d->nr_referrals];
+
+	if (d->nr_referrals == BDEV_NVME_MAX_REFERRALS)
+		return;
+	*r = (struct bdev_nvme_referral){ .trtype = found->trtype, .addr = found->addr };
+	strcpy(r->subnqn, found->subnqn);
+	d->nr_referrals++;
 }
 
 static bool same_entry(const struct attached_entry *a, const struct attached_entry *b)
@@ -115,6 +129,10 @@ static fiber_fn void attach_entry(struct bdev_nvme_discovery *d, const struct at
 	e->seen = true;
 	e->number = sibling ? sibling->number : d->next_number;
 	ctrlr_name(d, e, name, sizeof(name));
+	while (!sibling && bdev_nvme_find(name)) { /* somebody else's */
+		e->number++;
+		ctrlr_name(d, e, name, sizeof(name));
+	}
 	opts.name = name;
 	opts.connect.trtype = e->trtype;
 	opts.connect.addr = e->addr;
@@ -126,7 +144,8 @@ static fiber_fn void attach_entry(struct bdev_nvme_discovery *d, const struct at
 		free(e);
 		return;
 	}
-	d->next_number += !sibling;
+	if (!sibling)
+		d->next_number = e->number + 1;
 	d->nr_entries++;
 	list_add_tail(&d->entries, &e->link);
 }
@@ -174,10 +193,13 @@ static fiber_fn int follow_log(struct bdev_nvme_discovery *d, struct nvme_ctrlr 
 	rc = nvme_discover(nvme, &log);
 	if (rc)
 		return rc < 0 ? rc : nvme_status_to_errno((uint16_t)rc);
+	d->nr_referrals = 0;
 	list_for_each(it, &d->entries)
 		list_entry(it, struct attached_entry, link)->seen = false;
 	for (uint64_t i = 0; i < log->numrec && !d->end_asked; i++) {
-		if (!decode_entry(&log->entries[i], &found))
+		if (decode_entry(&log->entries[i], NVME_SUBTYPE_REFERRAL, &found))
+			note_referral(d, &found);
+		if (!decode_entry(&log->entries[i], NVME_SUBTYPE_NVM, &found))
 			continue;
 		e = find_entry(d, &found, false);
 		if (e && !is_attached(d, e)) {
@@ -353,6 +375,8 @@ bool bdev_nvme_discovery_info(unsigned idx, struct bdev_nvme_discovery_info *ret
 			.name = d->name,
 			.connect = &d->opts.connect,
 			.nr_attached = d->nr_entries,
+			.referrals = d->referrals,
+			.nr_referrals = d->nr_referrals,
 			.connected = d->read_once && !d->failed,
 		};
 		return true;

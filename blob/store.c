@@ -88,7 +88,10 @@ void store_fail(struct store *s, int status, const char *what)
 		return;
 	s->failed_told = s->failed;
 	snprintf(s->read_only_reason, sizeof(s->read_only_reason), "%s: %s", what, strerror(-status));
-	log_error("store %s is read-only from now on: %s", s->super.name, s->read_only_reason);
+	if (*s->super.name)
+		log_error("store %s is read-only from now on: %s", s->super.name, s->read_only_reason);
+	else /* it is still being looked for, and there may be none */
+		log_error("%s: %s", s->bdev->name, s->read_only_reason);
 	s->nr_tasks = 2;
 	task_run_later(&s->kick_task, kick_task, s);
 	task_run_later(&s->event_task, tell_failed, s);

@@ -70,7 +70,7 @@ struct cli_arg {
 	const char *help;
 };
 
-#define CLI_MAX_ARGS 10
+#define CLI_MAX_ARGS 14
 
 struct cli_verb {
 	const char *noun, *verb;

@@ -56,6 +56,21 @@ static int attach_controller(struct cli *cli, json_t *args, const struct cli_ver
 	return cli_show(cli, cli_call(cli, v->method, params), v);
 }
 
+static int start_discovery(struct cli *cli, json_t *args, const struct cli_verb *v)
+{
+	json_t *params = json_deep_copy(args);
+
+	if (!json_object_get(args, "trtype"))
+		json_object_set_new(params, "trtype", json_string("TCP"));
+	return cli_show(cli, cli_call(cli, v->method, params), v);
+}
+
+static const struct cli_column discovery_columns[] = {
+	{ "NAME", "name", CLI_TEXT },	      { "TYPE", "trid.trtype", CLI_TEXT },  { "ADDRESS", "trid.traddr", CLI_TEXT },
+	{ "SERVICE", "trid.trsvcid", CLI_TEXT }, { "CONNECTED", "connected", CLI_YES_NO }, { "PATHS", "attached", CLI_COUNT },
+	{ "REFERRALS", "referrals", CLI_LENGTH }, { NULL, NULL, 0 },
+};
+
 const struct cli_verb cli_controller_verbs[] = {
 	{ "controller", "list", "lists NVMe controllers and the paths to them",
 	  { { "NAME", CLI_ARG_STRING, "name", false, "only this one" } },
@@ -68,8 +83,41 @@ const struct cli_verb cli_controller_verbs[] = {
 	    { "--hostnqn", CLI_ARG_STRING, "hostnqn", false, "who we are" },
 	    { "--multipath", CLI_ARG_STRING, "multipath", false, "disable, failover or multipath" },
 	    { "--loss-timeout", CLI_ARG_NUMBER, "ctrlr_loss_timeout_sec", false, "seconds until it is given up" },
-	    { "--fast-fail", CLI_ARG_NUMBER, "fast_io_fail_timeout_sec", false, "seconds until waiting I/O fails" } },
+	    { "--fast-fail", CLI_ARG_NUMBER, "fast_io_fail_timeout_sec", false, "seconds until waiting I/O fails" },
+	    { "--reconnect-delay", CLI_ARG_NUMBER, "reconnect_delay_sec", false, "seconds between tries" },
+	    { "--hdgst", CLI_ARG_FLAG, "hdgst", false, "TCP: digests of headers" },
+	    { "--ddgst", CLI_ARG_FLAG, "ddgst", false, "TCP: digests of data" } },
 	  .method = "bdev_nvme_attach_controller", .run = attach_controller },
+	{ "controller", "policy", "says which paths I/O takes",
+	  { { "DEVICE", CLI_ARG_STRING, "name", true, "one of its namespaces, such as Nvme0n1" },
+	    { "POLICY", CLI_ARG_STRING, "policy", true, "active_passive or active_active" } },
+	  .method = "bdev_nvme_set_multipath_policy" },
+	{ "controller", "discover", "attaches all that a discovery controller lists, and follows its changes",
+	  { { "NAME", CLI_ARG_STRING, "name", true, "its controllers are called NAME0, NAME1, ..." },
+	    { "ADDRESS", CLI_ARG_STRING, "traddr", true, "of the discovery controller" },
+	    { "--transport", CLI_ARG_STRING, "trtype", false, "tcp (default) or rdma" },
+	    { "--port", CLI_ARG_STRING, "trsvcid", false, "default 8009, of RDMA 4420" },
+	    { "--hostnqn", CLI_ARG_STRING, "hostnqn", false, "who we are" },
+	    { "--loss-timeout", CLI_ARG_NUMBER, "ctrlr_loss_timeout_sec", false, "seconds until a path is given up" },
+	    { "--fast-fail", CLI_ARG_NUMBER, "fast_io_fail_timeout_sec", false, "seconds until waiting I/O fails" },
+	    { "--reconnect-delay", CLI_ARG_NUMBER, "reconnect_delay_sec", false, "seconds between tries" } },
+	  .method = "bdev_nvme_start_discovery", .run = start_discovery },
+	{ "controller", "undiscover", "lets go of all that a discovery has attached", { NAME }, .method = "bdev_nvme_stop_discovery" },
+	{ "controller", "discoveries", "lists the discoveries, and the referrals that they found", { { 0 } },
+	  .method = "bdev_nvme_get_discovery_info", .columns = discovery_columns, .what = "discoveries" },
+	{ "controller", "options", "sets what holds for all that is attached from now on; what is not named is as by default",
+	  { { "--timeout-us", CLI_ARG_NUMBER, "timeout_us", false, "of a command, until it is aborted" },
+	    { "--keep-alive-ms", CLI_ARG_NUMBER, "keep_alive_timeout_ms", false, "of fabrics" },
+	    { "--retries", CLI_ARG_NUMBER, "bdev_retry_count", false, "of what a controller refused for the moment" },
+	    { "--loss-timeout", CLI_ARG_NUMBER, "ctrlr_loss_timeout_sec", false, "seconds until a path is given up" },
+	    { "--fast-fail", CLI_ARG_NUMBER, "fast_io_fail_timeout_sec", false, "seconds until waiting I/O fails" },
+	    { "--reconnect-delay", CLI_ARG_NUMBER, "reconnect_delay_sec", false, "seconds between tries" },
+	    { "--path-stat", CLI_ARG_FLAG, "io_path_stat", false, "counts what each path carries" } },
+	  .method = "bdev_nvme_set_options" },
+	{ "controller", "hotplug", "says whether drives that were pulled out come back by themselves",
+	  { { "ON|OFF", CLI_ARG_ON_OFF, "enable", true, "on or off" },
+	    { "--period-us", CLI_ARG_NUMBER, "period_us", false, "how often they are looked for" } },
+	  .method = "bdev_nvme_set_hotplug" },
 	{ "controller", "detach", "lets a controller go, or one path to it",
 	  { NAME, { "--address", CLI_ARG_STRING, "traddr", false, "of the path" },
 	    { "--port", CLI_ARG_STRING, "trsvcid", false, "of the path" } },

@@ -79,6 +79,14 @@ out_close:
 	return 1;
 }
 
+/* What was asked for is not all done: whoever calls must know.  1 with that said, or 0. */
+static int was_interrupted(const struct data_session *s, uint64_t left_bytes, uint64_t done_bytes)
+{
+	if (!left_bytes || !cli_nvme_interrupted())
+		return 0;
+	return cli_nvme_fail(s->opts, "interrupted after %llu bytes", (unsigned long long)done_bytes);
+}
+
 static int command_failed(const struct data_session *s, int rc, const char *what, uint64_t slba)
 {
 	if (rc < 0)
@@ -247,6 +255,8 @@ fiber_fn int cli_nvme_write(const struct cli_nvme_opts *opts)
 		left -= p.len_bytes;
 		written += p.len_bytes;
 	}
+	if (!rc)
+		rc = was_interrupted(&s, left, written);
 	if (!rc && left && opts->has_len)
 		rc = cli_nvme_fail(opts, "the input ended after %llu of %llu bytes",
 				   (unsigned long long)written, (unsigned long long)opts->len_bytes);
@@ -321,8 +331,15 @@ fiber_fn int cli_nvme_compare(const struct cli_nvme_opts *opts)
 		offset += p.len_bytes;
 		left -= p.len_bytes;
 	}
+	if (!rc)
+		rc = was_interrupted(&s, left, offset - opts->offset_bytes);
 	if (!rc && left && opts->has_len)
 		rc = cli_nvme_fail(opts, "the file ended %llu bytes early", (unsigned long long)left);
+	if (!rc && !opts->has_len && offset == opts->offset_bytes)
+		rc = cli_nvme_fail(opts, "the file is empty: nothing was compared");
+	if (!rc && !left && !opts->has_len && read_in(&s, s.buf, 1) == 1)
+		rc = cli_nvme_fail(opts, "the namespace ends before the file does: %llu bytes are the same",
+				   (unsigned long long)(offset - opts->offset_bytes));
 out_close:
 	session_close(&s);
 	return rc;
@@ -357,6 +374,8 @@ static fiber_fn int each_range(const struct cli_nvme_opts *opts,
 		slba += nr;
 		left -= nr;
 	}
+	if (!rc)
+		rc = was_interrupted(&s, left, slba * s.ns.block_size - opts->offset_bytes);
 out_close:
 	session_close(&s);
 	return rc;

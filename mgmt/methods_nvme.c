@@ -189,6 +189,7 @@ static int copy_nqn(struct rpc_call *call, const char *key, char to[NVME_NQN_FIE
 static int decode_address(struct rpc_call *call, struct nvme_connect_opts *connect, enum nvme_trtype trtype, const char *default_port)
 {
 	const char *host = rpc_string(call, "traddr", ""), *port = rpc_string(call, "trsvcid", default_port);
+	const char *family = strchr(host, ':') ? "IPv6" : "IPv4";
 	unsigned long number = strtoul(port, NULL, 10);
 	uint8_t bytes[16];
 
@@ -199,7 +200,11 @@ static int decode_address(struct rpc_call *call, struct nvme_connect_opts *conne
 		return -EINVAL;
 	}
 	strcpy(connect->addr.host, host);
-	if (!number || number > 65535) {
+	if (strcasecmp(rpc_string(call, "adrfam", family), family)) {
+		rpc_fail_param(call, "adrfam", "adrfam is IPv4 or IPv6, and must be the family of traddr");
+		return -EINVAL;
+	}
+	if (strspn(port, "0123456789") != strlen(port) || !number || number > 65535) {
 		rpc_fail_param(call, "trsvcid", "trsvcid is a port, 1 to 65535");
 		return -EINVAL;
 	}
@@ -571,6 +576,20 @@ static fiber_fn void stop_discovery(struct rpc_call *call)
 	rpc_ok(call, NULL);
 }
 
+static json_t *referrals_json(const struct bdev_nvme_discovery_info *info)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < info->nr_referrals; i++) {
+		const struct bdev_nvme_referral *r = &info->referrals[i];
+		json_t *trid = address_json(r->trtype == NVME_TRTYPE_RDMA ? "RDMA" : "TCP", &r->addr);
+
+		json_object_set_new(trid, "subnqn", json_string(r->subnqn));
+		json_array_append_new(list, json_pack("{s:o}", "trid", trid));
+	}
+	return list;
+}
+
 static fiber_fn void get_discovery_info(struct rpc_call *call)
 {
 	struct bdev_nvme_discovery_info info;
@@ -578,10 +597,10 @@ static fiber_fn void get_discovery_info(struct rpc_call *call)
 
 	for (unsigned i = 0; bdev_nvme_discovery_info(i, &info); i++)
 		json_array_append_new(list,
-				      json_pack("{s:s,s:o,s:[],s:b,s:i}", "name", info.name, "trid",
+				      json_pack("{s:s,s:o,s:o,s:b,s:i}", "name", info.name, "trid",
 						address_json(info.connect->trtype == NVME_TRTYPE_RDMA ? "RDMA" : "TCP",
 							     &info.connect->addr),
-						"referrals", "connected", info.connected, "attached", (int)info.nr_attached));
+						"referrals", referrals_json(&info), "connected", info.connected, "attached", (int)info.nr_attached));
 	rpc_ok(call, list);
 }
 

@@ -63,6 +63,8 @@ int soft_cut_copy(struct soft_drive *drive, struct soft_drive **ret_drive);
 
 /* nr_blocks 0: the namespace goes.  What there was stays as far as it fits.  Hosts that asked for it hear by an event. */
 int soft_ns_set(struct soft_drive *drive, uint32_t nsid, uint64_t nr_blocks);
+/* An event whatever was said before, as a mad drive does: completes an AER, or waits for one. */
+void soft_event(struct soft_drive *drive, uint32_t dw0);
 /* Its critical warnings (Base 2.0, 5.16.1.3) from now on; hosts that asked for new ones hear by an event, once until they have read
  * the log page. */
 void soft_warn(struct soft_drive *drive, uint8_t critical_warning);

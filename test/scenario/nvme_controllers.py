@@ -342,25 +342,34 @@ class Discovering(Base):
         one = first.rpc()
         second = self.daemon()
         rpc = second.rpc()
+        # Somebody else's controller has one of the names that the discovery would give.
+        third = self.daemon().rpc()
+        third("bdev_malloc_create", {"name": "own", "num_blocks": 2048, "block_size": 512})
+        rpc("bdev_nvme_attach_controller", {"name": "D1", "trtype": "TCP", "traddr": "127.0.0.1", "subnqn": THIRD,
+                                            "trsvcid": str(ferrule.export(third, "own", THIRD))})
+        for wrong in ({"trsvcid": "45141abc"}, {"adrfam": "IPv6"}):
+            call = {"name": "D", "trtype": "TCP", "traddr": "127.0.0.1", "trsvcid": str(port), **wrong}
+            self.assert_error(-32603, "spdk_json_decode_object failed", rpc, "bdev_nvme_start_discovery", call, parameter=next(iter(wrong)))
         self.assertTrue(rpc("bdev_nvme_start_discovery", {"name": "D", "trtype": "TCP", "traddr": "127.0.0.1", "adrfam": "IPv4",
                                                           "trsvcid": str(port), "wait_for_attach": True}))
-        self.assertEqual(self.devices(rpc), ["D0n1"])
+        self.assertEqual(self.devices(rpc), ["D0n1", "D1n1"])
         info = rpc("bdev_nvme_get_discovery_info")[0]
         self.assertEqual((info["name"], info["trid"]["trsvcid"], info["connected"]), ("D", str(port), True))
+        self.assertEqual(info["referrals"], [])
         # Another subsystem comes, and goes.
         one("bdev_malloc_create", {"name": "m", "num_blocks": 2048, "block_size": 512})
         ferrule.export(one, "m", SECOND)
-        self.wait_for_devices(rpc, ["D0n1", "D1n1"])
+        self.wait_for_devices(rpc, ["D0n1", "D1n1", "D2n1"])
         one("nvmf_delete_subsystem", {"nqn": SECOND})
-        self.wait_for_devices(rpc, ["D0n1"])
+        self.wait_for_devices(rpc, ["D0n1", "D1n1"])
         # After a restart it is all there again; after the end nothing is.
         second.restart()
         rpc = second.rpc()
-        self.wait_for_devices(rpc, ["D0n1"])
+        self.wait_for_devices(rpc, ["D0n1", "D1n1"])
         self.assert_error(-17, "File exists", rpc, "bdev_nvme_start_discovery",
                           {"name": "D", "trtype": "TCP", "traddr": "127.0.0.1", "trsvcid": str(port)}, parameter="name")
         self.assertTrue(rpc("bdev_nvme_stop_discovery", {"name": "D"}))
-        self.assertEqual(self.devices(rpc), [])
+        self.assertEqual(self.devices(rpc), ["D1n1"])
         self.assertEqual(rpc("bdev_nvme_get_discovery_info"), [])
         self.assert_error(-19, "No such device", rpc, "bdev_nvme_stop_discovery", {"name": "D"}, parameter="name")
 
