@@ -11,6 +11,7 @@ EXTRA_DIST += \
 	%D%/adr/0030-groups-own-their-namespaces.md \
 	%D%/adr/0040-half-a-pdu-is-not-a-bad-pdu.md \
 	%D%/adr/0041-a-host-without-a-name.md \
+	%D%/adr/0044-rdma-reads-on-iwarp-have-a-sink.md \
 	%D%/bdev.md \
 	%D%/bench.md \
 	%D%/blob.md \
