@@ -111,6 +111,8 @@ static struct bdev_nvme_path *path_create(struct bdev_nvme_ctrlr *ctrlr, const s
 		return NULL;
 	}
 	ctrlr->paths[idx] = path;
+	__atomic_fetch_add(&ctrlr->nr_paths, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&ctrlr->fast_io_fail_s, opts->loss.fast_io_fail_s, __ATOMIC_RELAXED);
 	return path;
 }
 

@@ -7,7 +7,6 @@
 
 #define BDEV_NVME_IOVS	     64u  /* of a piece of an operation */
 #define BDEV_NVME_REQUESTS   512u /* a channel's */
-#define BDEV_NVME_MAX_NS     1024u
 #define BDEV_NVME_QUEUE_SIZE 256u
 #define BDEV_NVME_MAX_QID    1024u
 #define BDEV_NVME_MAX_EVENTS 8u
@@ -18,7 +17,15 @@ enum bdev_nvme_fate {
 	BDEV_NVME_GONE, /* -ENODEV */
 };
 
-enum bdev_nvme_access { ACCESS_NONE, ACCESS_NON_OPTIMIZED, ACCESS_OPTIMIZED };
+/* Of a namespace by a path.  The first: the path does not show it; the last three: it does, but takes no I/O for it, at least now. */
+enum bdev_nvme_access {
+	ACCESS_NONE,
+	ACCESS_NON_OPTIMIZED,
+	ACCESS_OPTIMIZED,
+	ACCESS_INACCESSIBLE,
+	ACCESS_CHANGE,
+	ACCESS_LOST, /* for good, as far as the controller knows */
+};
 
 /* One way to the subsystem.  Owner: its fiber on the app thread; others set what it is asked and signal. */
 struct bdev_nvme_path {
@@ -40,6 +47,11 @@ struct bdev_nvme_path {
 	/* asked of the fiber */
 	bool failed, removed, reset_asked, rescan_asked, end_asked;
 	bool shares; /* some channels had no queue of their own on it, which was said; under the controller's mutex */
+	/* nvme_ana.c: the log as it was read last; it is to be read; it was not to be had; some namespace is not accessible */
+	uint8_t *ana_log;
+	uint32_t ana_len;
+	bool ana_asked, ana_unread, look_at_ana, ana_moving;
+	uint64_t ana_moving_since_us;
 	bool queues_missing, look_again; /* a channel got no queue; a namespace did not answer: tried again in a second */
 	uint32_t events[BDEV_NVME_MAX_EVENTS]; /* whose log pages are to be read */
 	unsigned nr_events;
@@ -58,7 +70,9 @@ struct bdev_nvme_ns {
 	struct list link;    /* bdev_nvme_ctrlr.namespaces */
 	struct bdev_nvme_ctrlr *ctrlr;
 	struct nvme_ns ns;
-	bool seen; /* by the scan under way */
+	bool seen[BDEV_NVME_MAX_PATHS]; /* by the path's scan under way */
+	char serial[20], model[40]; /* of the controller that showed it first */
+	uint32_t strangers; /* paths by which another namespace has this NSID, which was said */
 	bool unanswered; /* Identify of it failed, and that was said */
 	bool unregistering;
 	uint32_t max_blocks, boundary_blocks;
@@ -66,13 +80,18 @@ struct bdev_nvme_ns {
 	bool zeroes_deac;
 	uint8_t access[BDEV_NVME_MAX_PATHS]; /* atomic; enum bdev_nvme_access */
 	uint8_t preferred; /* atomic; a path's index and 1; 0: none */
+	uint64_t refused_us[BDEV_NVME_MAX_PATHS]; /* atomic; when a command was refused for its access */
 	struct bdev_stats left_stats[BDEV_NVME_MAX_PATHS]; /* of channels that are gone; under the core's mutex */
 };
 
 struct bdev_nvme_ctrlr {
 	struct list link;
 	char name[BDEV_NAME_MAX];
-	char subnqn[NVME_NQN_FIELD_SIZE];
+	char subnqn[NVME_NQN_FIELD_SIZE], serial[20], model[40]; /* of the first controller */
+	bool identified;
+	uint32_t refused;	  /* atomic: paths that refused a command for its access; nvme_ana.c reads their logs */
+	uint32_t nr_paths;	  /* atomic */
+	uint32_t fast_io_fail_s;  /* atomic; of the path that came last */
 	enum bdev_nvme_multipath multipath; /* atomic */
 	struct bdev_nvme_path *paths[BDEV_NVME_MAX_PATHS];
 	struct list namespaces;
@@ -134,6 +153,7 @@ struct bdev_nvme_request {
 	uint32_t lent_status;
 	uint64_t start_ticks; /* 0: nobody counts */
 	uint64_t parked_us; /* since when nothing took it; 0: it was taken */
+	uint64_t unready_us; /* since when its namespace says that it is not ready; 0: it did not */
 	struct iovec iov[BDEV_NVME_IOVS];
 	union { /* the request's memory is DMA memory */
 		struct nvme_dsm_range range;
@@ -168,6 +188,7 @@ bool bdev_nvme_opts_match(const struct bdev_nvme_attach_opts *opts, const struct
 fiber_fn void bdev_nvme_ctrlr_end(struct bdev_nvme_ctrlr *ctrlr); /* after its last path: the bdevs go, then it is freed */
 
 /* nvme_path.c */
+fiber_fn void bdev_nvme_attend(struct bdev_nvme_path *path); /* to what has come meanwhile and cannot wait */
 fiber_fn void bdev_nvme_path_life(void *path);
 void bdev_nvme_set_fate(struct bdev_nvme_ctrlr *ctrlr, enum bdev_nvme_fate fate);
 void bdev_nvme_io_fail_due(void *ctrlr); /* of its fail_timer */
@@ -199,9 +220,16 @@ fiber_fn void bdev_nvme_channels_disconnect(struct bdev_nvme_path *path);
 /* Has every channel look at what waits; app thread. */
 void bdev_nvme_channels_kick(struct bdev_nvme_ctrlr *ctrlr);
 
-/* nvme_ns.c; mutex held */
+/* nvme_ana.c; app thread */
+void bdev_nvme_set_access(struct bdev_nvme_ns *ns, unsigned idx, enum bdev_nvme_access access);
+fiber_fn void bdev_nvme_read_ana(struct bdev_nvme_path *path); /* and has it hold for what the path shows */
+enum bdev_nvme_access bdev_nvme_ana_access(const struct bdev_nvme_path *path, const struct nvme_ns *ns); /* by the log read last */
+void bdev_nvme_forget_ana(struct bdev_nvme_path *path);
+/* A command was refused so: from now on none goes there, until the log says otherwise.  Any channel's thread. */
+void bdev_nvme_refused(struct bdev_nvme_ns *ns, unsigned idx, uint16_t status);
+
+/* nvme_ns.c */
 fiber_fn int bdev_nvme_scan(struct bdev_nvme_path *path);
-fiber_fn void bdev_nvme_read_ana(struct bdev_nvme_path *path);
 void bdev_nvme_path_access_none(struct bdev_nvme_path *path);
 fiber_fn void bdev_nvme_unregister_all(struct bdev_nvme_ctrlr *ctrlr);
 

@@ -13,7 +13,8 @@
 
 #define PARK_US	      20000u	/* between tries of what was refused */
 #define LOSSES_MAX    32u /* of its path, with the command out */
-#define PARK_LIMIT_US 60000000u /* without a usable path while one is connected */
+#define PARK_LIMIT_US 60000000u /* without a usable path while one is connected, and none that may become usable */
+#define READY_LIMIT_US 30000000u /* of a namespace that says it is not ready */
 
 static struct bdev_nvme_io *io_state(struct bdev_io *io)
 {
@@ -159,19 +160,36 @@ static void request_end(struct bdev_nvme_request *rq, int status)
 	}
 }
 
-/* Whether the command may be tried again: the path lost it, or the controller asks for patience. */
+/* The path does not serve the namespace now; another may. */
+static bool is_refusal(uint16_t code)
+{
+	return code == NVME_SC_ANA_PERSISTENT_LOSS || code == NVME_SC_ANA_INACCESSIBLE || code == NVME_SC_ANA_TRANSITION;
+}
+
+/* Loading, say: it asks for time, not for a number of tries. */
+static bool waits_for_ready(struct bdev_nvme_request *rq)
+{
+	uint64_t now_us = clock_now_us();
+
+	if (!rq->unready_us)
+		rq->unready_us = now_us;
+	return now_us - rq->unready_us < READY_LIMIT_US;
+}
+
+/* Whether the command may be tried again: the path lost or refused it, or the controller asks for patience. */
 static bool may_retry(struct bdev_nvme_request *rq, uint16_t status)
 {
 	uint16_t code = nvme_status_code(status);
 
 	/* A command that takes its path down each time it is sent must not do so for ever. */
-	if ((NVME_SCT(status) == 3 && code != NVME_SC_ANA_PERSISTENT_LOSS) || code == NVME_SC_ABORTED_SQ_DELETION)
+	if (NVME_SCT(status) == 3 || code == NVME_SC_ABORTED_SQ_DELETION)
 		return rq->nr_losses++ < LOSSES_MAX;
 	switch (code) {
+	case NVME_SC_NS_NOT_READY:
+		return !(status & NVME_SC_DNR) && waits_for_ready(rq);
 	case NVME_SC_ABORT_REQUESTED:
 	case NVME_SC_COMMAND_INTERRUPTED:
 	case NVME_SC_TRANSIENT_TRANSPORT_ERROR:
-	case NVME_SC_NS_NOT_READY:
 	case NVME_SC_ABORTED_POWER_LOSS:
 		return !(status & NVME_SC_DNR) && rq->nr_retries++ < bdev_nvme_options.retry_count;
 	}
@@ -221,8 +239,12 @@ static void command_done(struct nvme_request *req, uint16_t status)
 	if (may_retry(rq, status)) {
 		int rc = fate_of(rq->nch);
 
+		if (is_refusal(nvme_status_code(status)))
+			bdev_nvme_refused(rq->ns, rq->path, status);
 		if (rc)
 			request_end(rq, rc);
+		else if (is_refusal(nvme_status_code(status)))
+			send_command(rq);
 		else
 			park(rq, PARK_US);
 		return;
@@ -397,7 +419,7 @@ static struct bdev_nvme_request *request_take(struct bdev_nvme_channel *nch, str
 	rq->io = io;
 	rq->ns = io_state(io)->ch->ns;
 	rq->nr_retries = rq->nr_losses = 0;
-	rq->parked_us = 0;
+	rq->parked_us = rq->unready_us = 0;
 	nch->nr_busy++;
 	io_state(io)->nr_out++;
 	return rq;
@@ -493,6 +515,30 @@ static void parked_due(void *arg)
 	bdev_nvme_channel_run(arg);
 }
 
+/*
+ * How long a command waits for a path when one is connected but none can be used: not at all when all have lost the namespace for good;
+ * else as long as I/O may wait for anything; and without such a limit, for as long as the access of a path may change.
+ */
+static uint64_t patience_us(const struct bdev_nvme_ns *ns)
+{
+	const struct bdev_nvme_ctrlr *ctrlr = ns->ctrlr;
+	uint32_t fail_s = __atomic_load_n(&ctrlr->fast_io_fail_s, __ATOMIC_RELAXED);
+	unsigned nr_lost = 0;
+	bool changes = false;
+
+	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++) {
+		uint8_t access = __atomic_load_n(&ns->access[i], __ATOMIC_RELAXED);
+
+		nr_lost += access == ACCESS_LOST;
+		changes = changes || access == ACCESS_INACCESSIBLE || access == ACCESS_CHANGE;
+	}
+	if (nr_lost && nr_lost >= __atomic_load_n(&ctrlr->nr_paths, __ATOMIC_RELAXED))
+		return 0;
+	if (fail_s)
+		return fail_s * 1000000ull;
+	return changes ? UINT64_MAX : PARK_LIMIT_US;
+}
+
 void bdev_nvme_channel_run(struct bdev_nvme_channel *nch)
 {
 	uint64_t now_us = clock_now_us();
@@ -503,15 +549,15 @@ void bdev_nvme_channel_run(struct bdev_nvme_channel *nch)
 	list_splice_tail(&parked, &nch->parked);
 	while ((l = list_pop(&parked))) {
 		struct bdev_nvme_request *rq = list_entry(l, struct bdev_nvme_request, link);
-		bool late = rq->parked_us && now_us - rq->parked_us > PARK_LIMIT_US;
 
 		if (rc) {
 			request_end(rq, rc);
 		} else if (pick_path(nch, rq->ns) >= 0) {
 			rq->parked_us = 0;
 			send_command(rq);
-		} else if (late && __atomic_load_n(&nch->ctrlr->any_live, __ATOMIC_RELAXED)) {
-			log_warning("%s: no path can be used for a minute", rq->ns->bdev.name);
+		} else if (__atomic_load_n(&nch->ctrlr->any_live, __ATOMIC_RELAXED) && rq->parked_us &&
+			   now_us - rq->parked_us > patience_us(rq->ns)) {
+			log_warning("%s: no path can be used for it: I/O fails", rq->ns->bdev.name);
 			request_end(rq, -EIO);
 		} else {
 			list_add_tail(&nch->parked, &rq->link);

@@ -1,6 +1,6 @@
 /*
  * Namespaces: what Identify says of one becomes a bdev's limits, honestly; a scan finds those that came, went or changed their
- * size; ANA says which path may be used for which.
+ * size.  Which path may be used for which: nvme_ana.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -10,8 +10,9 @@
 #include "bdev/leaf.h"
 #include "bdev/nvme_internal.h"
 
-#define ANA_LOG_MAX (1u << 20)
-#define NLB_MAX	    65536u
+#define LIST_PIECE 1024
+#define LIST_MAX   65536
+#define NLB_MAX	   65536u
 
 /* --- as a bdev ------------------------------------------------------------------------------------ */
 
@@ -195,8 +196,10 @@ static void ns_unregister(struct bdev_nvme_ns *ns)
 	bdev_unregister(&ns->bdev, NULL, NULL);
 }
 
+/* The others are scanning, too: one that was made known meanwhile is left to them. */
 static fiber_fn void add_ns(struct bdev_nvme_path *path, const struct nvme_ns *found)
 {
+	const struct nvme_id_ctrlr *id = nvme_ctrlr_id(path->nvme);
 	struct bdev_nvme_ctrlr *ctrlr = path->ctrlr;
 	struct bdev_nvme_ns *ns = calloc(1, sizeof(*ns));
 	int rc = -ENOMEM;
@@ -204,13 +207,17 @@ static fiber_fn void add_ns(struct bdev_nvme_path *path, const struct nvme_ns *f
 	if (ns) {
 		ns->ns = *found;
 		ns->ctrlr = ctrlr;
-		ns->seen = true;
+		ns->seen[path->idx] = true;
+		memcpy(ns->serial, id->sn, sizeof(ns->serial));
+		memcpy(ns->model, id->mn, sizeof(ns->model));
 		snprintf(ns->bdev.name, sizeof(ns->bdev.name), "%.200sn%u", ctrlr->name, found->nsid);
 		describe(path, ns);
 		rc = leaf_check(ns->bdev.name, ns->bdev.nr_blocks, ns->bdev.block_size);
 	}
+	if (!rc && find_ns(ctrlr, found->nsid))
+		rc = -EEXIST;
 	if (!rc) {
-		ns->access[path->idx] = ACCESS_OPTIMIZED;
+		ns->access[path->idx] = bdev_nvme_ana_access(path, found);
 		list_add_tail(&ctrlr->namespaces, &ns->link);
 		rc = bdev_register(&ns->bdev);
 		if (rc)
@@ -218,7 +225,7 @@ static fiber_fn void add_ns(struct bdev_nvme_path *path, const struct nvme_ns *f
 	}
 	if (!rc)
 		return;
-	/* Its predecessor is not gone yet: its openers are closing. */
+	/* Another path has just added it, or its predecessor is not gone yet: its openers are closing. */
 	if (rc == -EEXIST)
 		path->look_again = true;
 	else
@@ -226,51 +233,19 @@ static fiber_fn void add_ns(struct bdev_nvme_path *path, const struct nvme_ns *f
 	free(ns);
 }
 
-/* The same namespace as before, by what it says of itself. */
-static bool is_same(const struct bdev_nvme_ns *ns, const struct nvme_ns *found)
+/* The same namespace as before, by what it says of itself; one that says nothing is that of the same drive. */
+static bool is_same(const struct bdev_nvme_path *path, const struct bdev_nvme_ns *ns, const struct nvme_ns *found)
 {
-	return ns->ns.block_size == found->block_size && ns->ns.has_uuid == found->has_uuid &&
-	       ns->ns.has_nguid == found->has_nguid && !memcmp(ns->ns.uuid, found->uuid, 16) &&
-	       !memcmp(ns->ns.nguid, found->nguid, 16);
-}
+	const struct nvme_id_ctrlr *id = nvme_ctrlr_id(path->nvme);
+	const struct nvme_ns *known = &ns->ns;
 
-static fiber_fn void take_ns(struct bdev_nvme_path *path, uint32_t nsid)
-{
-	struct bdev_nvme_ns *ns;
-	struct nvme_ns found;
-	struct nvme_error error;
-
-	if (nvme_ns_open(path->nvme, nsid, &found, &error)) {
-		ns = find_ns(path->ctrlr, nsid);
-		if (!ns || !ns->unanswered)
-			log_warning("%sn%u: %s", path->ctrlr->name, nsid, error.text);
-		/* One that we have is listed, and so is there: it does not go for want of an answer. */
-		if (ns)
-			ns->seen = ns->unanswered = path->look_again = true;
-		return;
-	}
-	ns = find_ns(path->ctrlr, nsid);
-	if (ns && !is_same(ns, &found)) {
-		log_warning("%s: another namespace is there now", ns->bdev.name);
-		ns_unregister(ns); /* its name is taken until it is gone: a later scan adds the other */
-		path->look_again = true;
-		return;
-	}
-	if (!ns) {
-		add_ns(path, &found);
-		return;
-	}
-	ns->seen = true;
-	ns->unanswered = false;
-	__atomic_store_n(&ns->access[path->idx], ACCESS_OPTIMIZED, __ATOMIC_RELAXED);
-	if (found.max_xfer_blocks && found.max_xfer_blocks < ns->max_blocks)
-		ns->max_blocks = found.max_xfer_blocks;
-	if (found.nr_blocks != ns->ns.nr_blocks) {
-		log_notice("%s: %llu blocks, and were %llu", ns->bdev.name, (unsigned long long)found.nr_blocks,
-			   (unsigned long long)ns->ns.nr_blocks);
-		ns->ns.nr_blocks = found.nr_blocks;
-		bdev_notify_resize(&ns->bdev, found.nr_blocks);
-	}
+	if (known->block_size != found->block_size || known->has_uuid != found->has_uuid ||
+	    known->has_nguid != found->has_nguid || known->has_eui64 != found->has_eui64)
+		return false;
+	if (!known->has_uuid && !known->has_nguid && !known->has_eui64)
+		return !memcmp(ns->serial, id->sn, sizeof(ns->serial)) && !memcmp(ns->model, id->mn, sizeof(ns->model));
+	return !memcmp(known->uuid, found->uuid, 16) && !memcmp(known->nguid, found->nguid, 16) &&
+	       !memcmp(known->eui64, found->eui64, 8);
 }
 
 /* Whether another path than this shows the namespace. */
@@ -281,6 +256,73 @@ static bool elsewhere(const struct bdev_nvme_ns *ns, unsigned idx)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * Another namespace has the NSID now.  While other paths show the one that we know, it is this path that leads elsewhere; else what
+ * we know is gone: its name is taken until its openers have closed, and a later scan adds the other.
+ */
+static void take_stranger(struct bdev_nvme_path *path, struct bdev_nvme_ns *ns)
+{
+	bool said = ns->strangers & 1u << path->idx;
+
+	bdev_nvme_set_access(ns, path->idx, ACCESS_NONE);
+	ns->strangers |= 1u << path->idx;
+	path->look_again = true;
+	if (!elsewhere(ns, path->idx)) {
+		log_warning("%s: another namespace is there now", ns->bdev.name);
+		ns_unregister(ns);
+	} else if (!said) {
+		log_error("%s: path %u has another namespace of this NSID: no I/O goes there", ns->bdev.name, path->idx);
+	}
+}
+
+/* One that did not answer, or that we cannot show.  One that we have is listed, and so is there: it does not go for want of an answer. */
+static void take_failure(struct bdev_nvme_path *path, uint32_t nsid, const struct nvme_error *error)
+{
+	struct bdev_nvme_ns *ns = find_ns(path->ctrlr, nsid);
+
+	if (!ns || !ns->unanswered)
+		log_warning("%sn%u: %s", path->ctrlr->name, nsid, error->text);
+	if (ns && error->err == -ENOTSUP && !error->status)
+		take_stranger(path, ns);
+	if (ns)
+		ns->seen[path->idx] = ns->unanswered = path->look_again = true;
+}
+
+static fiber_fn void take_ns(struct bdev_nvme_path *path, uint32_t nsid)
+{
+	struct bdev_nvme_ns *ns;
+	struct nvme_ns found;
+	struct nvme_error error;
+
+	if (nvme_ns_open(path->nvme, nsid, &found, &error)) {
+		take_failure(path, nsid, &error);
+		return;
+	}
+	ns = find_ns(path->ctrlr, nsid);
+	if (!ns) {
+		add_ns(path, &found);
+		return;
+	}
+	ns->seen[path->idx] = true;
+	ns->unanswered = false;
+	if (!is_same(path, ns, &found)) {
+		take_stranger(path, ns);
+		return;
+	}
+	ns->strangers &= ~(1u << path->idx);
+	/* What is known of its access stays so: only one that is new here has it by the log. */
+	if (!ns->access[path->idx])
+		bdev_nvme_set_access(ns, path->idx, bdev_nvme_ana_access(path, &found));
+	if (found.max_xfer_blocks && found.max_xfer_blocks < ns->max_blocks)
+		ns->max_blocks = found.max_xfer_blocks;
+	if (found.nr_blocks != ns->ns.nr_blocks) {
+		log_notice("%s: %llu blocks, and were %llu", ns->bdev.name, (unsigned long long)found.nr_blocks,
+			   (unsigned long long)ns->ns.nr_blocks);
+		ns->ns.nr_blocks = found.nr_blocks;
+		bdev_notify_resize(&ns->bdev, found.nr_blocks);
+	}
 }
 
 /* What has changed is seen by the scan; reading the page lets the controller tell of the next change. */
@@ -296,34 +338,73 @@ static fiber_fn void read_changed(struct bdev_nvme_path *path)
 	free(list);
 }
 
-fiber_fn int bdev_nvme_scan(struct bdev_nvme_path *path)
+/* All active namespaces' identifiers.  Return: their number, with *ret_nsids to be freed, or -errno. */
+static fiber_fn int list_nsids(struct bdev_nvme_path *path, uint32_t **ret_nsids)
 {
-	struct bdev_nvme_ctrlr *ctrlr = path->ctrlr;
-	uint32_t *nsids = calloc(BDEV_NVME_MAX_NS, sizeof(*nsids));
-	struct list *it, *tmp;
-	int nr;
+	uint32_t *nsids = NULL;
+	int nr = 0, got;
 
-	if (!nsids)
-		return -ENOMEM;
-	read_changed(path);
-	nr = nvme_ns_list(path->nvme, 0, nsids, BDEV_NVME_MAX_NS);
-	list_for_each(it, &ctrlr->namespaces)
-		list_entry(it, struct bdev_nvme_ns, link)->seen = false;
-	for (int i = 0; i < nr; i++)
-		take_ns(path, nsids[i]);
-	free(nsids);
-	if (nr < 0 || !nvme_qpair_is_live(nvme_ctrlr_admin(path->nvme)))
-		return nr < 0 ? nr : -ENODEV; /* what was not seen may well be there */
-	list_for_each_safe(it, tmp, &ctrlr->namespaces) {
+	do {
+		uint32_t *more = realloc(nsids, (nr + LIST_PIECE) * sizeof(*nsids));
+
+		if (!more) {
+			free(nsids);
+			return -ENOMEM;
+		}
+		nsids = more;
+		got = nvme_ns_list(path->nvme, nr ? nsids[nr - 1] : 0, nsids + nr, LIST_PIECE);
+		if (got < 0) {
+			free(nsids);
+			return got;
+		}
+		nr += got;
+	} while (got == LIST_PIECE && nr < LIST_MAX);
+	if (got == LIST_PIECE)
+		log_warning("%s: only its first %d namespaces are shown", path->ctrlr->name, nr);
+	*ret_nsids = nsids;
+	return nr;
+}
+
+/* Those that were not listed any more go, unless another path shows them. */
+static void drop_unseen(struct bdev_nvme_path *path)
+{
+	struct list *it, *tmp;
+
+	list_for_each_safe(it, tmp, &path->ctrlr->namespaces) {
 		struct bdev_nvme_ns *ns = list_entry(it, struct bdev_nvme_ns, link);
 
-		if (ns->seen || ns->unregistering)
+		if (ns->seen[path->idx] || ns->unregistering)
 			continue;
-		__atomic_store_n(&ns->access[path->idx], ACCESS_NONE, __ATOMIC_RELAXED);
+		bdev_nvme_set_access(ns, path->idx, ACCESS_NONE);
 		if (!elsewhere(ns, path->idx))
 			ns_unregister(ns);
 	}
+}
+
+/* The access comes first: a scan takes its time, and I/O goes on by what is known of it. */
+fiber_fn int bdev_nvme_scan(struct bdev_nvme_path *path)
+{
+	uint32_t *nsids;
+	struct list *it;
+	int nr;
+
 	bdev_nvme_read_ana(path);
+	read_changed(path);
+	nr = list_nsids(path, &nsids);
+	if (nr < 0)
+		return nr;
+	list_for_each(it, &path->ctrlr->namespaces)
+		list_entry(it, struct bdev_nvme_ns, link)->seen[path->idx] = false;
+	for (int i = 0; i < nr && nvme_qpair_is_live(nvme_ctrlr_admin(path->nvme)); i++) {
+		take_ns(path, nsids[i]);
+		bdev_nvme_attend(path);
+	}
+	free(nsids);
+	if (!nvme_qpair_is_live(nvme_ctrlr_admin(path->nvme)))
+		return -ENODEV; /* what was not seen may well be there */
+	drop_unseen(path);
+	if (path->ana_log)
+		path->ana_asked = true; /* for those that came after it was read */
 	return 0;
 }
 
@@ -334,7 +415,7 @@ void bdev_nvme_path_access_none(struct bdev_nvme_path *path)
 	list_for_each(it, &path->ctrlr->namespaces) {
 		struct bdev_nvme_ns *ns = list_entry(it, struct bdev_nvme_ns, link);
 
-		__atomic_store_n(&ns->access[path->idx], ACCESS_NONE, __ATOMIC_RELAXED);
+		bdev_nvme_set_access(ns, path->idx, ACCESS_NONE);
 	}
 }
 
@@ -352,62 +433,4 @@ fiber_fn void bdev_nvme_unregister_all(struct bdev_nvme_ctrlr *ctrlr)
 	}
 	while (!list_empty(&ctrlr->namespaces))
 		fiber_cond_wait(&ctrlr->gone);
-}
-
-/* --- ANA ------------------------------------------------------------------------------------------ */
-
-static void apply_group(struct bdev_nvme_path *path, const struct nvme_ana_group *group, const uint8_t *nsids)
-{
-	uint8_t access = ACCESS_NONE;
-
-	if (group->state == NVME_ANA_OPTIMIZED)
-		access = ACCESS_OPTIMIZED;
-	else if (group->state == NVME_ANA_NON_OPTIMIZED)
-		access = ACCESS_NON_OPTIMIZED;
-	for (uint32_t i = 0; i < group->nr_nsids; i++) {
-		struct bdev_nvme_ns *ns;
-		uint32_t nsid;
-
-		memcpy(&nsid, nsids + 4 * i, sizeof(nsid));
-		ns = find_ns(path->ctrlr, nsid);
-		if (ns)
-			__atomic_store_n(&ns->access[path->idx], access, __ATOMIC_RELAXED);
-	}
-}
-
-/* The log is the target's: every length is compared with what is left. */
-static void apply_log(struct bdev_nvme_path *path, const uint8_t *log, uint32_t len)
-{
-	struct nvme_log_ana head;
-	struct nvme_ana_group group;
-	uint32_t at = sizeof(head);
-
-	memcpy(&head, log, sizeof(head));
-	for (unsigned i = 0; i < head.nr_groups && len - at >= sizeof(group); i++) {
-		memcpy(&group, log + at, sizeof(group));
-		at += sizeof(group);
-		if (group.nr_nsids > (len - at) / 4)
-			return;
-		group.state &= 0xf;
-		apply_group(path, &group, log + at);
-		at += group.nr_nsids * 4;
-	}
-}
-
-fiber_fn void bdev_nvme_read_ana(struct bdev_nvme_path *path)
-{
-	const struct nvme_id_ctrlr *id = nvme_ctrlr_id(path->nvme);
-	uint64_t len;
-	uint8_t *log;
-
-	if (!(id->cmic & NVME_CMIC_ANA))
-		return;
-	len = sizeof(struct nvme_log_ana) + (uint64_t)id->nanagrpid * sizeof(struct nvme_ana_group) +
-	      (uint64_t)(id->mnan ? id->mnan : id->nn) * 4;
-	if (len > ANA_LOG_MAX)
-		len = ANA_LOG_MAX;
-	log = calloc(1, len);
-	if (log && !nvme_get_log(path->nvme, NVME_LID_ANA, 0, 0, 0, log, (uint32_t)len))
-		apply_log(path, log, (uint32_t)len);
-	free(log);
 }

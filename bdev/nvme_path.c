@@ -86,7 +86,9 @@ static void on_event(struct nvme_ctrlr *nvme, uint32_t dw0, void *arg)
 {
 	struct bdev_nvme_path *path = arg;
 
-	if (NVME_AER_TYPE(dw0) == NVME_AER_NOTICE)
+	if (NVME_AER_TYPE(dw0) == NVME_AER_NOTICE && NVME_AER_INFO(dw0) == NVME_AER_NOTICE_ANA)
+		path->ana_asked = true;
+	else if (NVME_AER_TYPE(dw0) == NVME_AER_NOTICE)
 		path->rescan_asked = true;
 	else
 		bdev_nvme_event_came(path, dw0);
@@ -117,6 +119,19 @@ static fiber_fn int open_function(struct bdev_nvme_path *path)
 	return 0;
 }
 
+/* A drive without a subsystem's name is known by its serial number and its model. */
+static int check_drive(struct bdev_nvme_path *path)
+{
+	const struct nvme_id_ctrlr *id = nvme_ctrlr_id(path->nvme);
+	const struct bdev_nvme_ctrlr *ctrlr = path->ctrlr;
+
+	if (!memcmp(ctrlr->serial, id->sn, sizeof(ctrlr->serial)) && !memcmp(ctrlr->model, id->mn, sizeof(ctrlr->model)))
+		return 0;
+	nvme_error_set(&path->error, -EINVAL, 0, "%s is the drive %.20s (%.40s), and %.20s (%.40s) is there now", ctrlr->name,
+		       ctrlr->serial, ctrlr->model, id->sn, id->mn);
+	return -EINVAL;
+}
+
 /* Paths of one name lead to one subsystem. */
 static int check_subsystem(struct bdev_nvme_path *path)
 {
@@ -125,8 +140,14 @@ static int check_subsystem(struct bdev_nvme_path *path)
 	char subnqn[NVME_NQN_FIELD_SIZE];
 
 	nvme_copy_field(subnqn, sizeof(subnqn), id->subnqn, sizeof(id->subnqn));
-	if (!*ctrlr->subnqn)
+	if (!ctrlr->identified) {
 		memcpy(ctrlr->subnqn, subnqn, sizeof(subnqn));
+		memcpy(ctrlr->serial, id->sn, sizeof(ctrlr->serial));
+		memcpy(ctrlr->model, id->mn, sizeof(ctrlr->model));
+		ctrlr->identified = true;
+	}
+	if (!*subnqn && !*ctrlr->subnqn)
+		return check_drive(path);
 	if (!strcmp(ctrlr->subnqn, subnqn))
 		return 0;
 	nvme_error_set(&path->error, -EINVAL, 0, "%s is subsystem %.200s, and %.200s is there now", ctrlr->name, ctrlr->subnqn,
@@ -211,6 +232,7 @@ static fiber_fn void path_down(struct bdev_nvme_path *path, enum bdev_nvme_path_
 	if (path->nvme)
 		nvme_ctrlr_disconnect(path->nvme);
 	path->nvme = NULL;
+	bdev_nvme_forget_ana(path);
 	paths_changed(path);
 }
 
@@ -229,6 +251,13 @@ static bool asked_back(const struct bdev_nvme_path *path)
 
 /* --- the path's life ---------------------------------------------------------------------------------- */
 
+/* What a scan of many namespaces, say, does not hold up. */
+fiber_fn void bdev_nvme_attend(struct bdev_nvme_path *path)
+{
+	if (path->ana_asked && !path->failed)
+		bdev_nvme_read_ana(path);
+}
+
 /* Until the path is of no use any more, for whatever reason. */
 static fiber_fn void watch(struct bdev_nvme_path *path)
 {
@@ -242,11 +271,15 @@ static fiber_fn void watch(struct bdev_nvme_path *path)
 				path->look_again = true;
 			fiber_unlock(&path->ctrlr->mutex);
 			bdev_nvme_channels_kick(path->ctrlr);
+		} else if (path->ana_asked) {
+			bdev_nvme_attend(path);
 		} else if (path->nr_events) {
 			bdev_nvme_read_events(path);
-		} else if (path->queues_missing || path->look_again) {
-			if (fiber_cond_timedwait(&path->asked, LOOK_AGAIN_US) == -ETIMEDOUT)
-				path->rescan_asked = true;
+		} else if (path->queues_missing || path->look_again || path->look_at_ana) {
+			if (fiber_cond_timedwait(&path->asked, LOOK_AGAIN_US) == -ETIMEDOUT) {
+				path->rescan_asked = path->rescan_asked || path->queues_missing || path->look_again;
+				path->ana_asked = true;
+			}
 		} else {
 			fiber_cond_wait(&path->asked);
 		}
@@ -328,6 +361,7 @@ static fiber_fn void path_end(struct bdev_nvme_path *path)
 	close_function(path);
 	fiber_lock(&ctrlr->mutex);
 	ctrlr->paths[path->idx] = NULL;
+	__atomic_fetch_sub(&ctrlr->nr_paths, 1, __ATOMIC_RELAXED);
 	fiber_unlock(&ctrlr->mutex);
 	for (unsigned i = 0; i < BDEV_NVME_MAX_PATHS; i++)
 		last = last && !ctrlr->paths[i];

@@ -243,6 +243,44 @@ SIM_TEST(a_target_that_answers_nothing_is_given_up_by_keep_alive)
 	shut();
 }
 
+static uint8_t identity; /* of the drive behind the target */
+
+/* The same names at the same place, and another drive: EUI-64, serial number and model say so. */
+static fiber_fn bool other_drive(struct fake_conn *conn, union nvme_cmd *cmd, uint8_t *buf, uint32_t len)
+{
+	uint8_t page[NVME_IDENTIFY_SIZE] = { 0 };
+	struct nvme_id_ns *ns = (struct nvme_id_ns *)(void *)page;
+
+	if (conn->qid || cmd->opcode != NVME_ADMIN_IDENTIFY || cmd->identify.cns != NVME_CNS_NS)
+		return script(conn, cmd, buf, len);
+	ns->nsze = ns->ncap = ns->nuse = FAKE_NR_BLOCKS;
+	ns->lbaf[0].lbads = 9;
+	memset(ns->eui64, identity, sizeof(ns->eui64));
+	fake_send_data(conn, cmd->cid, 0, page, sizeof(page), NVME_TCP_FLAG_LAST);
+	fake_send_resp(conn, cmd->cid, 0, 0);
+	return true;
+}
+
+SIM_TEST(a_drive_that_is_another_after_a_reconnect_takes_no_write_that_was_waiting)
+{
+	fake.command = other_drive;
+	identity = 'A';
+	attach();
+	all(BDEV_WRITE, data);
+	wait_all(10 * SECOND);
+	ck_assert_uint_eq(nr_with(0), NR);
+	identity = 'B';
+	memset(fake.disk, 0x11, DATA_LEN);
+	break_every = nr_until_break = 1;
+	all(BDEV_WRITE, data);
+	fiber_sleep(100000);
+	break_every = 0;
+	wait_all(60 * SECOND);
+	ck_assert_uint_eq(nr_with(0), 0);
+	for (uint32_t i = 0; i < DATA_LEN; i++)
+		ck_assert(fake.disk[i] == 0x11);
+}
+
 SIM_TEST(detaching_while_the_target_is_away_ends_what_waits)
 {
 	attach();
@@ -265,6 +303,7 @@ int main(void)
 	tcase_add_test(tcase, connections_that_break_cost_no_operation);
 	tcase_add_test(tcase, a_target_that_is_away_for_a_while_is_waited_for);
 	tcase_add_test(tcase, a_target_that_answers_nothing_is_given_up_by_keep_alive);
+	tcase_add_test(tcase, a_drive_that_is_another_after_a_reconnect_takes_no_write_that_was_waiting);
 	tcase_add_test(tcase, detaching_while_the_target_is_away_ends_what_waits);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_NORMAL);

@@ -216,8 +216,8 @@ struct nvme_ns {
 	uint32_t block_size; /* bytes */
 	uint64_t nr_blocks;
 	uint32_t max_xfer_blocks;
-	bool has_uuid, has_nguid;
-	uint8_t uuid[16], nguid[16];
+	bool has_uuid, has_nguid, has_eui64;
+	uint8_t uuid[16], nguid[16], eui64[8];
 	struct nvme_id_ns id;
 };
 

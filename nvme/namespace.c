@@ -5,7 +5,8 @@
 
 #include "nvme/internal.h"
 
-#define MAX_XFER_BLOCKS 65536u /* NLB has sixteen bits */
+#define MAX_XFER_BLOCKS	 65536u /* NLB has sixteen bits */
+#define NVME_VERSION_1_3 0x10300u
 
 fiber_fn int nvme_ns_list(struct nvme_ctrlr *ctrlr, uint32_t nsid, uint32_t *ret_nsids, unsigned max)
 {
@@ -37,7 +38,7 @@ out:
 
 /* The descriptors are a list of lengths that the target made: every one is compared with what is left of the
  * page. */
-static void read_descriptors(struct nvme_ns *ns, const uint8_t *page)
+static void read_descriptors(struct nvme_ns *ns, const uint8_t *page, uint8_t *ret_csi)
 {
 	for (uint32_t at = 0; NVME_IDENTIFY_SIZE - at >= sizeof(struct nvme_ns_id_descriptor);) {
 		uint8_t type = page[at], len = page[at + 1];
@@ -48,9 +49,12 @@ static void read_descriptors(struct nvme_ns *ns, const uint8_t *page)
 		if (type == NVME_NIDT_UUID && len == sizeof(ns->uuid)) {
 			memcpy(ns->uuid, page + at, len);
 			ns->has_uuid = true;
+		} else if (type == NVME_NIDT_EUI64 && len == sizeof(ns->eui64)) {
+			memcpy(ns->eui64, page + at, len);
+		} else if (type == NVME_NIDT_CSI && len == 1) {
+			*ret_csi = page[at];
 		} else if (type == NVME_NIDT_NGUID && len == sizeof(ns->nguid)) {
 			memcpy(ns->nguid, page + at, len);
-			ns->has_nguid = true;
 		}
 		at += len;
 	}
@@ -94,12 +98,48 @@ static int identify_error(struct nvme_ctrlr *ctrlr, int rc, uint32_t nsid, struc
 	return error->err;
 }
 
+static bool is_zero(const uint8_t *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (bytes[i])
+			return false;
+	}
+	return true;
+}
+
+/* Who it is.  Controllers from before version 1.3 have no descriptors: what they know is in the namespace's Identify. */
+static fiber_fn int read_identity(struct nvme_ctrlr *ctrlr, struct nvme_ns *ns, struct nvme_error *error)
+{
+	uint8_t *page = malloc(NVME_IDENTIFY_SIZE), csi = NVME_CSI_NVM;
+	int rc;
+
+	if (!page) {
+		nvme_error_set(error, -ENOMEM, 0, "no memory for what identifies namespace %u", ns->nsid);
+		return -ENOMEM;
+	}
+	memcpy(ns->nguid, ns->id.nguid, sizeof(ns->nguid));
+	memcpy(ns->eui64, ns->id.eui64, sizeof(ns->eui64));
+	rc = nvme_identify(ctrlr, NVME_CNS_NS_ID_DESCRIPTORS, ns->nsid, 0, page);
+	if (!rc)
+		read_descriptors(ns, page, &csi);
+	free(page);
+	if (rc < 0 || (rc > 0 && nvme_status_code((uint16_t)rc) != NVME_SC_INVALID_FIELD && ctrlr->vs >= NVME_VERSION_1_3))
+		return identify_error(ctrlr, rc, ns->nsid, error);
+	if (csi != NVME_CSI_NVM) {
+		nvme_error_set(error, -ENOTSUP, 0,
+			       "namespace %u has I/O command set %u: this initiator does the NVM command set alone", ns->nsid, csi);
+		return -ENOTSUP;
+	}
+	ns->has_nguid = !is_zero(ns->nguid, sizeof(ns->nguid));
+	ns->has_eui64 = !is_zero(ns->eui64, sizeof(ns->eui64));
+	return 0;
+}
+
 fiber_fn int nvme_ns_open(struct nvme_ctrlr *ctrlr, uint32_t nsid, struct nvme_ns *ret_ns,
 			  struct nvme_error *error)
 {
 	struct nvme_ns *ns = ret_ns;
 	struct nvme_error scratch;
-	uint8_t *page;
 	int rc;
 
 	error = error ? error : &scratch;
@@ -125,9 +165,5 @@ fiber_fn int nvme_ns_open(struct nvme_ctrlr *ctrlr, uint32_t nsid, struct nvme_n
 	ns->max_xfer_blocks = nvme_ctrlr_max_xfer_bytes(ctrlr) / ns->block_size;
 	if (ns->max_xfer_blocks > MAX_XFER_BLOCKS)
 		ns->max_xfer_blocks = MAX_XFER_BLOCKS;
-	page = malloc(NVME_IDENTIFY_SIZE);
-	if (page && !nvme_identify(ctrlr, NVME_CNS_NS_ID_DESCRIPTORS, ns->nsid, 0, page))
-		read_descriptors(ns, page);
-	free(page);
-	return 0;
+	return read_identity(ctrlr, ns, error);
 }

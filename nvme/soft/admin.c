@@ -13,6 +13,11 @@ static void put_text(char *field, size_t len, const char *text)
 
 /* --- Identify ------------------------------------------------------------------------------------- */
 
+static uint16_t nr_groups(const struct soft_opts *opts)
+{
+	return opts->ana_groups ? opts->ana_groups : 1;
+}
+
 static void identify_ctrlr(const struct soft_drive *drive, struct nvme_id_ctrlr *id)
 {
 	const struct soft_opts *opts = &drive->opts;
@@ -28,7 +33,7 @@ static void identify_ctrlr(const struct soft_drive *drive, struct nvme_id_ctrlr 
 	if (opts->ana) {
 		id->cmic = NVME_CMIC_MULTI_CTRLR | NVME_CMIC_ANA;
 		id->anatt = 10;
-		id->anagrpmax = id->nanagrpid = 1;
+		id->anagrpmax = id->nanagrpid = nr_groups(opts);
 		id->mnan = SOFT_MAX_NS;
 	}
 	id->cntrltype = NVME_CNTRLTYPE_IO;
@@ -49,7 +54,8 @@ static void identify_ctrlr(const struct soft_drive *drive, struct nvme_id_ctrlr 
 	id->awupf = opts->awupf;
 	id->awun = opts->awupf;
 	id->sgls = opts->sgl ? NVME_SGLS_SUPPORTED : 0;
-	snprintf(id->subnqn, sizeof(id->subnqn), "nqn.2026-11.test:soft:%s", opts->serial);
+	if (opts->ids == SOFT_IDS_NEW)
+		snprintf(id->subnqn, sizeof(id->subnqn), "nqn.2026-11.test:soft:%s", opts->serial);
 }
 
 static void identify_ns(const struct soft_drive *drive, uint32_t nsid, struct nvme_id_ns *id)
@@ -63,7 +69,7 @@ static void identify_ns(const struct soft_drive *drive, uint32_t nsid, struct nv
 		lbads++;
 	id->nsze = id->ncap = id->nuse = ns->nr_blocks;
 	id->dlfeat = NVME_DLFEAT_READ_ZERO | NVME_DLFEAT_WZ_DEAC;
-	id->anagrpid = drive->opts.ana;
+	id->anagrpid = drive->opts.ana ? nr_groups(&drive->opts) : 0;
 	id->noiob = drive->opts.noiob;
 	id->mssrl = drive->opts.mssrl;
 	id->mcl = drive->opts.mssrl;
@@ -72,9 +78,14 @@ static void identify_ns(const struct soft_drive *drive, uint32_t nsid, struct nv
 		id->nsfeat |= NVME_NSFEAT_OPTPERF;
 		id->npwg = id->npdg = drive->opts.npwg;
 	}
-	memcpy(id->nguid, drive->opts.serial, strlen(drive->opts.serial) < 12 ? strlen(drive->opts.serial) : 12);
-	id->nguid[15] = (uint8_t)nsid;
 	id->lbaf[0].lbads = lbads;
+	if (drive->opts.ids == SOFT_IDS_NEW) {
+		memcpy(id->nguid, drive->opts.serial, strlen(drive->opts.serial) < 12 ? strlen(drive->opts.serial) : 12);
+		id->nguid[15] = (uint8_t)nsid;
+	} else if (drive->opts.ids == SOFT_IDS_OLD) {
+		memcpy(id->eui64, drive->opts.serial, strlen(drive->opts.serial) < 7 ? strlen(drive->opts.serial) : 7);
+		id->eui64[7] = (uint8_t)nsid;
+	}
 }
 
 static void identify_descriptors(const struct soft_drive *drive, uint32_t nsid, uint8_t *page)
@@ -82,9 +93,17 @@ static void identify_descriptors(const struct soft_drive *drive, uint32_t nsid, 
 	struct nvme_id_ns id = {0};
 
 	identify_ns(drive, nsid, &id);
-	page[0] = NVME_NIDT_NGUID;
-	page[1] = 16;
-	memcpy(page + 4, id.nguid, 16);
+	if (drive->opts.ids == SOFT_IDS_NEW) {
+		page[0] = NVME_NIDT_NGUID;
+		page[1] = 16;
+		memcpy(page + 4, id.nguid, 16);
+		page += 20;
+	}
+	if (drive->opts.csi) {
+		page[0] = NVME_NIDT_CSI;
+		page[1] = 1;
+		page[4] = drive->opts.csi;
+	}
 }
 
 static void identify_active(const struct soft_drive *drive, uint32_t after, struct nvme_ns_list *list)
@@ -237,19 +256,22 @@ static uint16_t features(struct soft_drive *drive, const union nvme_cmd *cmd, ui
 	return 0;
 }
 
-/* One group, with all namespaces in it. */
+/* The last group has all the namespaces in it. */
 static void fill_ana(struct soft_drive *drive, uint8_t *to)
 {
-	struct nvme_log_ana head = {.change_count = drive->ana_changes, .nr_groups = 1};
-	struct nvme_ana_group group = {.grpid = 1, .change_count = drive->ana_changes, .state = (uint8_t)drive->ana_state};
-	uint8_t *nsids = to + sizeof(head) + sizeof(group);
+	struct nvme_log_ana head = {.change_count = drive->ana_changes, .nr_groups = nr_groups(&drive->opts)};
+	struct nvme_ana_group group = {.change_count = drive->ana_changes, .state = NVME_ANA_OPTIMIZED};
 
+	memcpy(to, &head, sizeof(head));
+	to += sizeof(head);
+	for (group.grpid = 1; group.grpid < head.nr_groups; group.grpid++, to += sizeof(group))
+		memcpy(to, &group, sizeof(group));
+	group.state = (uint8_t)drive->ana_state;
 	for (uint32_t nsid = 1; nsid <= SOFT_MAX_NS; nsid++) {
 		if (drive->ns[nsid].nr_blocks)
-			memcpy(nsids + 4 * group.nr_nsids++, &nsid, 4);
+			memcpy(to + sizeof(group) + 4 * group.nr_nsids++, &nsid, 4);
 	}
-	memcpy(to, &head, sizeof(head));
-	memcpy(to + sizeof(head), &group, sizeof(group));
+	memcpy(to, &group, sizeof(group));
 }
 
 static uint16_t get_log(struct soft_command *command)
@@ -260,7 +282,7 @@ static uint16_t get_log(struct soft_command *command)
 	union {
 		struct nvme_log_smart smart;
 		struct nvme_ns_list changed;
-		uint8_t bytes[4096];
+		uint8_t bytes[4 * 4096];
 	} *log = calloc(1, sizeof(*log));
 	uint16_t status;
 

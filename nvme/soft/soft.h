@@ -17,6 +17,9 @@ struct soft_drive;
 #define SOFT_MAX_NS	16u
 #define SOFT_MAX_QUEUES 17u /* the admin queue among them */
 
+/* What a drive tells apart by: a subsystem NQN and an NGUID a namespace; as one from before those, an EUI-64 a namespace; nothing. */
+enum soft_ids { SOFT_IDS_NEW, SOFT_IDS_OLD, SOFT_IDS_NONE };
+
 struct soft_opts {
 	const char *serial;	 /* NULL: "SOFT0001" */
 	uint16_t cntlid;	 /* 0: 7 */
@@ -33,6 +36,9 @@ struct soft_opts {
 	uint8_t vsl;		 /* Verify's limit: a power of two, in pages; 0: none */
 	bool sgl, shadow;	 /* it takes SGLs; it has Doorbell Buffer Config */
 	bool ana;		 /* it reports Asymmetric Namespace Access, optimized at first */
+	uint16_t ana_groups;	 /* in its log; the namespaces are in the last; 0: 1 */
+	enum soft_ids ids;
+	uint8_t csi;		 /* the I/O command set its namespaces say they have */
 	bool no_irq;
 	uint32_t cmb_bytes;	 /* of controller memory buffer for submission queues; 0: none */
 	bool cmb_old;		 /* its address on the bus means it, whatever CMBMSC names */
