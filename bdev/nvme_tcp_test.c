@@ -39,6 +39,29 @@ static fiber_fn bool script(struct fake_conn *conn, union nvme_cmd *cmd, uint8_t
 	return false;
 }
 
+/* A discovery log of one entry, which points at another discovery controller. */
+static fiber_fn bool referring_script(struct fake_conn *conn, union nvme_cmd *cmd, uint8_t *buf, uint32_t len)
+{
+	static uint64_t log[(sizeof(struct nvme_discovery_log) + sizeof(struct nvme_discovery_entry)) / 8];
+	struct nvme_discovery_log *head = (void *)log;
+	struct nvme_discovery_entry *entry = head->entries;
+	uint64_t offset = nvme_get_log_offset_bytes(cmd), n = nvme_get_log_len_bytes(cmd);
+
+	if (cmd->opcode != NVME_ADMIN_GET_LOG_PAGE || cmd->get_log.lid != NVME_LID_DISCOVERY || offset + n > sizeof(log))
+		return false;
+	memset(log, 0, sizeof(log));
+	head->genctr = head->numrec = 1;
+	entry->trtype = NVME_TRTYPE_TCP;
+	entry->adrfam = NVME_ADRFAM_IPV4;
+	entry->subtype = NVME_SUBTYPE_REFERRAL;
+	memcpy(entry->traddr, "192.0.2.9", 9);
+	memcpy(entry->trsvcid, "8009", 4);
+	strcpy(entry->subnqn, NVME_DISCOVERY_NQN);
+	fake_send_data(conn, cmd->cid, 0, (const uint8_t *)log + offset, (uint32_t)n, NVME_TCP_FLAG_LAST);
+	fake_send_resp(conn, cmd->cid, 0, 0);
+	return true;
+}
+
 static void world(void *arg)
 {
 	data = dma_alloc(DATA_LEN, 4096);
@@ -291,6 +314,22 @@ SIM_TEST(detaching_while_the_target_is_away_ends_what_waits)
 	ck_assert_uint_eq(nr_with(-ENODEV), NR);
 }
 
+SIM_TEST(another_discovery_controller_that_is_listed_is_shown_and_not_followed)
+{
+	struct bdev_nvme_discovery_info info;
+
+	fake.command = referring_script;
+	opts.name = "D";
+	ck_assert_int_eq(bdev_nvme_discovery_start(&opts, 30000000, &error), 0);
+	ck_assert(bdev_nvme_discovery_info(0, &info));
+	ck_assert_uint_eq(info.nr_referrals, 1);
+	ck_assert_str_eq(info.referrals[0].addr.host, "192.0.2.9");
+	ck_assert_uint_eq(info.referrals[0].addr.port, 8009);
+	ck_assert_str_eq(info.referrals[0].subnqn, NVME_DISCOVERY_NQN);
+	ck_assert_uint_eq(info.nr_attached, 0);
+	ck_assert_int_eq(bdev_nvme_discovery_stop("D"), 0);
+}
+
 int main(void)
 {
 	Suite *suite = suite_create("nvme over TCP");
@@ -305,6 +344,7 @@ int main(void)
 	tcase_add_test(tcase, a_target_that_answers_nothing_is_given_up_by_keep_alive);
 	tcase_add_test(tcase, a_drive_that_is_another_after_a_reconnect_takes_no_write_that_was_waiting);
 	tcase_add_test(tcase, detaching_while_the_target_is_away_ends_what_waits);
+	tcase_add_test(tcase, another_discovery_controller_that_is_listed_is_shown_and_not_followed);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_NORMAL);
 	nr_failed = srunner_ntests_failed(runner);
