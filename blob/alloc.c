@@ -168,6 +168,8 @@ bool space_is_coming(const struct store *s)
 
 void cluster_ref(struct store *s, uint32_t c)
 {
+	if (s->counts[c] >= COUNT_MAX)
+		return; /* it is not known, and stays so */
 	if (!(s->loading && BLOB_MUTANT(COUNT_NOT_REPLAYED))) {
 		mpage_touch(s, TABLE_COUNTS, c / COUNTS_A_PAGE);
 		if (!s->counts[c]++ && s->csum)

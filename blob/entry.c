@@ -112,8 +112,12 @@ size_t node_bytes(const struct store *s, unsigned level)
 
 uint32_t node_id_alloc(struct store *s)
 {
-	if (s->free_node_ids.nr)
-		return s->free_node_ids.v[--s->free_node_ids.nr];
+	while (s->free_node_ids.nr) {
+		uint32_t id = s->free_node_ids.v[--s->free_node_ids.nr];
+
+		if (!node_count(s, id)) /* else a damaged map has named it since */
+			return id;
+	}
 	return s->nr_nodes ? s->nr_nodes : 1;
 }
 
@@ -145,9 +149,13 @@ struct node *node_new(struct store *s, uint32_t id, unsigned level)
 
 void node_set_count(struct store *s, uint32_t id, uint32_t count)
 {
-	struct node *node = s->nodes[id];
-	bool unshared = count == 1 && s->node_counts[id] > 1 && !s->loading;
+	struct node *node;
+	bool unshared;
 
+	if (node_count(s, id) >= COUNT_MAX)
+		return; /* it is not known, and stays so */
+	node = s->nodes[id];
+	unshared = count == 1 && s->node_counts[id] > 1 && !s->loading;
 	mpage_touch(s, TABLE_NODE_COUNTS, id / COUNTS_A_PAGE);
 	s->node_counts[id] = count;
 	if (unshared && !node)

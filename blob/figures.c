@@ -113,8 +113,9 @@ fiber_fn int pair_load(struct store *s, struct leaf_pair *pair, uint64_t index, 
 	return rc;
 }
 
-/* The next index below end whose leaf belongs to the blob alone, with its whole path.  miss->id not 0: a node is needed first. */
-static uint64_t alone_next(struct blob *b, uint64_t index, uint64_t end, struct node **ret_leaf, struct node_wait *miss)
+/* The next index below end whose leaf belongs to the blob alone, with its whole path.  miss->id not 0: a node is needed first.
+ * *any_lost: what was passed over may have been the blob's alone; nobody knows. */
+static uint64_t alone_next(struct blob *b, uint64_t index, uint64_t end, struct node **ret_leaf, struct node_wait *miss, bool *any_lost)
 {
 	struct store *s = b->store;
 
@@ -128,10 +129,12 @@ static uint64_t alone_next(struct blob *b, uint64_t index, uint64_t end, struct 
 
 			if (p.parent)
 				level = p.parent->level - 1;
-			if (!id || s->node_counts[id] != 1)
+			if (!id || node_count(s, id) != 1)
 				break;
 			if (!place_node(s, &p, b, miss))
 				return index;
+			*any_lost |= p.node->lost;
+			b->degraded |= p.node->lost;
 			if (p.node->lost || (!p.parent && !map_height_fits(s, p.node, index)))
 				break;
 			if (!p.node->level) {
@@ -355,9 +358,10 @@ fiber_fn void figures_recount(struct blob *b)
 	struct node *leaf, *pinned = NULL;
 	struct node_wait miss;
 	uint32_t ahead_of = 0;
+	bool any_lost = false;
 	int rc = 0;
 
-	while (!rc && (index = alone_next(b, index, end, &leaf, &miss)) < end) {
+	while (!rc && (index = alone_next(b, index, end, &leaf, &miss, &any_lost)) < end) {
 		if (miss.id) {
 			rc = alone_wait(s, &miss, &ahead_of, &pinned);
 			continue;
@@ -385,10 +389,11 @@ fiber_fn int blob_exclusive(struct blob *b, uint64_t *ret_clusters)
 	struct node *leaf, *pinned = NULL;
 	struct node_wait miss;
 	uint32_t ahead_of = 0;
+	bool any_lost = false;
 	int rc = 0;
 
 	blob_open(b);
-	while (!rc && (index = alone_next(b, index, end, &leaf, &miss)) < end && !s->stopping) {
+	while (!rc && (index = alone_next(b, index, end, &leaf, &miss, &any_lost)) < end && !s->stopping) {
 		if (miss.id) {
 			rc = alone_wait(s, &miss, &ahead_of, &pinned);
 			continue;
@@ -408,6 +413,8 @@ fiber_fn int blob_exclusive(struct blob *b, uint64_t *ret_clusters)
 	node_put(s, pinned);
 	if (!rc && s->stopping)
 		rc = -ESHUTDOWN;
+	if (!rc && any_lost)
+		rc = -EIO; /* at least so many is no answer */
 	if (rc) {
 		blob_close(b);
 		return rc;

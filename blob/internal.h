@@ -268,7 +268,7 @@ struct store {
 
 	/* maps: map.c */
 	struct node **nodes; /* by id; NULL: not in memory, or none */
-	uint32_t *node_counts; /* by id; 0: no such node */
+	uint32_t *node_counts; /* by id; 0: no such node; COUNT_MAX: not known, so it is never freed */
 	uint64_t nr_nodes, nodes_cap, node_counts_cap, nr_live_nodes;
 	struct map_cache *cache;
 	uint64_t map_cache_bytes; /* as asked for */
@@ -438,6 +438,12 @@ static inline bool cluster_settled(struct store *s, uint32_t cluster)
 static inline bool store_writable(struct store *s)
 {
 	return atomic_load_explicit(&s->failed, memory_order_relaxed) == 0;
+}
+
+/* Of a number from wherever: what cannot be is never freed. */
+static inline uint32_t node_count(const struct store *s, uint32_t id)
+{
+	return id && id < s->nr_nodes ? s->node_counts[id] : COUNT_MAX;
 }
 
 static inline unsigned map_slot(const struct store *s, uint64_t index, unsigned level)

@@ -376,17 +376,30 @@ static int take_node_counts(struct store *s, const struct page_read *read, const
 	return 0;
 }
 
-/* A node that is there but not counted is taken as shared: nobody writes in place below it. */
+static bool page_is(struct store *s, unsigned table, uint64_t index, bool lost)
+{
+	struct mtable *t = &s->table[table];
+	const struct mpage *chunk = index / TABLE_FANOUT < t->nr_chunks ? t->chunks[index / TABLE_FANOUT] : NULL;
+
+	return chunk && (lost ? chunk[index % TABLE_FANOUT].lost : chunk[index % TABLE_FANOUT].ref.a != 0);
+}
+
+static bool any_page_lost(struct store *s, unsigned table)
+{
+	for (uint64_t i = 0; i < s->table[table].nr_pages; i++)
+		if (page_is(s, table, i, true))
+			return true;
+	return false;
+}
+
+/* Of a node that is there but not counted, or may be, nobody knows who has it: nobody writes in place below it, and it is never freed. */
 static void count_uncounted(struct store *s)
 {
-	struct mtable *t = &s->table[TABLE_NODES];
-
 	for (uint64_t id = 1; id < s->nr_nodes; id++) {
-		uint32_t count = s->node_counts[id];
-		bool here = t->chunks[id / TABLE_FANOUT] && t->chunks[id / TABLE_FANOUT][id % TABLE_FANOUT].ref.a;
+		bool here = page_is(s, TABLE_NODES, id, false) || page_is(s, TABLE_NODES, id, true);
 
-		if (count >= COUNT_MAX || (!count && here))
-			s->node_counts[id] = 2;
+		if (s->node_counts[id] >= COUNT_MAX || (!s->node_counts[id] && here))
+			s->node_counts[id] = COUNT_MAX;
 		s->nr_live_nodes += s->node_counts[id] != 0;
 	}
 }
@@ -439,9 +452,33 @@ static int take_reap(struct store *s, const struct page_read *read, const uint8_
 	if (array_grow(&s->reap, &s->reap_cap, s->nr_reap + nr, sizeof(s->reap[0])))
 		return -ENOMEM;
 	for (uint32_t i = 0; i < nr; i++)
-		if (nodes[i] < s->nr_nodes)
+		if (nodes[i] && nodes[i] < s->nr_nodes)
 			s->reap[s->nr_reap++] = nodes[i];
+		else
+			lose(s, read);
 	return 0;
+}
+
+/* What is there of a list with a gap moves down: all its pages are written anew, so that none is read twice. */
+static void reap_list_whole(struct store *s)
+{
+	bool gap = any_page_lost(s, TABLE_REAP);
+
+	for (uint64_t i = 0; gap && i < s->table[TABLE_REAP].nr_pages; i++)
+		vec_push(&s->heal, table_owner(TABLE_REAP, 0, i));
+}
+
+/* Of which nodes are lost the tables may know already; of which are roots, the blobs do. */
+static void blobs_degraded(struct store *s)
+{
+	struct list *it;
+
+	list_for_each (it, &s->blobs) {
+		struct blob *b = list_entry(it, struct blob, link);
+		uint32_t root = slot_id(b->root);
+
+		b->degraded |= root && page_is(s, TABLE_NODES, root, true);
+	}
 }
 
 /* --- places --- */
@@ -564,6 +601,81 @@ static int count_leaf_again(struct store *s, const struct node *node, void *arg)
 	return 0;
 }
 
+/* Who names nodes, counted anew. */
+struct recount {
+	uint32_t *nodes; /* by id */
+	bool any_lost;
+};
+
+static void name_again(struct store *s, struct recount *r, uint32_t id)
+{
+	if (id && id < s->nr_nodes)
+		r->nodes[id]++;
+}
+
+static int count_children_again(struct store *s, const struct node *node, void *arg)
+{
+	struct recount *r = arg;
+
+	r->any_lost |= node->lost;
+	for (uint32_t i = 0; node->level && !node->lost && i < node_nr_slots(s, node->level); i++)
+		name_again(s, r, slot_id(node->slots[i]));
+	return 0;
+}
+
+/* What is known of the nodes whose counts were lost, if all is there that names nodes; what is named by nothing that is there stays. */
+static unsigned take_recount(struct store *s, const struct recount *r)
+{
+	unsigned nr_unknown = 0;
+
+	for (uint64_t id = 1; id < s->nr_nodes; id++) {
+		if (!page_is(s, TABLE_NODE_COUNTS, id / COUNTS_A_PAGE, true))
+			continue;
+		if (!s->node_counts[id] && r->nodes[id]) { /* named but missing */
+			s->node_counts[id] = COUNT_MAX;
+			s->nr_live_nodes++;
+		} else if (r->nodes[id] && !r->any_lost) {
+			s->node_counts[id] = r->nodes[id];
+		}
+		nr_unknown += s->node_counts[id] == COUNT_MAX;
+	}
+	for (uint64_t i = 0; i < s->table[TABLE_NODE_COUNTS].nr_pages; i++)
+		if (page_is(s, TABLE_NODE_COUNTS, i, true))
+			vec_push(&s->heal, table_owner(TABLE_NODE_COUNTS, 0, i));
+	return nr_unknown;
+}
+
+/* Counts of nodes that are lost are made again from all that names nodes: blobs, the reap list, inner nodes.  This reads every node. */
+static fiber_fn int rebuild_node_counts(struct store *s)
+{
+	struct recount r = {.any_lost = any_page_lost(s, TABLE_BLOBS) || any_page_lost(s, TABLE_REAP)};
+	struct list *it;
+	int rc;
+
+	if (!any_page_lost(s, TABLE_NODE_COUNTS))
+		return 0;
+	r.nodes = calloc(s->nr_nodes + 1, sizeof(r.nodes[0]));
+	if (!r.nodes)
+		return -ENOMEM;
+	if (!s->checking)
+		log_warning("store %s: counts of nodes are lost: reading %llu nodes to count again", s->super.name,
+			    (unsigned long long)s->nr_live_nodes);
+	list_for_each (it, &s->blobs)
+		name_again(s, &r, slot_id(list_entry(it, struct blob, link)->root));
+	for (uint64_t i = 0; i < s->nr_reap; i++)
+		name_again(s, &r, s->reap[i]);
+	rc = nodes_visit(s, count_children_again, &r);
+	if (!rc) {
+		unsigned nr_unknown = take_recount(s, &r);
+
+		if (!s->checking)
+			log_warning("store %s: nodes are counted again; %u of which it is not known who has them are never freed",
+				    s->super.name, nr_unknown);
+	}
+	free(r.nodes);
+	return rc;
+}
+
 /* Counts that are lost are made again from the maps, if all maps are there; else nothing of that range is
  * reused. */
 static fiber_fn int rebuild_counts(struct store *s)
@@ -581,8 +693,8 @@ static fiber_fn int rebuild_counts(struct store *s)
 		return rc;
 	for (uint64_t c = 0; c < s->nr_clusters; c++)
 		if (any_lost_node && c / COUNTS_A_PAGE < t->nr_pages &&
-		    mpage_get(s, TABLE_COUNTS, c / COUNTS_A_PAGE)->lost && !s->counts[c])
-			s->counts[c] = COUNT_MAX; /* in use by nobody knows whom */
+		    mpage_get(s, TABLE_COUNTS, c / COUNTS_A_PAGE)->lost && s->counts[c] <= COUNT_MAX)
+			s->counts[c] = COUNT_MAX; /* in use by nobody knows how many */
 	return 0;
 }
 
@@ -607,7 +719,13 @@ fiber_fn int load_all(struct store *s)
 	if (!rc)
 		rc = load_pages(s, TABLE_REAP, PAGE_REAP, take_reap);
 	if (!rc)
+		reap_list_whole(s);
+	if (!rc)
+		rc = rebuild_node_counts(s);
+	if (!rc)
 		rc = rebuild_counts(s);
+	if (!rc)
+		blobs_degraded(s);
 	blobs_relate(s);
 	return rc;
 }

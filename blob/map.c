@@ -273,6 +273,12 @@ static unsigned path_find(struct blob *b, uint64_t index, struct node **path)
 	return nr;
 }
 
+/* A record that changed a node says that it had it alone, if its count was lost since. */
+static bool is_own(const struct store *s, const struct node *node)
+{
+	return node->count == 1 || (s->loading && node->count >= COUNT_MAX);
+}
+
 /* The leaf of an index, if the whole path is there and belongs to this blob alone. */
 static int own_leaf(struct blob *b, uint64_t index, struct node **ret_leaf, struct blob_reason *why)
 {
@@ -290,7 +296,7 @@ static int own_leaf(struct blob *b, uint64_t index, struct node **ret_leaf, stru
 		return refuse(why, "cluster %llu of blob %llu has no leaf", (unsigned long long)index,
 			      (unsigned long long)b->id);
 	for (unsigned i = 0; i < nr; i++)
-		if (path[i]->count != 1)
+		if (!is_own(b->store, path[i]))
 			return refuse(why, "node %u of blob %llu is shared", path[i]->id,
 				      (unsigned long long)b->id);
 	*ret_leaf = path[nr - 1];
@@ -302,7 +308,7 @@ static int check_cluster(struct store *s, uint32_t c, struct blob_reason *why)
 {
 	if (!c || c >= s->nr_clusters || super_cluster_reserved(&s->super, c))
 		return refuse(why, "names cluster %u, which holds no data", c);
-	if (s->counts[c] >= COUNT_MAX)
+	if (s->counts[c] > COUNT_MAX)
 		return refuse(why, "names cluster %u, which is metadata", c);
 	return 0;
 }
@@ -564,7 +570,7 @@ int map_apply_node_new(struct blob *b, uint64_t index, unsigned level, uint32_t 
 	int rc;
 
 	if (b->root ? !nr || path[nr - 1]->level != level + 1 || path[nr - 1]->lost ||
-			      path[nr - 1]->count != 1
+			      !is_own(s, path[nr - 1])
 		    : 0)
 		return refuse(why, "a node of level %u has no place on the way to cluster %llu of blob %llu",
 			      level, (unsigned long long)index, (unsigned long long)b->id);
@@ -622,7 +628,7 @@ int map_apply_node_copy(struct blob *b, uint64_t index, unsigned level, uint32_t
 	int rc;
 
 	while (i < nr && path[i]->level != level)
-		if (path[i++]->count != 1)
+		if (!is_own(s, path[i++]))
 			return refuse(why, "a node above the one to copy is shared");
 	if (i == nr || path[i]->lost || path[i]->count < 2)
 		return refuse(why, "no shared node of level %u on the way to cluster %llu of blob %llu",
@@ -643,7 +649,7 @@ int map_apply_node_copy(struct blob *b, uint64_t index, unsigned level, uint32_t
 		if (!raw)
 			continue;
 		if (!BLOB_MUTANT(COPY_SHARES_UNCOUNTED))
-			node_set_count(s, slot_id(raw), s->node_counts[slot_id(raw)] + 1);
+			node_set_count(s, slot_id(raw), node_count(s, slot_id(raw)) + 1);
 		slot_set(s, node, c, raw);
 	}
 	if (i)
@@ -672,13 +678,18 @@ int map_apply_reap(struct store *s, uint32_t id, struct blob_reason *why)
 	struct node *node = id < s->nr_nodes ? s->nodes[id] : NULL;
 	uint32_t by;
 
-	if (!s->nr_reap || s->reap[s->nr_reap - 1] != id || id >= s->nr_nodes || !s->node_counts[id] ||
-	    (!node && s->node_counts[id] == 1))
+	if (!s->nr_reap || s->reap[s->nr_reap - 1] != id || (!node && node_count(s, id) == 1))
 		return refuse(why, "reaps node %u, which is not on top of the reap list", id);
 	mpage_touch(s, TABLE_REAP, (s->nr_reap - 1) / REAPS_A_PAGE);
 	s->nr_reap--;
-	if (node && node->lost)
-		return 0; /* what it maps stays in use: nobody knows what it is */
+	if ((node && node->lost) || node_count(s, id) >= COUNT_MAX)
+		return 0; /* what it maps stays in use: nobody knows what it is, or whose */
+	if (!node_count(s, id) || (node_count(s, id) == 1 && node->nr_links)) {
+		store_degrade(s, "node %u was to be freed, and is %s", id, node_count(s, id) ? "still named" : "no more");
+		if (node)
+			node_set_count(s, id, COUNT_MAX);
+		return 0;
+	}
 	by = BLOB_MUTANT(DELETE_COUNTS_TWO) && node && s->node_counts[id] > 1 ? 2 : 1;
 	node_set_count(s, id, s->node_counts[id] - by);
 	if (s->node_counts[id] && BLOB_MUTANT(REAP_TWICE))

@@ -87,8 +87,10 @@ static int node_build(struct store *s, const struct page_read *read, const uint8
 /* From now on it can be found. */
 static int node_arrives(struct store *s, struct node *node)
 {
-	if (!s->node_counts[node->id]) /* it is named, so it is; nobody writes in place below it */
-		s->node_counts[node->id] = 2;
+	if (!s->node_counts[node->id]) { /* it is named, so it is: by how many nobody knows */
+		s->node_counts[node->id] = COUNT_MAX;
+		s->nr_live_nodes++;
+	}
 	atomic_store(&node->count, s->node_counts[node->id]);
 	/* The same of who shared the node. */
 	if (s->cache->unshared_seq && !BLOB_MUTANT(NODE_COMES_SETTLED) && s->cache->unshared_seq >= atomic_load(&s->journal.committed_seq))
@@ -392,7 +394,7 @@ fiber_fn void nodes_ahead(struct store *s, const struct node_wait *miss)
 	for (uint32_t i = miss->slot - parent->slots; i < nr_slots && nr < NODES_AHEAD; i++) {
 		uint64_t raw = atomic_load(&parent->slots[i]);
 
-		if (!(raw & 1) || s->nodes[raw >> 1] || s->node_counts[raw >> 1] != 1)
+		if (!(raw & 1) || node_count(s, raw >> 1) != 1 || s->nodes[raw >> 1])
 			continue;
 		a->one[nr].all = a;
 		a->one[nr].node_wait = *miss;

@@ -15,7 +15,7 @@ static fiber_fn int load_top(struct store *s, struct node **ret_node)
 		id = s->reap[s->nr_reap - 1];
 		node_put(s, *ret_node);
 		*ret_node = NULL;
-		if (s->node_counts[id] == 1 || BLOB_MUTANT(DELETE_COUNTS_TWO))
+		if (node_count(s, id) == 1 || BLOB_MUTANT(DELETE_COUNTS_TWO))
 			rc = node_get(s, id, ret_node);
 	}
 	return rc;

@@ -96,7 +96,7 @@ static int apply_create(struct store *s, uint32_t slot, const struct blob_image 
 	if (image->id >= s->super.next_blob_id)
 		s->super.next_blob_id = image->id + 1;
 	if (root && !BLOB_MUTANT(CLONE_UNCOUNTED) && !(s->loading && BLOB_MUTANT(SNAPSHOT_COUNT_NOT_REPLAYED)))
-		node_set_count(s, root, s->node_counts[root] + 1);
+		node_set_count(s, root, node_count(s, root) + 1);
 	if (!from)
 		return 0;
 	figures_share(b, from);
@@ -139,7 +139,7 @@ static int apply_revert(struct store *s, struct blob *b, const uint8_t *body, ui
 		return refuse(why, "reverts blob %llu to itself", (unsigned long long)b->id);
 	root = slot_id(snapshot->root);
 	if (root && !BLOB_MUTANT(REVERT_UNCOUNTED))
-		node_set_count(s, root, s->node_counts[root] + 1);
+		node_set_count(s, root, node_count(s, root) + 1);
 	rc = map_take_root(b, root);
 	if (rc)
 		return rc;
@@ -355,7 +355,7 @@ static fiber_fn int record_load(struct store *s, const uint8_t *record, uint32_t
 	if (record[0] != REC_REAP || len < RECORD_HEADER + 4)
 		return 0;
 	id = get32(record + RECORD_HEADER);
-	return id && id < s->nr_nodes && s->node_counts[id] == 1 ? node_get(s, id, ret_pinned) : 0;
+	return node_count(s, id) == 1 ? node_get(s, id, ret_pinned) : 0;
 }
 
 struct wanted {
