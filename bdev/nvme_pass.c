@@ -1,7 +1,8 @@
 /*
  * Commands from outside: admin commands on the first live path's admin queue, I/O commands on a queue of any of its channels.
  *
- * The controller's mutex keeps paths and channels from going meanwhile.  A command that changes namespaces has them scanned
+ * The controller's mutex keeps channels from going during an I/O command.  An admin command may take an hour and holds up nothing: it
+ * ends with its path.  A command that changes namespaces has them scanned
  * afterwards, whether or not the controller tells of it.
  */
 #include <errno.h>
@@ -57,14 +58,12 @@ fiber_fn int bdev_nvme_admin(const char *name, const union nvme_cmd *cmd, void *
 	if (!ctrlr)
 		return -ENODEV;
 	ctrlr->nr_users++;
-	fiber_lock(&ctrlr->mutex);
 	path = live_path(ctrlr);
 	if (path)
 		rc = nvme_execute_guarded(nvme_ctrlr_admin(path->nvme), cmd, buf, len_bytes, limit_ms(cmd->opcode, timeout_ms),
 					  ret_cqe);
 	if (!rc && changes_namespaces(cmd->opcode))
 		ask_for_scans(ctrlr);
-	fiber_unlock(&ctrlr->mutex);
 	ctrlr->nr_users--;
 	return rc;
 }

@@ -304,6 +304,59 @@ SIM_TEST(a_drive_that_is_another_after_a_reconnect_takes_no_write_that_was_waiti
 		ck_assert(fake.disk[i] == 0x11);
 }
 
+static bool format_ended, detached;
+
+static fiber_fn bool format_hangs(struct fake_conn *conn, union nvme_cmd *cmd, uint8_t *buf, uint32_t len)
+{
+	return (!conn->qid && cmd->opcode == NVME_ADMIN_FORMAT_NVM) || script(conn, cmd, buf, len);
+}
+
+static void format_fiber(void *arg)
+{
+	union nvme_cmd cmd = { .opcode = NVME_ADMIN_FORMAT_NVM, .nsid = 1 };
+
+	ck_assert_int_lt(bdev_nvme_admin("Far", &cmd, NULL, 0, 0, NULL), 0);
+	format_ended = true;
+}
+
+static void begin_format(void)
+{
+	fake.command = format_hangs;
+	attach();
+	fiber_sleep(SECOND);
+	format_ended = detached = false;
+	ck_assert_int_eq(fiber_spawn(runtime_app_thread(), "format", format_fiber, NULL), 0);
+	fiber_sleep(SECOND);
+	ck_assert(!format_ended);
+}
+
+SIM_TEST(a_format_under_way_does_not_hold_up_a_reconnect)
+{
+	begin_format();
+	break_every = nr_until_break = 1000;
+	nr_until_break = 1;
+	all(BDEV_WRITE, data);
+	wait_all(20 * SECOND);
+	ck_assert_uint_eq(nr_with(0), NR);
+	ck_assert(format_ended);
+	shut();
+}
+
+static void detach_fiber(void *arg)
+{
+	bdev_nvme_detach("Far", NULL);
+	detached = true;
+}
+
+SIM_TEST(a_detach_does_not_wait_for_a_format)
+{
+	begin_format();
+	shut();
+	ck_assert_int_eq(fiber_spawn(runtime_app_thread(), "detach", detach_fiber, NULL), 0);
+	fiber_sleep(20 * SECOND);
+	ck_assert(detached && format_ended);
+}
+
 SIM_TEST(detaching_while_the_target_is_away_ends_what_waits)
 {
 	attach();
@@ -343,6 +396,8 @@ int main(void)
 	tcase_add_test(tcase, a_target_that_is_away_for_a_while_is_waited_for);
 	tcase_add_test(tcase, a_target_that_answers_nothing_is_given_up_by_keep_alive);
 	tcase_add_test(tcase, a_drive_that_is_another_after_a_reconnect_takes_no_write_that_was_waiting);
+	tcase_add_test(tcase, a_format_under_way_does_not_hold_up_a_reconnect);
+	tcase_add_test(tcase, a_detach_does_not_wait_for_a_format);
 	tcase_add_test(tcase, detaching_while_the_target_is_away_ends_what_waits);
 	tcase_add_test(tcase, another_discovery_controller_that_is_listed_is_shown_and_not_followed);
 	suite_add_tcase(suite, tcase);

@@ -349,12 +349,17 @@ const struct nvme_error *nvme_qpair_error(const struct nvme_qpair *qpair)
 struct execution {
 	struct nvme_request req;
 	struct fiber_wait wait;
+	struct nvme_qpair *qpair;
+	int err; /* of the queue, when that is why it ended */
 };
 
 static void executed(struct nvme_request *req, uint16_t status)
 {
 	struct execution *exec = container_of(req, struct execution, req);
 
+	/* The queue may be gone when the fiber runs. */
+	if (nvme_status_code(status) == NVME_SC_HOST_PATH_ERROR && exec->qpair->state >= QPAIR_ENDING)
+		exec->err = exec->qpair->error.err;
 	fiber_wake(&exec->wait, status);
 }
 
@@ -370,6 +375,7 @@ static fiber_fn int execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd,
 			.done = executed,
 			.timeout_ms = timeout_ms,
 			.guarded = guarded},
+		.qpair = qpair,
 	};
 	int status;
 
@@ -378,9 +384,7 @@ static fiber_fn int execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd,
 	status = fiber_wait(&exec.wait);
 	if (ret_cqe)
 		*ret_cqe = exec.req.cqe;
-	if (nvme_status_code((uint16_t)status) == NVME_SC_HOST_PATH_ERROR && qpair->state >= QPAIR_ENDING)
-		return qpair->error.err;
-	return status;
+	return exec.err ? exec.err : status;
 }
 
 fiber_fn int nvme_execute(struct nvme_qpair *qpair, const union nvme_cmd *cmd, void *buf, uint32_t len_bytes,
