@@ -67,12 +67,38 @@ static int create_volume(struct cli *cli, json_t *args, const struct cli_verb *v
 		    v);
 }
 
-/* A volume keeps its store, and a copy is in the store of what it is made of: the store may be named with the new name. */
-static int name_volume(struct cli *cli, json_t *args, const struct cli_verb *v, const char *key)
+/* Whether a volume, given by its name or UUID, is in that store; false with the reason said. */
+static bool is_in_store(struct cli *cli, const char *volume, const char *store, size_t len)
 {
-	const char *name = text_of(args, key), *slash = strrchr(name, '/');
-	json_t *params = json_deep_copy(args);
+	json_t *bdevs = NULL, *error = NULL;
+	const char *alias = volume, *slash;
+	bool same;
 
+	if (!strchr(volume, '/')) {
+		bdevs = cli_try(cli, "bdev_get_bdevs", json_pack("{s:s}", "name", volume), &error);
+		json_decref(error);
+		alias = json_string_value(cli_at(bdevs, "0.aliases.0"));
+	}
+	slash = alias ? strchr(alias, '/') : NULL;
+	same = slash && (size_t)(slash - alias) == len && strncmp(alias, store, len) == 0;
+	if (!slash)
+		cli_error("which store %s is in is not known: give the new name without a store", volume);
+	else if (!same)
+		cli_error("%s is in store %.*s, and stays or is copied in it: a new name in store %.*s cannot be had", volume,
+			  (int)(slash - alias), alias, (int)len, store);
+	json_decref(bdevs);
+	return same;
+}
+
+/* A volume keeps its store, and a copy is in the store of what it is made of: the store may be named with the new name. */
+static int name_volume(struct cli *cli, json_t *args, const struct cli_verb *v, const char *of, const char *key)
+{
+	const char *name = text_of(args, key), *slash = strchr(name, '/');
+	json_t *params;
+
+	if (slash && !is_in_store(cli, text_of(args, of), name, (size_t)(slash - name)))
+		return EXIT_FAILURE;
+	params = json_deep_copy(args);
 	if (slash)
 		json_object_set_new(params, key, json_string(slash + 1));
 	return cli_show(cli, cli_call(cli, v->method, params), v);
@@ -80,17 +106,17 @@ static int name_volume(struct cli *cli, json_t *args, const struct cli_verb *v, 
 
 static int rename_volume(struct cli *cli, json_t *args, const struct cli_verb *v)
 {
-	return name_volume(cli, args, v, "new_name");
+	return name_volume(cli, args, v, "old_name", "new_name");
 }
 
 static int snapshot_volume(struct cli *cli, json_t *args, const struct cli_verb *v)
 {
-	return name_volume(cli, args, v, "snapshot_name");
+	return name_volume(cli, args, v, "lvol_name", "snapshot_name");
 }
 
 static int clone_volume(struct cli *cli, json_t *args, const struct cli_verb *v)
 {
-	return name_volume(cli, args, v, "clone_name");
+	return name_volume(cli, args, v, "snapshot_name", "clone_name");
 }
 
 static int clone_device(struct cli *cli, json_t *args, const struct cli_verb *v)

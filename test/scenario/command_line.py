@@ -72,6 +72,24 @@ class CommandLine(ferrule.Case):
                 self.assertEqual(result.returncode, code, result.stderr)
                 self.assertIn(said, result.stderr)
 
+    def test_a_volume_gets_no_name_in_another_store(self):
+        daemon = self.daemon("--ephemeral")
+        for disk in ["d", "e"]:
+            daemon.cli("bdev", "create-malloc", disk, "64M")
+            daemon.rpc()("bdev_lvol_create_lvstore", {"bdev_name": disk, "lvs_name": "store-" + disk})
+        daemon.cli("volume", "create", "store-d/v", "4M")
+        uuid = daemon.rpc()("bdev_get_bdevs", {"name": "store-d/v"})[0]["name"]
+        daemon.cli("volume", "snapshot", uuid, "store-d/s")
+        for verb, of in [("rename", "store-d/v"), ("rename", uuid), ("snapshot", "store-d/v"), ("clone", "store-d/s")]:
+            with self.subTest(verb=verb, of=of):
+                result = daemon.cli("volume", verb, of, "store-e/x", check=False)
+                self.assertEqual(result.returncode, 1)
+                self.assertIn("is in store store-d", result.stderr)
+        daemon.cli("volume", "rename", uuid, "store-d/w")
+        daemon.cli("volume", "clone", "store-d/s", "c")
+        self.assertEqual(sorted(v["alias"] for v in daemon.rpc()("bdev_lvol_get_lvols")),
+                         ["store-d/c", "store-d/s", "store-d/w"])
+
     def test_errors_in_json(self):
         result = self.daemon("--ephemeral").cli("--json", "rpc", "bdev_get_bdevs", '{"name":"x"}', check=False)
         self.assertEqual((result.returncode, json.loads(result.stdout)["code"]), (1, -19))
