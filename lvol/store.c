@@ -14,7 +14,13 @@ static struct list opening = LIST_INIT(opening); /* so that of two copies that a
 
 bool lvol_name_ok(const char *name)
 {
-	return name && *name && strlen(name) <= LVOL_NAME_MAX && !strchr(name, '/');
+	if (!name || !*name || strlen(name) > LVOL_NAME_MAX || strchr(name, '/'))
+		return false;
+	for (const char *c = name; *c; c++) {
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			return false;
+	}
+	return true;
 }
 
 int lvol_op_begin(struct lvol_store *store)

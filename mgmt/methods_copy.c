@@ -29,6 +29,10 @@ static bool xattrs_of_call(struct rpc_call *call, struct blob_xattr xattrs[MAX_X
 	uint32_t nr = 0;
 
 	json_object_foreach(object, key, v) {
+		if (strlen(key) > 255) {
+			rpc_fail_param(call, "xattrs", "the name of an attribute has at most 255 bytes");
+			return false;
+		}
 		if (nr == MAX_XATTRS || !*key || !json_is_string(v) || json_string_length(v) > BLOB_XATTR_MAX) {
 			rpc_fail_param(call, "xattrs", "xattrs is an object of at most %u strings, %u bytes in all", MAX_XATTRS,
 				       BLOB_XATTR_MAX);

@@ -150,9 +150,13 @@ const char *lvol_rule(int rc)
 		return "the store has not enough free clusters; a thin volume needs none (thin_provision), and deleting or "
 		       "discarding gives some back";
 	case -EINVAL:
-		return "names have 1 to 63 bytes and no slash";
+		return "names have 1 to 63 bytes, no slash and no control characters";
 	case -EROFS:
 		return "the store or the volume takes no writes; the daemon's log says why";
+	case -EPERM:
+		return "it is a snapshot, or read-only for good: clone it, and work on the clone";
+	case -EFBIG:
+		return "that is too large: a volume has at most 4294967294 clusters of its store";
 	case -ENODEV:
 		return "the store is being closed";
 	case -EIO:

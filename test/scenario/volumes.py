@@ -81,6 +81,8 @@ class Volumes(ferrule.Case):
         self.assert_error(-19, "No such device", lambda: create(lvs_name="none"), parameter="lvs_name")
         self.assert_error(-32602, "No space left on device", lambda: create(size_in_mib=100000), parameter="size_in_mib")
         self.assert_error(-32602, "Invalid argument", lambda: create(lvol_name="a/b"), parameter="lvol_name")
+        self.assert_error(-32602, "Invalid argument", lambda: create(lvol_name="a\nb"), parameter="lvol_name")
+        self.assert_error(-32602, "File too large", lambda: create(size_in_mib=1 << 40, thin_provision=True))
         self.assert_error(-32602, "Invalid argument", lambda: create(size_in_mib=0), parameter="size_in_mib")
         self.assert_error(-32603, "spdk_json_decode_object failed", rpc, "bdev_lvol_create",
                           {"lvs_name": "pool", "lvol_name": "x"}, parameter="size_in_mib")
