@@ -8,6 +8,7 @@
  * is stamped anew.  Then their marks can be taken back, and from there on a mismatch is rot again.
  */
 #include "blob/csum.h"
+#include "nvme/crc32c.h"
 
 #define RUN_SUBS 16u
 
@@ -18,7 +19,8 @@ struct walk {
 	struct progress *progress;
 	bool unsettled_only;
 	uint8_t *buf;
-	uint64_t *seen, nr_seen; /* clusters that some map has as its own, and that were read whole; how many bits there are */
+	uint32_t *seen;		 /* by cluster: what was read of it as some map's own, as sight_of() says; 0: nothing */
+	uint64_t nr_seen;
 	uint64_t *left;		 /* clusters of which something could not be read, when a store is settled; else NULL */
 };
 
@@ -80,16 +82,33 @@ static fiber_fn int compare_run(struct walk *w, uint64_t blob_id, uint64_t sub_o
 	return 0;
 }
 
-static bool seen(const struct walk *w, uint32_t cluster)
+#define SIGHT_WHOLE 1u
+
+/* Which sub-blocks an entry has.  Maps that share a cluster need not have the same ones: discards take them from one of them alone. */
+static uint32_t sight_of(const struct store *s, const struct entry *e)
 {
-	return cluster < w->nr_seen && sum_bit(w->seen, cluster);
+	uint64_t mask[BLOB_CLUSTER_MAX / BLOB_SUB_SIZE / 64];
+	uint32_t crc;
+
+	if (e->full)
+		return SIGHT_WHOLE;
+	entry_get_mask(s, e, mask);
+	crc = crc32c(mask, s->mask_words * sizeof(mask[0]));
+	return crc > SIGHT_WHOLE ? crc : SIGHT_WHOLE + 1;
+}
+
+/* Of an entry's own cluster the same was read for another; or all of the one that a run of it comes from. */
+static bool seen(const struct walk *w, const struct entry *e, uint32_t cluster)
+{
+	return cluster < w->nr_seen &&
+	       (w->seen[cluster] == SIGHT_WHOLE || (cluster == e->own && w->seen[cluster] == sight_of(w->s, e)));
 }
 
 /* One entry; what it is may change while it is read, so it is looked up for each run. */
 static fiber_fn int walk_cluster(struct walk *w, uint64_t blob_id, uint64_t index)
 {
 	struct store *s = w->s;
-	uint32_t own = 0;
+	uint32_t own = 0, sight = 0;
 	int rc = 0;
 
 	for (uint32_t sub = 0, nr; !rc && sub < s->subs_a_cluster; sub += nr) {
@@ -107,13 +126,18 @@ static fiber_fn int walk_cluster(struct walk *w, uint64_t blob_id, uint64_t inde
 		e = map_entry(b, index, &leaf, &shared);
 		if (!e.own && !e.base)
 			return 0;
-		own = sub == 0 || own == e.own ? e.own : 0;
+		if (sub == 0) {
+			own = e.own;
+			sight = sight_of(s, &e);
+		} else if (own != e.own || sight != sight_of(s, &e)) {
+			own = 0;
+		}
 		nr = run_of(s, &e, sub, &cluster);
-		if (cluster && !seen(w, cluster) && (!w->unsettled_only || sum_bit(s->csum->unsettled, cluster)))
+		if (cluster && !seen(w, &e, cluster) && (!w->unsettled_only || sum_bit(s->csum->unsettled, cluster)))
 			rc = compare_run(w, blob_id, index * s->subs_a_cluster + sub, cluster, sub, nr);
 	}
 	if (!rc && own && own < w->nr_seen) /* it was the same all the way */
-		sum_bit_set(w->seen, own, true);
+		w->seen[own] = sight;
 	return rc;
 }
 
@@ -208,7 +232,7 @@ static fiber_fn int walk_all(struct walk *w)
 
 	w->buf = dma_alloc(RUN_SUBS * BLOB_SUB_SIZE, PAGE_BYTES);
 	w->nr_seen = w->s->nr_clusters;
-	w->seen = calloc(w->nr_seen / 64 + 1, sizeof(uint64_t));
+	w->seen = calloc(w->nr_seen, sizeof(w->seen[0]));
 	if (!w->buf || !w->seen) {
 		free(w->seen);
 		if (w->buf)

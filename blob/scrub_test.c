@@ -201,6 +201,42 @@ static void settles(void *arg)
 	bench_end(&b);
 }
 
+/* A discard takes sub-blocks of a shared cluster from one map: what is left of them in the other was written before the crash, too. */
+static void settles_apart(void *arg)
+{
+	struct blob_copy_opts opts = {.name = "snapshot"};
+	struct bench b = {.create.checksums = true};
+	uint8_t buf[SUB_BLOCKS * BLOCK];
+	struct blob *blob, *snapshot;
+
+	bench_start(&b);
+	blob = make_blob(&b, "data", 1 << 20);
+	write_all(&b, blob, 8 * SUB_BLOCKS, 3);
+	csum_clean_all(b.store);
+	write_all(&b, blob, 8 * SUB_BLOCKS, 4);
+	ck_assert_int_eq(blob_snapshot(blob, &opts, &snapshot), 0);
+	ck_assert_int_eq(blob_rw(&b, blob, BLOB_UNMAP, 0, 3 * SUB_BLOCKS, 2 * SUB_BLOCKS, NULL), 0);
+	ck_assert_int_eq(blob_rw(&b, blob, BLOB_FLUSH, 0, 0, 0, NULL), 0);
+	blob_close(blob);
+	bench_crash(&b, CRASH_FATE_LOSE_ALL, 1);
+	ck_assert_uint_eq(b.store->csum->nr_unsettled, 1);
+	while (b.store->csum->nr_unsettled)
+		fiber_sleep(1000);
+	for (unsigned sub = 0; sub < 8; sub++) {
+		ck_assert_int_eq(blob_rw(&b, store_find_blob(b.store, "snapshot"), BLOB_READ, 0, sub * SUB_BLOCKS, SUB_BLOCKS, buf), 0);
+		assert_blocks(buf, SUB_BLOCKS, 4);
+		ck_assert_int_eq(blob_rw(&b, store_find_blob(b.store, "data"), BLOB_READ, 0, sub * SUB_BLOCKS, SUB_BLOCKS, buf), 0);
+		assert_blocks(buf, SUB_BLOCKS, sub == 3 || sub == 4 ? 0 : 4);
+	}
+	bench_end(&b);
+}
+
+START_TEST(what_maps_have_of_a_shared_cluster_apart_settles_for_each)
+{
+	run_sim(1, 1, settles_apart, NULL);
+}
+END_TEST
+
 START_TEST(what_a_crash_left_dirty_settles_and_is_strict_again)
 {
 	run_sim(1, 1, settles, NULL);
@@ -340,6 +376,7 @@ int main(void)
 				      a_scrub_that_was_ended_goes_on_where_it_was,
 				      a_scrub_under_load_finds_nothing_that_is_not_there,
 				      what_a_crash_left_dirty_settles_and_is_strict_again,
+				      what_maps_have_of_a_shared_cluster_apart_settles_for_each,
 				      a_scrub_heals_either_copy_of_a_page_of_checksums,
 				      a_store_without_checksums_has_nothing_to_scrub,
 				      background_work_slows_down_when_hosts_suffer,
