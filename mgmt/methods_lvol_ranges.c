@@ -11,13 +11,16 @@
 #define DEFAULT_RANGES 1000u
 #define MAX_RANGES     10000u
 #define RANGES_A_TURN  128u
+/* Of clusters: an answer of three megabytes.  What is done to them at once takes some ten microseconds. */
+#define MAX_FRAGMAP_CLUSTERS (16u << 20)
+#define BYTES_AT_ONCE	     (48u << 10)
 
 /* Calls fn for each range of to, from an offset on, that differs from base (NULL: that is mapped); until it gives false. */
 struct walk {
 	const char *to, *base; /* bdevs' names */
 	bool whole_clusters;
 	uint64_t at_bytes;
-	bool (*fn)(const struct blob_range *range, void *arg);
+	fiber_fn bool (*fn)(const struct blob_range *range, void *arg);
 	void *arg;
 };
 
@@ -44,6 +47,7 @@ static fiber_fn int walk(struct walk *w)
 			if (!w->fn(&ranges[i], w->arg))
 				return 0;
 		}
+		fiber_yield();
 	} while (nr == RANGES_A_TURN);
 	return 0;
 }
@@ -54,29 +58,41 @@ struct fragmap {
 	uint32_t cluster_size_bytes;
 };
 
-static bool mark(const struct blob_range *range, void *arg)
+static void mark_bits(struct fragmap *map, uint64_t byte, uint8_t bits)
+{
+	map->nr_allocated += __builtin_popcount(bits & ~map->bits[byte]);
+	map->bits[byte] |= bits;
+}
+
+static fiber_fn bool mark(const struct blob_range *range, void *arg)
 {
 	struct fragmap *map = arg;
-	uint64_t at = range->offset_bytes < map->offset_bytes ? map->offset_bytes : range->offset_bytes;
-	uint64_t end = range->offset_bytes + range->len_bytes;
+	uint64_t from = range->offset_bytes < map->offset_bytes ? map->offset_bytes : range->offset_bytes;
+	uint64_t end = range->offset_bytes + range->len_bytes, i;
 
-	for (; at < end && at < map->end_bytes; at += map->cluster_size_bytes) {
-		uint64_t i = (at - map->offset_bytes) / map->cluster_size_bytes;
+	if (from >= map->end_bytes)
+		return false;
+	end = (end < map->end_bytes ? end : map->end_bytes) - map->offset_bytes;
+	end = (end + map->cluster_size_bytes - 1) / map->cluster_size_bytes;
+	for (i = (from - map->offset_bytes) / map->cluster_size_bytes; i < end; i = (i / 8 + 1) * 8) {
+		unsigned first = i % 8, last = end - i / 8 * 8 < 8 ? end % 8 : 8;
 
-		if (!(map->bits[i / 8] >> i % 8 & 1))
-			map->nr_allocated++;
-		map->bits[i / 8] |= (uint8_t)(1u << i % 8);
+		mark_bits(map, i / 8, (uint8_t)((1u << last) - (1u << first)));
+		if (i / 8 % BYTES_AT_ONCE == 0)
+			fiber_yield();
 	}
-	return range->offset_bytes < map->end_bytes;
+	return true;
 }
 
 /* free() it; NULL: no memory. */
-static char *base64(const uint8_t *in, size_t len)
+static fiber_fn char *base64(const uint8_t *in, size_t len)
 {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	char *out = malloc((len + 2) / 3 * 4 + 1), *at = out;
 
 	for (size_t i = 0; out && i < len; i += 3) {
+		if (i % BYTES_AT_ONCE == 0)
+			fiber_yield();
 		uint32_t v = (uint32_t)in[i] << 16 | (i + 1 < len ? (uint32_t)in[i + 1] << 8 : 0) | (i + 2 < len ? in[i + 2] : 0);
 
 		*at++ = digits[v >> 18];
@@ -118,16 +134,40 @@ static bool fragmap_range(struct rpc_call *call, uint64_t size_bytes, struct fra
 		rpc_blame(call, offset % cluster ? "offset" : "size");
 		return false;
 	}
+	if (size / cluster > MAX_FRAGMAP_CLUSTERS) {
+		rpc_fail_errno(call, -EFBIG, "the range has %llu clusters; ask for at most %u at a time (%llu bytes), with offset and size",
+			       (unsigned long long)(size / cluster), MAX_FRAGMAP_CLUSTERS,
+			       (unsigned long long)MAX_FRAGMAP_CLUSTERS * cluster);
+		rpc_blame(call, "size");
+		return false;
+	}
 	map->offset_bytes = offset;
 	map->end_bytes = offset + size;
 	return true;
+}
+
+/* As JSON text: nothing in it wants escaping, and it is long. */
+static fiber_fn int fragmap_answer(struct rpc_call *call, const struct fragmap *map, uint64_t nr)
+{
+	char *text = base64(map->bits, (nr + 7) / 8);
+	int len = -1;
+
+	if (text)
+		len = asprintf(&call->result_text, "{\"cluster_size\":%u,\"num_clusters\":%llu,\"num_allocated_clusters\":%llu,"
+			       "\"fragmap\":\"%s\"}", map->cluster_size_bytes, (unsigned long long)nr,
+			       (unsigned long long)map->nr_allocated, text);
+	free(text);
+	if (len >= 0)
+		return 0;
+	call->result_text = NULL;
+	return -ENOMEM;
 }
 
 /* Which clusters a volume or snapshot has itself, and not from its parent: one bit each, the lowest first. */
 static fiber_fn void get_fragmap(struct rpc_call *call)
 {
 	struct lvol *lvol = lvol_of_call(call, "name"), *parent;
-	char to[BDEV_NAME_MAX], base[BDEV_NAME_MAX], *text = NULL;
+	char to[BDEV_NAME_MAX], base[BDEV_NAME_MAX];
 	struct lvol_store_info store;
 	struct fragmap map = { 0 };
 	struct walk w = { .to = to, .whole_clusters = true, .fn = mark, .arg = &map };
@@ -152,16 +192,10 @@ static fiber_fn void get_fragmap(struct rpc_call *call)
 	w.at_bytes = map.offset_bytes;
 	map.bits = calloc(nr / 8 + 1, 1);
 	rc = map.bits ? walk(&w) : -ENOMEM;
-	if (!rc) {
-		text = base64(map.bits, (nr + 7) / 8);
-		rc = text ? 0 : -ENOMEM;
-	}
+	if (!rc)
+		rc = fragmap_answer(call, &map, nr);
 	if (rc)
 		lvol_fail(call, rc, "name", lvol_rule(rc));
-	else
-		rpc_ok(call, json_pack("{s:I,s:I,s:I,s:s}", "cluster_size", (json_int_t)map.cluster_size_bytes, "num_clusters",
-				       (json_int_t)nr, "num_allocated_clusters", (json_int_t)map.nr_allocated, "fragmap", text));
-	free(text);
 	free(map.bits);
 }
 
@@ -171,7 +205,7 @@ struct ranges {
 	uint64_t next_bytes; /* behind the last; 0: that was all */
 };
 
-static bool add_range(const struct blob_range *range, void *arg)
+static fiber_fn bool add_range(const struct blob_range *range, void *arg)
 {
 	struct ranges *r = arg;
 

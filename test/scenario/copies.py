@@ -653,6 +653,18 @@ class Shapes(Base):
                           lambda: fragmap(offset=4096), parameter="offset")
         self.assert_error(-22, f"offset 0 and size {44 * MIB} exceed lvol size {40 * MIB}", lambda: fragmap(size=44 * MIB),
                           parameter="size")
+        # Of one so large that the answer would hold everybody up, it is told in parts.
+        most = 16 << 20
+        self.volume(rpc, "huge", size_in_mib=(most + 20) * 4)
+        self.assert_error(-27, "File too large", lambda: fragmap("huge"), parameter="size")
+        self.write(rpc, "huge", most * 4 * MIB, b"3" * 32 * MIB)
+        self.write(rpc, "huge", 12 * MIB, b"3" * 4096)
+        whole = fragmap("huge", offset=0, size=most * 4 * MIB)
+        self.assertEqual((whole["num_clusters"], whole["num_allocated_clusters"]), (most, 1))
+        self.assertEqual(base64.b64decode(whole["fragmap"]), b"\x08" + bytes(most // 8 - 1))
+        rest = fragmap("huge", offset=(most - 4) * 4 * MIB)
+        self.assertEqual((rest["num_clusters"], rest["num_allocated_clusters"]), (24, 8))
+        self.assertEqual(base64.b64decode(rest["fragmap"]), b"\xf0\x0f\x00")
 
     def test_what_changed_between_two_snapshots(self):
         daemon = self.daemon("--ephemeral")
