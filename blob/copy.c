@@ -13,6 +13,7 @@ struct copy {
 	struct bdev_channel *ch;
 	struct progress *progress;
 	uint8_t *buf;
+	bool target_goes; /* who unregisters it waits for us */
 };
 
 static bool ended(const struct copy *c)
@@ -42,6 +43,8 @@ static fiber_fn int copy_range(struct copy *c, const struct blob_range *range)
 		uint64_t left = a_cluster - block % a_cluster, nr = left < most ? left : most;
 		struct bdev_io zero = {.op = BDEV_WRITE_ZEROES, .offset_blocks = block, .nr_blocks = nr};
 
+		if (c->target_goes)
+			return -ENODEV;
 		if (ended(c))
 			return -ECANCELED;
 		rc = range->mapped ? copy_piece(c, block, nr) : bdev_submit_wait(c->ch, &zero);
@@ -73,11 +76,19 @@ static fiber_fn int copy_all(struct copy *c)
 	return rc ? rc : bdev_flush(c->ch);
 }
 
+static void target_event(struct bdev *bdev, enum bdev_event event, void *arg)
+{
+	struct copy *c = arg;
+
+	if (event == BDEV_EVENT_REMOVE)
+		c->target_goes = true;
+}
+
 static int open_target(struct copy *c, const char *bdev_name)
 {
 	struct store *s = c->b->store;
 	struct bdev *bdev;
-	int rc = bdev_open(bdev_name, true, NULL, NULL, &c->desc);
+	int rc = bdev_open(bdev_name, true, target_event, c, &c->desc);
 
 	if (rc)
 		return rc;

@@ -142,6 +142,36 @@ static void cancelled(void *arg)
 	bench_end(&b);
 }
 
+static void delete_soon(void *arg)
+{
+	fiber_sleep(300);
+	ck_assert_int_eq(bdev_unregister_wait(bdev_find("target")), 0);
+	*(bool *)arg = true;
+}
+
+static void target_deleted(void *arg)
+{
+	struct bench b = {0};
+	struct blob *blob = start(&b, SIZE_BLOCKS), *snap;
+	struct progress progress = {0};
+	bool deleted = false;
+
+	put(&b, blob, 0, SIZE_BLOCKS, 1);
+	ck_assert_int_eq(blob_snapshot(blob, &(struct blob_copy_opts){.name = "snap"}, &snap), 0);
+	ck_assert_int_eq(fiber_spawn(thread_current(), "delete", delete_soon, &deleted), 0);
+	ck_assert_int_eq(blob_shallow_copy(snap, "target", &progress), -ENODEV);
+	ck_assert_uint_lt(progress.done, progress.total);
+	while (!deleted)
+		fiber_yield();
+	bench_end(&b);
+}
+
+START_TEST(the_deletion_of_its_target_ends_a_shallow_copy)
+{
+	run_sim(1, 1, target_deleted, NULL);
+}
+END_TEST
+
 START_TEST(a_shallow_copy_can_be_ended)
 {
 	run_sim(1, 1, cancelled, NULL);
@@ -151,7 +181,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {a_shallow_copy_is_what_the_snapshot_below_has_not, a_target_that_does_not_fit_is_refused,
-				      a_shallow_copy_can_be_ended};
+				      a_shallow_copy_can_be_ended, the_deletion_of_its_target_ends_a_shallow_copy};
 
 	return run_tests("copy", tests, sizeof(tests) / sizeof(tests[0]));
 }
