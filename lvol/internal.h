@@ -41,7 +41,6 @@ struct lvol {
 };
 
 /* store.c */
-bool lvol_name_ok(const char *name);
 int lvol_op_begin(struct lvol_store *store); /* -ENODEV: closing */
 void lvol_op_end(struct lvol_store *store);
 void lvol_tell_hidden(struct lvol *lvol); /* log and hooks: it is, or is not any more */

@@ -14,7 +14,8 @@
 struct lvol_store;
 struct lvol;
 
-#define LVOL_NAME_MAX 63u /* bytes of a store's or volume's name; no '/' */
+#define LVOL_NAME_MAX 63u /* bytes of a store's or volume's name */
+bool lvol_name_ok(const char *name); /* has bytes, and none that is a '/' or a control character */
 
 /* Who is told of stores; fn must not suspend.  NULL: nobody. */
 struct lvol_hooks {

@@ -288,11 +288,6 @@ static const struct rpc_param clone_bdev_params[] = {
 	{ NULL, 0, 0, NULL },
 };
 
-static bool name_is_fine(const char *name)
-{
-	return *name && strlen(name) <= LVOL_NAME_MAX && !strchr(name, '/');
-}
-
 static fiber_fn void clone_bdev(struct rpc_call *call)
 {
 	const char *name = rpc_string(call, "bdev", ""), *store_name = rpc_string(call, "lvs_name", "");
@@ -326,7 +321,7 @@ static fiber_fn void clone_bdev(struct rpc_call *call)
 		lvol_fail(call, -EPERM, "bdev", BASE_IS_WRITTEN);
 	else if (rc == -ERANGE)
 		lvol_fail(call, rc, "bdev", BASE_IS_SHORT);
-	else if (rc == -EINVAL && name_is_fine(rpc_string(call, "clone_name", "")))
+	else if (rc == -EINVAL && lvol_name_ok(rpc_string(call, "clone_name", "")))
 		lvol_fail(call, rc, "bdev",
 			  "the device is the store's own, or has blocks or a size that the store's volumes cannot have");
 	else if (rc)

@@ -442,6 +442,22 @@ static void name_lane(const struct rpc_call *call, char lane[RPC_LANE_MAX])
 		snprintf(lane, RPC_LANE_MAX, "%s", lvol_bdev(lvol)->alias);
 }
 
+static void create_is_taken(struct rpc_call *call, struct lvol_store *store, const char *name)
+{
+	struct lvol_store_info info;
+	char alias[LVOL_NAME_MAX * 2 + 2];
+	const struct bdev *bdev;
+
+	lvol_store_get_info(store, &info);
+	snprintf(alias, sizeof(alias), "%s/%s", info.name, name);
+	bdev = bdev_find(alias);
+	if (bdev && !lvol_from_bdev(bdev))
+		rpc_fail_errno(call, -EEXIST, "a %.60s has the name %.140s: delete it, or give the volume another", bdev->product_name, alias);
+	else
+		rpc_fail_errno(call, -EEXIST, "the store has a volume %.200s already", name);
+	rpc_blame(call, "lvol_name");
+}
+
 static fiber_fn void create(struct rpc_call *call)
 {
 	struct lvol_create_opts opts = {
@@ -461,10 +477,11 @@ static fiber_fn void create(struct rpc_call *call)
 		return;
 	rc = lvol_create(store, &opts, &lvol);
 	if (rc == -EEXIST) {
-		rpc_fail_errno(call, rc, "the store has a volume %.200s already", opts.name);
-		rpc_blame(call, "lvol_name");
+		create_is_taken(call, store, opts.name);
 	} else if (rc) {
-		lvol_fail(call, rc, rc == -EINVAL ? "lvol_name" : rc == -ENOSPC ? "size_in_mib" : NULL, lvol_rule(rc));
+		const char *size = rpc_has(call, "size_in_mib") ? "size_in_mib" : "size";
+
+		lvol_fail(call, rc, rc == -EINVAL ? "lvol_name" : rc == -ENOSPC || rc == -EFBIG ? size : NULL, lvol_rule(rc));
 	} else {
 		lvol_get_info(lvol, &info);
 		uuid_unparse_lower(info.uuid, uuid);

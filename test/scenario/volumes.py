@@ -78,6 +78,11 @@ class Volumes(ferrule.Case):
         self.assertEqual(rpc("bdev_get_bdevs", {"name": "pool/old"})[0]["num_blocks"], 65536)
         create = lambda **more: rpc("bdev_lvol_create", {"lvol_name": "x", "size_in_mib": 1, "lvs_name": "pool", **more})
         self.assert_error(-17, "File exists", lambda: create(lvol_name="v"), parameter="lvol_name")
+        rpc("bdev_null_create", {"name": "pool/other", "block_size": 512, "num_blocks": 8})
+        with self.assertRaises(ferrule.RpcError) as raised:
+            create(lvol_name="other")
+        self.assertIn("has the name pool/other", raised.exception.data["detail"])
+        rpc("bdev_null_delete", {"name": "pool/other"})
         self.assert_error(-19, "No such device", lambda: create(lvs_name="none"), parameter="lvs_name")
         self.assert_error(-32602, "No space left on device", lambda: create(size_in_mib=100000), parameter="size_in_mib")
         self.assert_error(-32602, "Invalid argument", lambda: create(lvol_name="a/b"), parameter="lvol_name")
