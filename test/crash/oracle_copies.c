@@ -218,13 +218,13 @@ static bool never_changed(const struct oracle_block *b)
 	return !b->floor && !b->latest && !b->zeroed;
 }
 
-/* Of a change that failed any part may be there, though nothing shows it. */
+/* Of a change that failed, or may have come before or after what replaced it, any part may be there, though nothing shows it. */
 static bool may_hold_part(const struct oracle *o, unsigned volume, uint32_t first)
 {
 	for (uint32_t version = o->epoch; version < o->next_version; version++) {
 		const struct oracle_change *c = &o->changes[version];
 
-		if (c->generation == o->volumes[volume].generation && !c->completed && c->first < first + o->cluster_blocks &&
+		if (c->generation == o->volumes[volume].generation && (!c->completed || c->vague) && c->first < first + o->cluster_blocks &&
 		    first < c->first + c->nr)
 			return true;
 	}
