@@ -10,6 +10,9 @@ on() { # GUEST COMMAND...: does it with that guest
     guest_pick
 }
 
+# The host names namespaces in the order in which it has looked at them, which is not that of their numbers.
+FIRST='for n in 1 2 3; do wait_block /dev/nvme0n$n; done; V=; for d in /sys/block/nvme0n*; do [ "$(cat $d/nsid)" != 1 ] || V=/dev/${d##*/}; done; [ -n "$V" ]'
+
 step "two guests"
 nvme_programs
 truncate -s 512M "$T/a"
@@ -51,10 +54,11 @@ fio_verified /dev/nvme0n3 4k 1 --rw=randwrite --bsrange=512-1m --bs_unaligned=0 
 X
 
 step "a file system, and the daemon started again under it"
-on host guest <<'X'
-mkfs.ext4 -q -F /dev/nvme0n1
+on host guest <<X
+$FIRST
+mkfs.ext4 -q -F \$V
 mkdir -p /mnt/v
-mount /dev/nvme0n1 /mnt/v
+mount \$V /mnt/v
 fio_verified /mnt/v/f 4k 2 --rw=randwrite --iodepth=8 --size=4m --offset_increment=4m --fsync=32
 X
 on host guest_bg load "fio_verified /mnt/v/g 16k 1 --rw=randwrite --iodepth=8 --size=16m --rate=2m --fsync=16"
@@ -72,11 +76,11 @@ X
 
 step "the same after both have let go of it"
 guest ". /tmp/env.sh; daemon_stop; grep -iE 'assert|sanitizer' /lab/daemon.log && exit 1; daemon_start"
-on host guest <<'X'
+on host guest <<X
 TARGET=10.0.2.15 connect nqn.2026-11.io.ferrule:lab -i 2 > /dev/null
-wait_block /dev/nvme0n1
-fsck.ext4 -n -f /dev/nvme0n1 > /tmp/fsck 2>&1 || { tail -3 /tmp/fsck; exit 1; }
-mount -o ro /dev/nvme0n1 /mnt/v
+$FIRST
+fsck.ext4 -n -f \$V > /tmp/fsck 2>&1 || { tail -3 /tmp/fsck; exit 1; }
+mount -o ro \$V /mnt/v
 (cd /mnt/v && sha256sum --quiet -c /tmp/sums)
 umount /mnt/v
 nvme disconnect -n nqn.2026-11.io.ferrule:lab > /dev/null
