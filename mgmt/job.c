@@ -15,6 +15,7 @@
 #include "mgmt/methods.h"
 #include "runtime/runtime.h"
 
+#define WAIT_US	  500000u
 #define MAX_ENDED    100u		 /* of each sort that stay to be looked at */
 #define METHOD_SAVED "ferrule_job"	 /* a job of the saved state */
 #define METHOD_LAST  "ferrule_job_last"	 /* the newest id given, in the saved state */
@@ -149,7 +150,7 @@ fiber_fn bool jobs_end_on(const char *uuid)
 static const char *state_name(const struct job *job)
 {
 	if (!job->ended)
-		return job->cancel_asked ? "canceling" : "running";
+		return job->cancel_asked ? "canceling" : job->waiting ? "waiting" : "running";
 	return job->rc == 0 ? "complete" : job->rc == -ECANCELED ? "canceled" : "error";
 }
 
@@ -264,12 +265,32 @@ static fiber_fn void save_now(struct job *job)
 	rpc_change(METHOD_SAVE, json_pack("{s:I}", "job_id", (json_int_t)job->id));
 }
 
+/* A device that went, or has not come since the start, takes a job's volume along: that is not its end.  Who deletes a volume ends its
+ * jobs first. */
+static fiber_fn bool comes_back(struct job *job)
+{
+	if (!job->background || !job->rc)
+		return false;
+	/* Its store may be about to go: then it was ended, and nobody had asked for that. */
+	if (job->kind->is_there(job) && (job->rc != -ECANCELED || job->progress.cancel))
+		return false;
+	job->waiting = true;
+	log_notice("job %llu (%s of %s) waits until that is there", (unsigned long long)job->id, job->kind_name, job->object);
+	do
+		fiber_cond_timedwait(&jobs.changed, WAIT_US);
+	while (jobs.running && !job->progress.cancel && !job->kind->is_there(job));
+	job->waiting = false;
+	return jobs.running && !job->progress.cancel;
+}
+
 static fiber_fn void job_main(void *arg)
 {
 	struct job *job = arg;
 	bool cut_short;
 
-	job->rc = job->kind->run(job, job->params);
+	do
+		job->rc = job->kind->run(job, job->params);
+	while (comes_back(job));
 	job->working = false;
 	if (!job->rc)
 		job->detail[0] = '\0';

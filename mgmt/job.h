@@ -18,6 +18,7 @@ struct job_kind {
 	const char *name; /* "inflate"; also in the saved state */
 	const char *unit; /* of its progress: "clusters" */
 	bool has_place;	  /* run keeps in params where to go on: saved again when the daemon's end cuts it short */
+	bool (*is_there)(const struct job *job); /* what a background job works on: while it is not, the job waits for it */
 	/*
 	 * Does the work in a fiber of its own: looks up what params name, keeps job->progress true, ends when that asks it to.
 	 * Again from the start after a restart, so what has been done already must be found done.  0 or -errno.
@@ -43,6 +44,7 @@ struct job {
 	bool background;       /* saved */
 	bool in_fiber;
 	bool working;	       /* what its fiber does is not over */
+	bool waiting;	       /* until what it works on is there again */
 	bool ended;	       /* as everybody may know */
 	bool resumed;	       /* begun before the last restart */
 	bool cancel_asked;     /* by a client */

@@ -252,7 +252,12 @@ static fiber_fn int run_inflate(struct job *job, json_t *params)
 	return rc;
 }
 
-const struct job_kind inflate_job = { .name = "inflate", .unit = "clusters", .run = run_inflate };
+static bool lvol_is_there(const struct job *job)
+{
+	return lvol_find(job->uuid);
+}
+
+const struct job_kind inflate_job = { .name = "inflate", .unit = "clusters", .is_there = lvol_is_there, .run = run_inflate };
 
 static const struct rpc_param inflate_params[] = {
 	{ "name", RPC_STRING, RPC_REQUIRED, NULL },
@@ -351,7 +356,8 @@ static fiber_fn int run_shallow_copy(struct job *job, json_t *params)
 	return rc;
 }
 
-const struct job_kind shallow_copy_job = { .name = "shallow_copy", .unit = "clusters", .run = run_shallow_copy };
+const struct job_kind shallow_copy_job = { .name = "shallow_copy", .unit = "clusters", .is_there = lvol_is_there,
+					    .run = run_shallow_copy };
 
 static const struct rpc_param shallow_copy_params[] = {
 	{ "src_lvol_name", RPC_STRING, RPC_REQUIRED, NULL },

@@ -286,7 +286,12 @@ static fiber_fn int run_check(struct job *job, json_t *params)
 	return rc;
 }
 
-static const struct job_kind store_check_job = { .name = "check", .unit = "pages", .run = run_check };
+static bool store_is_there(const struct job *job)
+{
+	return lvol_store_find(job->uuid);
+}
+
+static const struct job_kind store_check_job = { .name = "check", .unit = "pages", .is_there = store_is_there, .run = run_check };
 
 /* Ours, not SPDK's: a check while I/O goes on. */
 static fiber_fn void check_lvstore(struct rpc_call *call)
@@ -330,7 +335,8 @@ static fiber_fn int run_scrub(struct job *job, json_t *params)
 	return rc;
 }
 
-static const struct job_kind store_scrub_job = { .name = "scrub", .unit = "clusters", .has_place = true, .run = run_scrub };
+static const struct job_kind store_scrub_job = { .name = "scrub", .unit = "clusters", .has_place = true, .is_there = store_is_there,
+						   .run = run_scrub };
 
 /* Ours, not SPDK's: reads all data and compares it with its checksums, while I/O goes on. */
 static fiber_fn void scrub_lvstore(struct rpc_call *call)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 
 import ferrule
 from ferrule import MIB
@@ -16,6 +17,12 @@ class Jobs(ferrule.Case):
         rpc("bdev_uring_create", {"name": "disk-" + name, "filename": name})
         rpc("bdev_lvol_create_lvstore", {"bdev_name": "disk-" + name, "lvs_name": name})
         return rpc
+
+    def wait_until(self, true):
+        end = time.monotonic() + ferrule.DEADLINE
+        while not true():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
 
     def test_a_job_is_waited_for_or_answered_at_once(self):
         daemon = self.daemon()
@@ -70,6 +77,39 @@ class Jobs(ferrule.Case):
         id = rpc("job_get_jobs")[0]["job_id"]
         job = rpc("job_wait", {"job_id": id})
         self.assertEqual((job["state"], job["resumed"]), ("complete", True))
+
+    def test_a_job_waits_for_its_store(self):
+        daemon = self.daemon()
+        rpc = daemon.rpc()
+        daemon.make_file("pool", 256 * MIB)
+        rpc("bdev_uring_create", {"name": "disk", "filename": "pool"})
+        slow = {"avg_read_latency": 20000, "p99_read_latency": 20000, "avg_write_latency": 0, "p99_write_latency": 0}
+        rpc("bdev_delay_create", {"name": "slow", "base_bdev_name": "disk", **slow})
+        rpc("bdev_lvol_create_lvstore", {"bdev_name": "slow", "lvs_name": "pool", "checksums": True})
+        rpc("bdev_lvol_create", {"lvs_name": "pool", "lvol_name": "v", "size_in_mib": 64, "thin_provision": True})
+        ferrule.nvme(ferrule.export(rpc, "pool/v"), "write", "--length", str(48 * MIB), data=os.urandom(48 * MIB))
+        state = lambda: rpc("job_get_jobs", {"job_id": id})[0]["state"]
+        id = rpc("bdev_lvol_scrub_lvstore", {"lvs_name": "pool", "background": True})["job_id"]
+        # Its device goes while it works, and is not there at the next start.
+        self.assertTrue(rpc("bdev_delay_delete", {"name": "slow"}))
+        self.wait_until(lambda: state() == "waiting")
+        path = os.path.join(daemon.files, "pool")
+        daemon.kill()
+        os.rename(path, path + ".away")
+        daemon.start()
+        rpc = daemon.rpc()
+        self.wait_until(lambda: state() == "waiting")
+        os.rename(path + ".away", path)
+        rpc("bdev_uring_create", {"name": "disk", "filename": "pool"})
+        job = rpc("job_wait", {"job_id": id})
+        self.assertEqual((job["state"], job["resumed"], job["result"]["bad"]), ("complete", True, 0))
+        # One whose store never comes is ended by hand.
+        id = rpc("bdev_lvol_scrub_lvstore", {"lvs_name": "pool", "background": True})["job_id"]
+        rpc("bdev_uring_delete", {"name": "disk"})
+        self.wait_until(lambda: state() in ["waiting", "complete"])
+        if state() == "waiting":
+            rpc("job_cancel", {"job_id": id})
+            self.assertEqual(rpc("job_wait", {"job_id": id})["state"], "canceled")
 
     def test_only_the_newest_jobs_stay(self):
         daemon = self.daemon("--ephemeral")
