@@ -78,6 +78,7 @@ struct bdev_nvme_ns {
 	uint32_t max_blocks, boundary_blocks;
 	uint32_t max_zeroes_blocks, max_unmap_blocks, max_verify_blocks, max_copy_blocks;
 	bool zeroes_deac;
+	bool no_fua; /* the drive takes it and does nothing: a flush comes behind what asks for it */
 	uint8_t access[BDEV_NVME_MAX_PATHS]; /* atomic; enum bdev_nvme_access */
 	uint8_t preferred; /* atomic; a path's index and 1; 0: none */
 	uint64_t refused_us[BDEV_NVME_MAX_PATHS]; /* atomic; when a command was refused for its access */
@@ -169,7 +170,7 @@ struct bdev_nvme_io {
 	uint32_t nr_out;
 	int status;
 	uint32_t iov_idx, iov_skip; /* where next is in the vector */
-	bool flushing;		    /* the flush that ends an unmap with FUA */
+	bool flushing;		    /* the flush that ends an operation with FUA, where the drive has none for it */
 	bool queued;
 };
 

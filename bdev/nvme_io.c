@@ -477,13 +477,20 @@ static void io_go_on(struct bdev_io *io)
 		bdev_io_complete_later(io, st->status); /* nothing could be issued */
 }
 
+/* Dataset Management has no FUA of its own, and some drives have none at all. */
+static bool wants_flush(struct bdev_io *io)
+{
+	const struct bdev_nvme_ns *ns = io_state(io)->ch->ns;
+	bool changes = io->op == BDEV_WRITE || io->op == BDEV_WRITE_ZEROES || io->op == BDEV_COPY;
+
+	return ns->bdev.has_write_cache && (io->op == BDEV_UNMAP || (ns->no_fua && changes));
+}
+
 static void io_finish(struct bdev_io *io)
 {
 	struct bdev_nvme_io *st = io_state(io);
 
-	/* Dataset Management has no FUA of its own. */
-	if (unlikely(io->op == BDEV_UNMAP && (io->flags & BDEV_IO_FUA) && !st->flushing && !st->status) &&
-	    st->ch->ns->bdev.has_write_cache) {
+	if (unlikely((io->flags & BDEV_IO_FUA) && wants_flush(io) && !st->flushing && !st->status)) {
 		st->flushing = true;
 		io_go_on(io);
 		return;

@@ -135,6 +135,14 @@ static void set_identity(struct bdev_nvme_ns *ns, const struct nvme_id_ctrlr *id
 	}
 }
 
+/* QEMU 7.2's drive completes writes with FUA as it does others (doc/nvme.md). */
+static bool ignores_fua(const struct nvme_id_ctrlr *id)
+{
+	static const char model[] = "QEMU NVMe Ctrl";
+
+	return !memcmp(id->mn, model, sizeof(model) - 1);
+}
+
 static fiber_fn void describe(struct bdev_nvme_path *path, struct bdev_nvme_ns *ns)
 {
 	const struct nvme_id_ctrlr *id = nvme_ctrlr_id(path->nvme);
@@ -155,6 +163,7 @@ static fiber_fn void describe(struct bdev_nvme_path *path, struct bdev_nvme_ns *
 	ns->max_blocks = ns->ns.max_xfer_blocks ? ns->ns.max_xfer_blocks : 1;
 	ns->boundary_blocks = nid->noiob;
 	ns->zeroes_deac = nid->dlfeat & NVME_DLFEAT_WZ_DEAC;
+	ns->no_fua = ignores_fua(id);
 	ns->ops = ns_ops;
 	if (ns->bdev.has_write_cache)
 		ns->ops.supported |= OP_BIT(BDEV_FLUSH);

@@ -115,6 +115,22 @@ SIM_TEST(what_was_flushed_or_written_with_fua_survives_a_power_cut)
 	ck_assert(!memcmp(soft_ns_data(drive, 1) + 100 * BS, data, 64 * BS));
 }
 
+SIM_TEST(what_was_written_with_fua_survives_a_power_cut_of_a_drive_that_ignores_it)
+{
+	struct bdev_io io = { .op = BDEV_WRITE_ZEROES, .flags = BDEV_IO_FUA, .offset_blocks = 110, .nr_blocks = 4 };
+
+	sopts.model = "QEMU NVMe Ctrl";
+	sopts.no_fua = true;
+	attach();
+	ck_assert_int_eq(bdev_write(ch, data, 100, 64, BDEV_IO_FUA), 0);
+	ck_assert_int_eq(bdev_submit_wait(ch, &io), 0);
+	shut();
+	soft_power_cut(drive);
+	ck_assert(!memcmp(soft_ns_data(drive, 1) + 100 * BS, data, 10 * BS));
+	ck_assert(all_bytes(soft_ns_data(drive, 1) + 110 * BS, 4 * BS, 0));
+	ck_assert(!memcmp(soft_ns_data(drive, 1) + 114 * BS, data + 14 * BS, 50 * BS));
+}
+
 SIM_TEST(unmap_zeroes_and_compare_reach_the_drive)
 {
 	struct bdev_io io = { .op = BDEV_WRITE_ZEROES, .offset_blocks = 10, .nr_blocks = 20 };
@@ -358,6 +374,7 @@ int main(void)
 		a_vector_of_many_pieces_is_cut_at_whole_blocks,
 		more_operations_than_requests_wait_in_order,
 		what_was_flushed_or_written_with_fua_survives_a_power_cut,
+		what_was_written_with_fua_survives_a_power_cut_of_a_drive_that_ignores_it,
 		unmap_zeroes_and_compare_reach_the_drive,
 		the_drive_verifies_and_copies_within_its_limits,
 		a_drive_without_verify_and_copy_is_read_and_written_instead,

@@ -15,7 +15,8 @@
 #include "mgmt/methods.h"
 #include "runtime/runtime.h"
 
-#define WAIT_US	  500000u
+#define WAIT_US	     500000u
+#define PLACE_US     1000000u
 #define MAX_ENDED    100u		 /* of each sort that stay to be looked at */
 #define METHOD_SAVED "ferrule_job"	 /* a job of the saved state */
 #define METHOD_LAST  "ferrule_job_last"	 /* the newest id given, in the saved state */
@@ -283,11 +284,31 @@ static fiber_fn bool comes_back(struct job *job)
 	return jobs.running && !job->progress.cancel;
 }
 
+/* Who is killed goes on from where this one saved it. */
+static void place_main(void *arg)
+{
+	struct job *job = arg;
+	uint64_t saved_us = clock_now_us();
+
+	while (job->working) {
+		fiber_cond_timedwait(&jobs.changed, PLACE_US);
+		if (!job->working || !job->at || clock_now_us() - saved_us < PLACE_US)
+			continue;
+		job->kind->keep_place(job);
+		save_now(job);
+		saved_us = clock_now_us();
+	}
+	job->kept = false;
+	fiber_cond_broadcast(&jobs.changed);
+}
+
 static fiber_fn void job_main(void *arg)
 {
 	struct job *job = arg;
 	bool cut_short;
 
+	/* Without memory for it, the place is as good as the last one saved. */
+	job->kept = job->background && job->kind->keep_place && !fiber_spawn(thread_current(), "job-place", place_main, job);
 	do
 		job->rc = job->kind->run(job, job->params);
 	while (comes_back(job));
@@ -295,6 +316,8 @@ static fiber_fn void job_main(void *arg)
 	if (!job->rc)
 		job->detail[0] = '\0';
 	fiber_cond_broadcast(&jobs.changed);
+	while (job->kept)
+		fiber_cond_wait(&jobs.changed);
 	/* What the daemon's end cut short goes on after the next start. */
 	cut_short = job->background && job->rc && !jobs.running && !job->cancel_asked;
 	if (!cut_short) {
@@ -308,7 +331,7 @@ static fiber_fn void job_main(void *arg)
 		tell_end(job);
 		if (job->call)
 			answer_call(job);
-	} else if (job->kind->has_place) {
+	} else if (job->kind->keep_place) {
 		save_now(job);
 	}
 	job->in_fiber = false;

@@ -17,7 +17,11 @@ struct job;
 struct job_kind {
 	const char *name; /* "inflate"; also in the saved state */
 	const char *unit; /* of its progress: "clusters" */
-	bool has_place;	  /* run keeps in params where to go on: saved again when the daemon's end cuts it short */
+	/*
+	 * Puts into params where to go on, from what run left in job->at; NULL: it always begins anew.  Saved when the daemon's end cuts the
+	 * job short, and each second besides.
+	 */
+	void (*keep_place)(struct job *job);
 	bool (*is_there)(const struct job *job); /* what a background job works on: while it is not, the job waits for it */
 	/*
 	 * Does the work in a fiber of its own: looks up what params name, keeps job->progress true, ends when that asks it to.
@@ -45,6 +49,8 @@ struct job {
 	bool in_fiber;
 	bool working;	       /* what its fiber does is not over */
 	bool waiting;	       /* until what it works on is there again */
+	bool kept;	       /* a second fiber saves its place */
+	const void *at;	       /* run's, for keep_place; NULL: it does not run */
 	bool ended;	       /* as everybody may know */
 	bool resumed;	       /* begun before the last restart */
 	bool cancel_asked;     /* by a client */

@@ -312,31 +312,46 @@ static json_t *scrub_json(const struct store_scrub_result *result)
 			 "unverified", (json_int_t)result->nr_unverified, "unreadable", (json_int_t)result->nr_unreadable);
 }
 
+struct scrubbing {
+	struct store_scrub_cursor cursor;
+	struct store_scrub_result result;
+};
+
+static void keep_scrub_place(struct job *job)
+{
+	const struct scrubbing *at = job->at;
+	json_t *found = scrub_json(&at->result);
+
+	json_object_set_new(job->params, "blob_id", json_integer((json_int_t)at->cursor.blob_id));
+	json_object_set_new(job->params, "cluster", json_integer((json_int_t)at->cursor.cluster));
+	json_object_update(job->params, found);
+	json_decref(found);
+}
+
 /* params say where to go on after the daemon's end, and what had been found by then. */
 static fiber_fn int run_scrub(struct job *job, json_t *params)
 {
-	struct store_scrub_cursor cursor = { member(params, "blob_id"), member(params, "cluster") };
-	struct store_scrub_result result = { member(params, "bytes"), member(params, "bad"), member(params, "unverified"),
-					     member(params, "unreadable") };
+	struct scrubbing at = {
+		.cursor = { member(params, "blob_id"), member(params, "cluster") },
+		.result = { member(params, "bytes"), member(params, "bad"), member(params, "unverified"), member(params, "unreadable") },
+	};
 	struct lvol_store *store = store_of_job(job, params);
-	json_t *found;
 	int rc;
 
 	if (!store)
 		return -ENODEV;
-	rc = store_scrub(lvol_store_blobstore(store), &cursor, &result, &job->progress);
-	found = scrub_json(&result);
-	json_object_set_new(params, "blob_id", json_integer((json_int_t)cursor.blob_id));
-	json_object_set_new(params, "cluster", json_integer((json_int_t)cursor.cluster));
-	json_object_update(params, found);
-	job_set_result(job, found);
+	job->at = &at;
+	rc = store_scrub(lvol_store_blobstore(store), &at.cursor, &at.result, &job->progress);
+	keep_scrub_place(job);
+	job->at = NULL;
+	job_set_result(job, scrub_json(&at.result));
 	if (rc == -ENOTSUP)
 		job_explain(job, "the store was made without checksums");
 	return rc;
 }
 
-static const struct job_kind store_scrub_job = { .name = "scrub", .unit = "clusters", .has_place = true, .is_there = store_is_there,
-						   .run = run_scrub };
+static const struct job_kind store_scrub_job = { .name = "scrub", .unit = "clusters", .is_there = store_is_there,
+						   .keep_place = keep_scrub_place, .run = run_scrub };
 
 /* Ours, not SPDK's: reads all data and compares it with its checksums, while I/O goes on. */
 static fiber_fn void scrub_lvstore(struct rpc_call *call)

@@ -24,7 +24,7 @@ static void identify_ctrlr(const struct soft_drive *drive, struct nvme_id_ctrlr 
 
 	id->vid = 0x1b36;
 	put_text(id->sn, sizeof(id->sn), opts->serial);
-	put_text(id->mn, sizeof(id->mn), "Ferrule software drive");
+	put_text(id->mn, sizeof(id->mn), opts->model ? opts->model : "Ferrule software drive");
 	put_text(id->fr, sizeof(id->fr), "1.0");
 	id->mdts = opts->mdts;
 	id->cntlid = opts->cntlid ? opts->cntlid : 7;

@@ -45,7 +45,7 @@ static void changed(struct soft_command *command, struct soft_ns *ns, uint64_t s
 	uint32_t bs = block_size(command);
 
 	command->drive->counters.nr_fua += fua;
-	if (cached(command->drive) && !fua) {
+	if (cached(command->drive) && (!fua || command->drive->opts.no_fua)) {
 		memset(ns->dirty + slba, 1, nr);
 		return;
 	}

@@ -22,6 +22,7 @@ enum soft_ids { SOFT_IDS_NEW, SOFT_IDS_OLD, SOFT_IDS_NONE };
 
 struct soft_opts {
 	const char *serial;	 /* NULL: "SOFT0001" */
+	const char *model;	 /* NULL: its own */
 	uint16_t cntlid;	 /* 0: 7 */
 	uint32_t block_size;	 /* bytes; 0: 512 */
 	uint64_t nr_blocks;	 /* of namespace 1; 0: 4 MiB of them; more are made by soft_ns_set() */
@@ -31,6 +32,7 @@ struct soft_opts {
 	uint16_t awupf;		 /* 0's based, of the controller */
 	uint16_t noiob, npwg;	 /* blocks; npwg 0's based as on the wire; 0: neither is reported */
 	bool no_write_cache;
+	bool no_fua;		 /* it takes FUA, and does nothing about it */
 	uint16_t mssrl;		 /* blocks that Copy takes, in one range or all; 0: there is no Copy */
 	bool no_verify;		 /* there is no Verify */
 	uint8_t vsl;		 /* Verify's limit: a power of two, in pages; 0: none */

@@ -2,6 +2,7 @@
 """Jobs, events and thresholds: long calls that answer at once, what happens by itself, and what is left after a restart."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -303,10 +304,20 @@ class Events(ferrule.Case):
         id = rpc("bdev_lvol_scrub_lvstore", {"lvs_name": "pool", "background": True})["job_id"]
         while not rpc("job_get_jobs", {"job_id": id})[0]["done"]:
             pass
+        # A daemon that is killed has saved it a second ago.
+        def saved():
+            with open(daemon.journal()) as f:
+                return [int(n) for n in re.findall(r'"kind":"scrub".*"bytes":([0-9]+)', f.read())][-1:] or [0]
+        end = time.monotonic() + ferrule.DEADLINE
+        while saved() == [0]:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+        daemon.kill()
+        before = saved()
+        daemon.start()
         daemon.restart()
+        self.assertGreaterEqual(saved(), before)
         rpc = daemon.rpc()
-        with open(daemon.journal()) as f:
-            self.assertRegex(f.read(), r'"kind":"scrub".*"bytes":[1-9]')
         for kind in ["avg_read", "p99_read"]:
             rpc("bdev_delay_update_latency", {"delay_bdev_name": "slow", "latency_type": kind, "latency_us": 0})
         job = rpc("job_wait", {"job_id": id})
