@@ -371,6 +371,7 @@ class Events(ferrule.Case):
         self.assert_error(-32602, "Operation not permitted", rpc, open, {"bdev_name": "disk-pool"}, parameter="bdev_name")
         self.assert_error(-19, "No such device", rpc, open, {"bdev_name": "none"}, parameter="bdev_name")
         rpc("bdev_uring_delete", {"name": "disk-pool"})
+        rpc("bdev_wait_for_examine")
         daemon.cli("store", "open", "copy", "--read-only")
         store = rpc("bdev_lvol_get_lvstores")[0]
         self.assertEqual((store["base_bdev"], store["read_only"]), ("copy", True))
