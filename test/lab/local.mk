@@ -9,7 +9,7 @@ EXTRA_DIST += \
 	%D%/scenarios/fs-kill9.sh %D%/scenarios/nvme-export.sh %D%/scenarios/nvme-instructions.sh %D%/scenarios/nvme-noiommu.sh \
 	%D%/scenarios/power-cut-nvme.sh
 
-EXTRA_DIST += %D%/mkmodule %D%/scenarios/rdma-basic.sh %D%/scenarios/rdma-devices.sh %D%/scenarios/rdma-faults.sh %D%/scenarios/rdma-initiator.sh %D%/scenarios/rdma-pair.sh %D%/scenarios/rdma-siw.sh
+EXTRA_DIST += %D%/mkmodule %D%/scenarios/rdma-basic.sh %D%/scenarios/rdma-devices.sh %D%/scenarios/rdma-faults.sh %D%/scenarios/rdma-initiator.sh %D%/scenarios/rdma-pair.sh %D%/scenarios/wanted/rdma-siw.sh
 
 # A stock kernel's host in QEMU; SCENARIOS="tcp-basic ..." for some.
 .PHONY: check-vm
